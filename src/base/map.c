@@ -1,0 +1,158 @@
+#include "base/map.h"
+#include <string.h>
+#include "base/mem.h"
+
+/* Entries lie in insertion order; `index` holds entry number + 1 (0 = free) under linear
+ * probing, at most two thirds full.  Keys live in blocks that never move, NUL-terminated. */
+struct entry { const char *key; size_t n; uint64_t hash; int64_t value; };
+
+struct key_block { struct key_block *next; size_t used, cap; char bytes[]; };
+
+struct dan_map {
+    struct entry *entry;
+    size_t n, cap;
+    uint32_t *index;
+    size_t n_index;                                /* a power of two */
+    struct key_block *keys;
+};
+
+enum { KEY_BLOCK = 4096, FIRST_INDEX = 16 };
+
+/* Bytes, not words, so that big-endian machines hash alike; compilers make this one load. */
+static uint64_t read_le(const unsigned char *p, size_t n)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
+    return v;
+}
+
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+    __extension__ typedef unsigned __int128 u128;
+    u128 p = (u128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
+
+uint64_t dan_hash(const void *bytes, size_t n, uint64_t seed)
+{
+    const uint64_t k0 = 0xa0761d6478bd642f, k1 = 0xe7037ed1a0b428db, k2 = 0x8ebc6af09c88c6e3;
+    const unsigned char *p = bytes;
+    uint64_t h = seed ^ mix(seed ^ k0, k1);
+    size_t left = n;
+    for (; left >= 16; p += 16, left -= 16) h = mix(read_le(p, 8) ^ k1, read_le(p + 8, 8) ^ h);
+    uint64_t a = left >= 8 ? read_le(p, 8) : read_le(p, left);
+    uint64_t b = left >= 8 ? read_le(p + 8, left - 8) : 0;
+    return mix(k1 ^ n, mix(a ^ k2, b ^ h));
+}
+
+struct dan_map *dan_map_new(void)
+{
+    struct dan_map *m = dan_calloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->n_index = FIRST_INDEX;
+    m->index = dan_calloc(m->n_index, sizeof *m->index);
+    if (m->index) return m;
+    dan_free(m);
+    return NULL;
+}
+
+void dan_map_free(struct dan_map *m)
+{
+    if (!m) return;
+    for (struct key_block *b = m->keys, *next; b; b = next) {
+        next = b->next;
+        dan_free(b);
+    }
+    dan_free(m->index);
+    dan_free(m->entry);
+    dan_free(m);
+}
+
+/* The entry of a key, or NULL with *free_slot the place in the index where it belongs. */
+static struct entry *lookup(const struct dan_map *m, const void *key, size_t n, uint64_t hash, size_t *free_slot)
+{
+    size_t i = hash & (m->n_index - 1);
+    for (; m->index[i]; i = (i + 1) & (m->n_index - 1)) {
+        struct entry *e = &m->entry[m->index[i] - 1];
+        if (e->hash == hash && e->n == n && (n == 0 || memcmp(e->key, key, n) == 0)) return e;
+    }
+    *free_slot = i;
+    return NULL;
+}
+
+static int index_grow(struct dan_map *m)
+{
+    size_t to = m->n_index * 2;
+    uint32_t *index = dan_calloc(to, sizeof *index);
+    if (!index) return -1;
+    for (size_t k = 0; k < m->n; k++) {
+        size_t i = m->entry[k].hash & (to - 1);
+        while (index[i]) i = (i + 1) & (to - 1);
+        index[i] = (uint32_t)k + 1;
+    }
+    dan_free(m->index);
+    m->index = index;
+    m->n_index = to;
+    return 0;
+}
+
+static const char *key_copy(struct dan_map *m, const void *key, size_t n)
+{
+    struct key_block *b = m->keys;
+    if (!b || b->cap - b->used <= n) {
+        size_t cap = n + 1 > KEY_BLOCK ? n + 1 : KEY_BLOCK;
+        b = dan_malloc(sizeof *b + cap);
+        if (!b) return NULL;
+        *b = (struct key_block){.next = m->keys, .cap = cap};
+        m->keys = b;
+    }
+    char *p = b->bytes + b->used;
+    if (n) memcpy(p, key, n);
+    p[n] = 0;
+    b->used += n + 1;
+    return p;
+}
+
+bool dan_map_get(const struct dan_map *m, const void *key, size_t n, int64_t *value)
+{
+    size_t slot;
+    const struct entry *e = lookup(m, key, n, dan_hash(key, n, 0), &slot);
+    if (e && value) *value = e->value;
+    return e != NULL;
+}
+
+int64_t *dan_map_slot(struct dan_map *m, const void *key, size_t n)
+{
+    uint64_t hash = dan_hash(key, n, 0);
+    size_t slot;
+    struct entry *e = lookup(m, key, n, hash, &slot);
+    if (e) return &e->value;
+    if (m->n >= UINT32_MAX - 1 || dan_vec_grow(&m->entry, &m->cap, m->n + 1, sizeof *m->entry) != 0) return NULL;
+    if ((m->n + 1) * 3 > m->n_index * 2) {
+        if (index_grow(m) != 0) return NULL;
+        lookup(m, key, n, hash, &slot);
+    }
+    const char *copy = key_copy(m, key, n);
+    if (!copy) return NULL;
+    m->entry[m->n] = (struct entry){copy, n, hash, 0};
+    m->index[slot] = (uint32_t)++m->n;
+    return &m->entry[m->n - 1].value;
+}
+
+int dan_map_put(struct dan_map *m, const void *key, size_t n, int64_t value)
+{
+    int64_t *slot = dan_map_slot(m, key, n);
+    if (!slot) return -1;
+    *slot = value;
+    return 0;
+}
+
+size_t dan_map_count(const struct dan_map *m) { return m->n; }
+
+void dan_map_at(const struct dan_map *m, size_t i, const char **key, size_t *n, int64_t *value)
+{
+    const struct entry *e = &m->entry[i];
+    if (key) *key = e->key;
+    if (n) *n = e->n;
+    if (value) *value = e->value;
+}

@@ -1,0 +1,31 @@
+/* Storage formats: one const struct in one file of src/dtype/ each. */
+#ifndef DAN_CORE_DTYPE_H
+#define DAN_CORE_DTYPE_H
+#include <stddef.h>
+#include <stdint.h>
+
+struct dan_dtype {
+    const char *name;                          /* "f32", "q8_0" */
+    uint16_t    block, bytes;                  /* elements and bytes per block; block 1 = plain */
+    int16_t     gguf_id;                       /* -1: not in GGUF */
+    const char *safetensors;                   /* "BF16"; NULL: not in safetensors */
+    const struct dan_dtype *dot_with;          /* what activations become before dot(); NULL: no dot */
+    void  (*to_f32)  (const void *src, float *dst, int64_t n);   /* n is a multiple of block */
+    void  (*from_f32)(const float *src, void *dst, int64_t n);
+    float (*dot)     (const void *w, const void *x, int64_t n);
+    float max_rmse;                            /* promise on unit-normal data; the table test holds it */
+};
+
+extern const struct dan_dtype dan_dtype_f32, dan_dtype_f64, dan_dtype_bf16, dan_dtype_f16,
+    dan_dtype_i8, dan_dtype_i32, dan_dtype_i64, dan_dtype_q8_0;
+extern const struct dan_dtype *const dan_dtypes[];               /* generated; NULL-terminated */
+
+const struct dan_dtype *dan_dtype_find(const char *name);         /* NULL when there is none */
+const struct dan_dtype *dan_dtype_find_safetensors(const char *name);
+
+static inline size_t dan_dtype_bytes(const struct dan_dtype *t, int64_t n)
+{
+    return (size_t)(n / t->block) * t->bytes;
+}
+
+#endif

@@ -1,0 +1,43 @@
+/* Compiles a graph to a program and runs it many times.  After warm-up a run allocates nothing
+ * and plans nothing (R8). */
+#ifndef DAN_EXEC_EXEC_H
+#define DAN_EXEC_EXEC_H
+#include "base/threads.h"
+#include "core/buffer.h"
+#include "graph/graph.h"
+
+struct dan_program;
+struct dan_exec_opts {
+    struct dan_pool *pool;                     /* NULL: one thread */
+    bool ref;                                  /* reference kernels only */
+    bool profile;                              /* time every node */
+    uint64_t cpu_mask;                         /* features to use; 0 = all the machine has */
+    /* called per node and run when tracing: name, tensor; NULL: off */
+    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const struct dan_tensor *out);
+    void *trace_ctx;
+};
+
+/* The graph must outlive the program; the program copies its nodes. */
+int  dan_compile(const struct dan_graph *g, const struct dan_exec_opts *o, struct dan_program **out, struct dan_err *e);
+void dan_program_free(struct dan_program *p);
+/* Binds an input, param or state by name to memory that outlives the next run.  A dynamic input may
+ * have fewer rows than declared; dtype and all other dims must match. */
+int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *t, struct dan_err *e);
+/* Binds every param and state by name; "a+b+c" joins rows of a, b, c (made by fuse_horizontal): the
+ * store's tensors become views of the joined one. */
+int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e);
+int  dan_run(struct dan_program *p, struct dan_err *e);
+/* Output i of the graph after a run; valid until the next run. */
+const struct dan_tensor *dan_result(const struct dan_program *p, int i);
+const struct dan_tensor *dan_result_named(const struct dan_program *p, const char *name);   /* NULL when there is none */
+
+size_t  dan_program_bytes(const struct dan_program *p);          /* planned activations and workspace */
+int64_t dan_program_allocs(const struct dan_program *p);         /* allocations since compile: stays 0 (R8) */
+int64_t dan_program_infers(const struct dan_program *p);         /* re-inferences since compile */
+
+struct dan_profile_row { dan_ref node; const char *kernel; double seconds, flops, bytes; int64_t runs; };
+size_t dan_program_profile(const struct dan_program *p, struct dan_profile_row *rows, size_t cap);   /* returns the count */
+const char *dan_program_kernel(const struct dan_program *p, dan_ref r);    /* "matmul_f32_avx512", "ref" */
+
+
+#endif

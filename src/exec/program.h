@@ -1,0 +1,57 @@
+/* Inside the executor: what compile makes and run uses.  Nobody outside exec/ includes this. */
+#ifndef DAN_EXEC_PROGRAM_H
+#define DAN_EXEC_PROGRAM_H
+#include "exec/exec.h"
+
+/* A unit is one output part of one node.  Its storage: its own place in the arena, a view of
+ * another unit (view_of), or memory bound from outside (leaf). */
+enum unit_kind { UNIT_ARENA, UNIT_VIEW, UNIT_LEAF };
+struct unit {
+    struct dan_tensor t;                       /* data valid after refresh */
+    size_t  offset, bytes;                     /* arena place; bytes planned for the declared maximum */
+    int32_t node, part;
+    int32_t root;                              /* unit that owns the memory (itself, unless view or in place) */
+    int32_t first, last;                       /* lifetime in node indices; last = INT32_MAX for outputs */
+    enum unit_kind kind;
+};
+
+struct step {
+    dan_ref node;
+    const struct dan_kernel *kernel;           /* NULL: op->ref */
+    void (*run)(const struct dan_args *a);
+    struct dan_args args;                      /* in and out filled by refresh */
+    struct dan_tensor *in, *out;
+    int32_t *in_unit;                          /* -1: absent */
+    int32_t out_unit;                          /* first part's unit */
+    int32_t ws_unit;                           /* -1: none */
+    struct dan_program *body;                  /* scan */
+    double  seconds;
+    int64_t runs;
+};
+
+struct dan_program {
+    struct dan_arena *arena;
+    struct dan_graph  g;                       /* own copy of the nodes: shapes follow the bound inputs */
+    const struct dan_graph *source;
+    struct dan_exec_opts opts;
+    struct unit *unit;
+    int32_t  n_units;
+    int32_t *first_unit;                       /* by node */
+    struct step *step;
+    int32_t  n_steps;
+    char    *memory;
+    size_t   memory_bytes;
+    bool     dirty_shape, dirty_data;
+    bool     bound_all;
+    int64_t  infers;
+    struct dan_err err;
+};
+
+int  dan_program_plan(struct dan_program *p, struct dan_err *e);      /* exec/plan.c: offsets of all units */
+void dan_program_refresh(struct dan_program *p);                      /* tensors of all units and steps */
+int  dan_program_prepare(struct dan_program *p, struct dan_err *e);    /* infer and refresh after binds */
+int  dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e);   /* exec/select.c */
+void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
+void dan_scan_thread(struct dan_program *p, struct step *s, int ith, int nth);       /* exec/scan.c */
+
+#endif

@@ -1,0 +1,100 @@
+#include "io/json.h"
+#include <math.h>
+#include <string.h>
+#include "base/file.h"
+#include "base/mem.h"
+
+/* Deepest nesting of brackets outside strings.  Counted before parsing: jansson recurses. */
+static int nesting(const char *p, size_t n)
+{
+    int depth = 0, deepest = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in_string && p[i] == '\\') i++;
+        else if (p[i] == '"') in_string = !in_string;
+        else if (in_string) continue;
+        else if (p[i] == '{' || p[i] == '[') deepest = ++depth > deepest ? depth : deepest;
+        else if (p[i] == '}' || p[i] == ']') depth--;
+    }
+    return deepest;
+}
+
+int dan_json_parse(const char *path, const char *bytes, size_t n, int max_depth, json_t **out, struct dan_err *e)
+{
+    int depth = nesting(bytes, n);
+    if (depth > max_depth)
+        return dan_fail(e, DAN_EFORMAT, "JSON of '%s' is nested %d deep (at most %d is allowed): the file is not what its name says",
+                        path, depth, max_depth);
+    json_error_t je;
+    json_t *j = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
+    if (!j)
+        return dan_fail(e, DAN_EFORMAT, "invalid JSON in '%s' at line %d, column %d: %s; the file may be cut off: fetch or write it again",
+                        path, je.line, je.column, je.text);
+    if (!json_is_object(j)) {
+        json_decref(j);
+        return dan_fail(e, DAN_EFORMAT, "'%s' holds no JSON object: expected {...}", path);
+    }
+    *out = j;
+    return DAN_OK;
+}
+
+int dan_json_read(const char *path, json_t **out, struct dan_err *e)
+{
+    char *bytes;
+    size_t n;
+    int rc = dan_read_file(path, &bytes, &n, e);
+    if (rc) return rc;
+    rc = dan_json_parse(path, bytes, n, DAN_JSON_MAX_DEPTH, out, e);
+    dan_free(bytes);
+    return rc;
+}
+
+static int put_text(const char *text, size_t n, void *out)
+{
+    dan_str_append(out, text, n);
+    return 0;
+}
+
+int dan_json_write(const char *path, const json_t *j, struct dan_err *e)
+{
+    struct dan_str s = {0};
+    int bad = json_dump_callback(j, put_text, &s, JSON_INDENT(2));
+    dan_str_putc(&s, '\n');
+    int rc = bad || s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory writing '%s'", path) : dan_write_file(path, s.p, s.n, e);
+    dan_str_release(&s);
+    return rc;
+}
+
+json_t *dan_json_at(const json_t *object, const char *dotted)
+{
+    char key[128];
+    for (;;) {
+        size_t n = strcspn(dotted, ".");
+        if (n >= sizeof key) return NULL;
+        memcpy(key, dotted, n);
+        key[n] = '\0';
+        json_t *j = json_object_get(object, key);
+        if (!j || json_is_null(j)) return NULL;
+        if (dotted[n] == '\0') return j;
+        object = j;
+        dotted += n + 1;
+    }
+}
+
+bool dan_json_int(const json_t *j, int64_t *out)
+{
+    if (json_is_integer(j)) {
+        *out = json_integer_value(j);
+        return true;
+    }
+    double d = json_real_value(j);             /* 0 for what is no real */
+    if (!json_is_real(j) || d != floor(d) || fabs(d) > 9007199254740992.0) return false;
+    *out = (int64_t)d;
+    return true;
+}
+
+void dan_path_join(struct dan_str *out, const char *dir, const char *name)
+{
+    if (dir && dir[0]) dan_str_printf(out, dir[strlen(dir) - 1] == '/' ? "%s" : "%s/", dir);
+    dan_str_puts(out, name);
+}

@@ -1,0 +1,55 @@
+/* Packing for the AVX-512 and AMX products: 16 x 16 blocks of 4 bytes are transposed in registers. */
+#ifndef DAN_KERNEL_PACK_AVX512_H
+#define DAN_KERNEL_PACK_AVX512_H
+#include "kernel/simd/gemm.h"
+#include "kernel/simd/vec_avx512.h"
+
+/* r[i] lane j <-> r[j] lane i: 64 shuffles, 4 stages. */
+static inline __attribute__((always_inline)) void transpose16(__m512 r[16])
+{
+    __m512 t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+        r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+        r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+        r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+static inline const float *row_at(const void *x, int64_t ld, int64_t row, int64_t col) { return (const float *)((const char *)x + row * ld) + col; }
+
+/* dst[k][width] = src[n][k] for n < rows <= 16, zeros for n up to `width` <= 16; rows are `step` floats apart in dst. */
+static inline void pack_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+{
+    __mmask16 keep = vf_mask(width);
+    for (int64_t k0 = 0; k0 < k; k0 += 16) {
+        __mmask16 part = vf_mask(k - k0);
+        __m512 r[16];
+        for (int i = 0; i < 16; i++) r[i] = i < rows ? _mm512_maskz_loadu_ps(part, row_at(src, ld, i, k0)) : _mm512_setzero_ps();
+        transpose16(r);
+        if (k - k0 >= 16) {
+            for (int i = 0; i < 16; i++) _mm512_mask_storeu_ps(dst + (k0 + i) * step, keep, r[i]);
+        } else {
+            for (int i = 0; i < 16; i++)
+                if (k0 + i < k) _mm512_mask_storeu_ps(dst + (k0 + i) * step, keep, r[i]);
+        }
+    }
+}
+
+#endif

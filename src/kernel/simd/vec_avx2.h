@@ -1,0 +1,55 @@
+/* Vectors of 8 floats; see vec_avx512.h. */
+#ifndef DAN_KERNEL_VEC_AVX2_H
+#define DAN_KERNEL_VEC_AVX2_H
+#include <immintrin.h>
+#include <stdint.h>
+
+enum { VF = 8 };
+typedef __m256 vf;
+
+static inline __m256i vf_mask(int64_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > VF ? VF : (int32_t)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline vf   vf_set(float x) { return _mm256_set1_ps(x); }
+static inline vf   vf_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm256_storeu_ps(p, x); }
+static inline vf   vf_load_n(const float *p, int64_t n) { return _mm256_maskload_ps(p, vf_mask(n)); }
+static inline void vf_store_n(float *p, vf x, int64_t n) { _mm256_maskstore_ps(p, vf_mask(n), x); }
+static inline vf   vf_add(vf x, vf y) { return _mm256_add_ps(x, y); }
+static inline vf   vf_sub(vf x, vf y) { return _mm256_sub_ps(x, y); }
+static inline vf   vf_mul(vf x, vf y) { return _mm256_mul_ps(x, y); }
+static inline vf   vf_div(vf x, vf y) { return _mm256_div_ps(x, y); }
+static inline vf   vf_fma(vf x, vf y, vf z) { return _mm256_fmadd_ps(x, y, z); }
+static inline vf   vf_max(vf x, vf y) { return _mm256_max_ps(x, y); }
+static inline vf   vf_min(vf x, vf y) { return _mm256_min_ps(x, y); }
+static inline vf   vf_abs(vf x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.f), x); }
+static inline vf   vf_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf   vf_less(vf x, vf y, vf yes, vf no) { return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
+static inline vf   vf_sign_of(vf x, vf s)
+{
+    const vf sign = _mm256_set1_ps(-0.f);
+    return _mm256_or_ps(_mm256_andnot_ps(sign, x), _mm256_and_ps(sign, s));
+}
+/* x 2^n in two steps, so that n from -252 to 254 neither wraps nor loses a denormal result. */
+static inline vf   vf_scale2(vf x, vf n)
+{
+    __m256i e = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(e, 1), bias = _mm256_set1_epi32(127);
+    vf p = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+    vf q = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(e, half), bias), 23));
+    return _mm256_mul_ps(_mm256_mul_ps(x, p), q);
+}
+static inline float vf_sum(vf x)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float vf_top(vf x)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+#endif

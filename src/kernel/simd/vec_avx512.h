@@ -1,0 +1,36 @@
+/* Vectors of 16 floats.  vec_avx512.h, vec_avx2.h and vec_scalar.h give the same names, so that
+ * vec_math.h, gemm_body.h and head_ce_body.h are written once. */
+#ifndef DAN_KERNEL_VEC_AVX512_H
+#define DAN_KERNEL_VEC_AVX512_H
+#include <immintrin.h>
+#include <stdint.h>
+
+enum { VF = 16 };
+typedef __m512 vf;
+
+static inline __mmask16 vf_mask(int64_t n) { return n >= VF ? 0xffff : (__mmask16)((1u << n) - 1); }
+static inline vf   vf_set(float x) { return _mm512_set1_ps(x); }
+static inline vf   vf_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline vf   vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vf_mask(n), p); }   /* the first n, then 0 */
+static inline void vf_store_n(float *p, vf x, int64_t n) { _mm512_mask_storeu_ps(p, vf_mask(n), x); }
+static inline vf   vf_add(vf x, vf y) { return _mm512_add_ps(x, y); }
+static inline vf   vf_sub(vf x, vf y) { return _mm512_sub_ps(x, y); }
+static inline vf   vf_mul(vf x, vf y) { return _mm512_mul_ps(x, y); }
+static inline vf   vf_div(vf x, vf y) { return _mm512_div_ps(x, y); }
+static inline vf   vf_fma(vf x, vf y, vf z) { return _mm512_fmadd_ps(x, y, z); }           /* x y + z */
+static inline vf   vf_max(vf x, vf y) { return _mm512_max_ps(x, y); }                      /* y when x is NaN */
+static inline vf   vf_min(vf x, vf y) { return _mm512_min_ps(x, y); }
+static inline vf   vf_abs(vf x) { return _mm512_abs_ps(x); }
+static inline vf   vf_round(vf x) { return _mm512_roundscale_ps(x, 0); }                   /* to nearest even */
+static inline vf   vf_less(vf x, vf y, vf yes, vf no) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), no, yes); }  /* x < y ? yes : no */
+static inline vf   vf_sign_of(vf x, vf s)                                                  /* |x| with the sign of s */
+{
+    const __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(sign, _mm512_castps_si512(s), _mm512_castps_si512(x), 0xca));
+}
+static inline vf   vf_scale2(vf x, vf n) { return _mm512_scalef_ps(x, n); }                /* x 2^n, n whole */
+static inline float vf_sum(vf x) { return _mm512_reduce_add_ps(x); }
+static inline float vf_top(vf x) { return _mm512_reduce_max_ps(x); }
+
+#endif

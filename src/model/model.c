@@ -1,0 +1,32 @@
+#include "model/model.h"
+#include <string.h>
+
+const struct dan_model *dan_model_find(const char *name)
+{
+    for (int i = 0; dan_models[i]; i++) {
+        const struct dan_model *m = dan_models[i];
+        if (strcmp(m->name, name) == 0 || strcmp(m->hf_arch, name) == 0 || strcmp(m->hf_model_type, name) == 0) return m;
+    }
+    return NULL;
+}
+
+int dan_lm_complete(struct dan_lm_config *c, struct dan_err *e)
+{
+    if (c->vocab < 1 || c->hidden < 1 || c->layers < 1 || c->context < 1)
+        return dan_fail(e, DAN_EINVAL, "vocab, hidden, layers and context must be at least 1 (got %lld, %lld, %lld, %lld)",
+                        (long long)c->vocab, (long long)c->hidden, (long long)c->layers, (long long)c->context);
+    if (c->heads < 1) c->heads = c->hidden >= 64 ? c->hidden / 64 : 1;
+    if (c->kv_heads < 1) c->kv_heads = c->heads;
+    if (c->head_dim < 1) {
+        if (c->hidden % c->heads) {
+            int64_t near = c->hidden / c->heads * c->heads;
+            return dan_fail(e, DAN_EINVAL, "%lld heads do not divide hidden size %lld; try --hidden %lld or %lld, or another --heads",
+                            (long long)c->heads, (long long)c->hidden, (long long)(near ? near : c->heads), (long long)(near + c->heads));
+        }
+        c->head_dim = c->hidden / c->heads;
+    }
+    if (c->heads % c->kv_heads)
+        return dan_fail(e, DAN_EINVAL, "%lld key/value heads do not divide %lld heads; choose --kv-heads so that heads is a multiple of it",
+                        (long long)c->kv_heads, (long long)c->heads);
+    return DAN_OK;
+}

@@ -1,0 +1,49 @@
+/* Model families: one file in src/model/ each. */
+#ifndef DAN_MODEL_MODEL_H
+#define DAN_MODEL_MODEL_H
+#include <stddef.h>
+#include "graph/graph.h"
+#include "io/hf_config.h"           /* struct dan_field */
+
+/* What all causal language models share; a family's config struct starts with it. */
+struct dan_lm_config {
+    int64_t vocab, context, hidden, layers, heads, kv_heads, head_dim, ffn;
+    double  norm_eps, rope_base, init_std;
+    bool    tied, bias;
+    int64_t bos, eos;                          /* token ids, -1: none */
+};
+
+/* Which inputs exist decides what is built (R5): targets present = loss; cache = KV state. */
+struct dan_io {
+    int64_t max_rows;                          /* N: rows of all sequences */
+    int64_t lanes;                             /* time-major families: parallel sequences; N = T * lanes */
+    int64_t cache_rows;                        /* S: > 0 = decode with state; rows of the KV cache */
+    bool    loss;                              /* targets and weights are inputs; output "loss" [1], "row_loss" [N] */
+    bool    logits;                            /* output "logits" [R,V] for the rows in `select` (R <= max_select) */
+    int64_t max_select;
+    double  dropout;
+};
+/* Input names, all i32 unless noted: tokens[N] pos[N] start[N] stop[N] self[N] targets[N] weights[N] (f32,
+ * sums to 1 over a step) select[R] seed[2]; time-major: reset[N] (1 = a sequence begins here) and, with a cache, hold[N] (1 = keep the
+ * lane's state) and lane[lanes] = 0..lanes-1. */
+
+struct dan_rename { const char *ours, *hf; bool transpose; };      /* "blk.%d.attn_q.weight", "model.layers.%d...." */
+
+struct dan_model {
+    const char *name, *hf_arch, *doc;          /* "llama", "LlamaForCausalLM" */
+    const char *hf_model_type;
+    bool        time_major;                    /* RNNs: rows are t * lanes + lane */
+    size_t      cfg_bytes;
+    const struct dan_field  *fields;           /* config.json keys -> the config struct; ends with hf = NULL */
+    const struct dan_rename *names;            /* ends with ours = NULL */
+    /* Fills what the command line left 0 (ffn, kv_heads, head_dim) and checks the rest. */
+    int (*complete)(void *cfg, struct dan_err *e);
+    int (*build)(struct dan_builder *b, const void *cfg, const struct dan_io *io);   /* adds the outputs; errors stick in b */
+};
+extern const struct dan_model *const dan_models[];               /* generated */
+const struct dan_model *dan_model_find(const char *name);         /* by name, hf_arch or hf_model_type; NULL when there is none */
+
+/* The checks that all language models share: heads divide hidden, kv_heads divide heads; fills 0s. */
+int dan_lm_complete(struct dan_lm_config *c, struct dan_err *e);
+
+#endif

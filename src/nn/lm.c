@@ -1,0 +1,42 @@
+/* The edges of every language model: inputs and outputs. */
+#include "nn/nn.h"
+
+static dan_ref ints(struct dan_builder *b, const char *name, int64_t n, int64_t dynamic) { return dan_input(b, name, &dan_dtype_i32, DAN_SHAPE(n), dynamic); }
+
+struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, bool time_major)
+{
+    struct dan_lm_in in = {0};
+    int64_t n = io->max_rows, unit = time_major ? io->lanes : 1;
+    (void)c;
+    in.tokens = ints(b, "tokens", n, unit);
+    if (time_major) {
+        in.reset = ints(b, "reset", n, unit);
+        if (io->cache_rows > 0) {
+            in.hold = ints(b, "hold", n, unit);
+            in.lane = ints(b, "lane", io->lanes, 0);
+        }
+    } else {
+        in.pos = ints(b, "pos", n, 1);
+        in.slot = ints(b, "self", n, 1);
+        dan_ref start = ints(b, "start", n, 1), stop = ints(b, "stop", n, 1);
+        in.range = dan_attend_range(b, start, stop, in.slot, 0, DAN_MASK_CAUSAL, 0);
+    }
+    if (io->dropout > 0) in.seed = ints(b, "seed", 2, 0);
+    return in;
+}
+
+void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, const struct dan_lm_config *c, dan_ref h, dan_ref head)
+{
+    (void)c;
+    if (io->loss) {
+        dan_ref targets = ints(b, "targets", io->max_rows, io->lanes > 0 ? io->lanes : 1);
+        dan_ref weights = dan_input(b, "weights", &dan_dtype_f32, DAN_SHAPE(io->max_rows), io->lanes > 0 ? io->lanes : 1);
+        dan_ref loss = dan_softmax_ce(b, dan_matmul(b, h, head, 0, 1), targets);
+        dan_output(b, "loss", dan_sum_all(b, dan_mul(b, loss, weights)));
+        dan_output(b, "row_loss", loss);
+    }
+    if (io->logits) {
+        dan_ref rows = dan_embed(b, h, ints(b, "select", io->max_select, 1));
+        dan_output(b, "logits", dan_matmul(b, rows, head, 0, 1));
+    }
+}

@@ -1,0 +1,97 @@
+/* Attention over packed rows.  For row n and query head h, which reads kv head h / (H/K):
+ *   s_j = scale * q_n . k_j for lo <= j < hi;   o = sum_j softmax(s)_j v_j;   lse = ln sum_j e^(s_j)
+ * Vaswani et al. 2017, "Attention is all you need"; shared kv heads: Ainslie et al. 2023, "GQA".
+ * A row that sees no key gives o = 0, lse = -inf.  Only o is differentiable. */
+#include "op/op.h"
+#include "op/attend_infer.h"
+
+static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
+{
+    int rc = attend_check(g, n, e);
+    if (!rc) rc = dan_node_parts(g, n, 2, e);
+    if (rc) return rc;
+    const struct dan_node *q = dan_in(g, n, 0);
+    dan_node_part(n, 0, q->dtype, q->shape);
+    dan_node_part(n, 1, q->dtype, DAN_SHAPE(q->shape.d[0], n->attr[DAN_ATTEND_HEADS].i));
+    return DAN_OK;
+}
+
+static size_t score_bytes(const struct dan_args *a) { return ((size_t)a->in[1].shape.d[0] * sizeof(double) + 63) / 64 * 64; }
+static size_t ref_ws(const struct dan_args *a, int nth) { return score_bytes(a) * (size_t)nth; }
+
+/* One row of one head: scores [lo,hi) in s.  k and v point at their head's columns of key row 0. */
+static real attend_row(const struct dan_args *a, const real *q, int64_t kv_head, int64_t lo, int64_t hi, real *s, real *o, int64_t d)
+{
+    real max = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < d; i++) o[i] = 0;
+    for (int64_t j = lo; j < hi; j++) {
+        const real *k = (const real *)dan_row(&a->in[1], j) + kv_head * d;
+        s[j] = 0;
+        for (int64_t i = 0; i < d; i++) s[j] += q[i] * k[i];
+        s[j] *= (real)a->attr[DAN_ATTEND_SCALE].f;
+        if (s[j] > max) max = s[j];
+    }
+    for (int64_t j = lo; j < hi; j++) {
+        const real *v = (const real *)dan_row(&a->in[2], j) + kv_head * d;
+        real p = (real)exp(s[j] - max);
+        sum += p;
+        for (int64_t i = 0; i < d; i++) o[i] += p * v[i];
+    }
+    for (int64_t i = 0; i < d && hi > lo; i++) o[i] /= sum;
+    return hi > lo ? max + (real)log(sum) : -INFINITY;
+}
+
+static void ref(const struct dan_args *a)
+{
+    int64_t heads = a->attr[DAN_ATTEND_HEADS].i, group = heads / a->attr[DAN_ATTEND_KV_HEADS].i, d = a->in[0].shape.d[1] / heads;
+    real *s = (real *)((char *)a->ws + score_bytes(a) * (size_t)a->ith);
+    int64_t lo, hi;
+    dan_share(a, a->in[0].shape.d[0], 1, &lo, &hi);
+    for (int64_t n = lo; n < hi; n++) {
+        const int32_t *range = dan_row(&a->in[3], n);
+        const real *q = dan_row(&a->in[0], n);
+        real *o = dan_row(&a->out[0], n), *lse = dan_row(&a->out[1], n);
+        for (int64_t h = 0; h < heads; h++) lse[h] = attend_row(a, q + h * d, h / group, range[1], range[2], s, o + h * d, d);
+    }
+}
+
+static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
+{
+    const struct dan_node n = *dan_at(b->g, y);
+    if (dy[1]) {
+        dan_poison(b, DAN_EUNSUPPORTED, "lse of attend has no gradient: use only its first output in a loss");
+        return;
+    }
+    dan_ref grad = dan_attend_grad(b, n.in[0], n.in[1], n.in[2], n.in[3], dan_pick(b, y, 0), dan_pick(b, y, 1), dy[0],
+                                   n.attr[DAN_ATTEND_HEADS].i, n.attr[DAN_ATTEND_KV_HEADS].i, n.attr[DAN_ATTEND_SCALE].f);
+    for (int i = 0; i < 3; i++) dx[i] = dan_pick(b, grad, i);
+}
+
+static void cost(const struct dan_graph *g, const struct dan_node *n, double *flops, double *bytes)
+{
+    *flops = 2 * attend_products(g, n);
+    *bytes = dan_cost_bytes(g, n);
+}
+
+static bool sample(struct dan_sample *s, int i)
+{
+    if (i >= ATTEND_N_CASES) return false;
+    const struct attend_case *c = &attend_cases[i];
+    struct attend_inputs in = attend_sample_inputs(s, c);
+    dan_ref both = dan_attend(s->b, in.q, in.k, in.v, attend_sample_range(s, c), c->heads, c->kv_heads, 1 / sqrt(c->dim));
+    s->y = dan_pick(s->b, both, 0);
+    return true;
+}
+
+DAN_OP(attend) = {
+    .name = "attend",
+    .doc = "attention over packed rows; parts: o, log-sum-exp",
+    .n_in = 4,
+    .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}},
+    .infer = infer,
+    .ref = ref,
+    .ref_ws = ref_ws,
+    .vjp = vjp,
+    .cost = cost,
+    .sample = sample,
+};

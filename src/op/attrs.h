@@ -1,0 +1,35 @@
+/* Attribute slots of every op that has attributes.  The only thing of op/ that kernels see. */
+#ifndef DAN_OP_ATTRS_H
+#define DAN_OP_ATTRS_H
+
+enum { DAN_INPUT_DYNAMIC };                    /* input: 0 = fixed, u = the first dimension may shrink to multiples of u */
+enum { DAN_FILL_VALUE };
+enum { DAN_SCALE_BY };                         /* scale: y = by * x */
+enum { DAN_PICK_INDEX };
+enum { DAN_RNN_DUMMY };
+enum { DAN_AXIS };                             /* sum, mean, concat, ...: the axis is attribute 0 */
+enum { DAN_SLICE_AXIS, DAN_SLICE_START, DAN_SLICE_STOP };   /* negative: from the end; STOP = DAN_END: to the end */
+#define DAN_END INT64_MAX
+enum { DAN_SPLIT_AXIS, DAN_SPLIT_INNER };      /* [.., n*inner, ..] -> [.., n, inner, ..] */
+enum { DAN_PERMUTE_0, DAN_PERMUTE_1, DAN_PERMUTE_2, DAN_PERMUTE_3, DAN_PERMUTE_4, DAN_PERMUTE_5 };
+
+/* matmul: y[M,N] = op(a) op(b) (+ bias[N]) (then act) (+ residual[M,N]); inputs a, b, bias?, residual? */
+enum { DAN_MATMUL_TA, DAN_MATMUL_TB, DAN_MATMUL_PREC, DAN_MATMUL_ACT };
+enum dan_prec { DAN_PREC_F32, DAN_PREC_BF16 }; /* bf16: operands rounded to bf16, products summed in f32 */
+enum dan_act { DAN_ACT_NONE, DAN_ACT_GELU, DAN_ACT_GELU_TANH, DAN_ACT_SILU, DAN_ACT_RELU, DAN_ACT_TANH, DAN_ACT_SIGMOID, DAN_N_ACTS };
+
+enum { DAN_NORM_EPS };                         /* layer_norm, rms_norm and their gradients and skip_ forms */
+enum { DAN_ROPE_DIM, DAN_ROPE_BASE, DAN_ROPE_BACKWARD };    /* head dim D, theta, 1 = rotate back (the vjp) */
+
+/* attend and attend_grad */
+enum { DAN_ATTEND_HEADS, DAN_ATTEND_KV_HEADS, DAN_ATTEND_SCALE };
+/* attend_range: which keys a row may see */
+enum { DAN_RANGE_MASK, DAN_RANGE_WINDOW };
+enum dan_mask { DAN_MASK_CAUSAL, DAN_MASK_FULL, DAN_MASK_WINDOW, DAN_MASK_PREFIX };
+
+enum { DAN_DROPOUT_P, DAN_DROPOUT_STREAM };
+enum { DAN_QUANT_BITS, DAN_QUANT_GROUP };      /* fake_quant: bits, group size along the last axis (0 = whole row) */
+enum { DAN_SCAN_CARRIES, DAN_SCAN_XS, DAN_SCAN_YS, DAN_SCAN_REVERSE };
+enum { DAN_CE_CHUNK, DAN_CE_PREC };            /* vocabulary chunk of the fused head, enum dan_prec */
+
+#endif

@@ -1,0 +1,215 @@
+/* y[M,N] = act(op(a) op(b) + bias[N]) + residual[M,N]
+ *
+ * op(a) is a [..,M,K] (leading dimensions are rows) or, with ta, a [K,M] transposed; op(b) is b [K,N] or,
+ * with tb, b [N,K] transposed (the layout of Hugging Face's Linear and of GGUF).  Without ta, b may be
+ * stored in any format of src/dtype/ (without tb for the gradient that passes through a frozen quantised
+ * weight).  The epilogue exists so that fuse_bias_act saves two passes over y.
+ * Gradients: dA = dY op(b)^T, dB = op(a)^T dY, dbias = column sums of dY (e.g. Goodfellow et al. 2016, 6.5.6). */
+#include "op/op.h"
+#include "core/actfn.h"
+#include "op/node.h"
+#include "op/prec.h"
+
+struct dims { int64_t m, n, k; };
+
+static struct dims dims_of(const struct dan_shape *a, const struct dan_shape *b, const union dan_attr *attr)
+{
+    struct dims d = {.m = 1};
+    for (int i = 0; i + 1 < a->n; i++) d.m *= a->d[i];
+    d.k = a->d[a->n - 1];
+    if (attr[DAN_MATMUL_TA].i) {
+        int64_t t = d.m;
+        d.m = d.k;
+        d.k = t;
+    }
+    d.n = b->d[attr[DAN_MATMUL_TB].i ? 0 : 1];
+    return d;
+}
+
+static int check_operands(const struct dan_node *n, const struct dan_node *a, const struct dan_node *b, struct dan_err *e)
+{
+    bool ta = n->attr[DAN_MATMUL_TA].i, tb = n->attr[DAN_MATMUL_TB].i;
+    if (!dan_is_float(a->dtype)) return dan_infer_fail(n, e, "a must be f32 or f64, not '%s': convert it", a->dtype->name);
+    if (a->shape.n < 2 || (ta && a->shape.n != 2)) return dan_infer_fail(n, e, "a has %d dimensions: give it two or, without ta, more", (int)a->shape.n);
+    if (b->shape.n != 2) return dan_infer_fail(n, e, "b has %d dimensions: give it two", (int)b->shape.n);
+    if (b->dtype != a->dtype && (ta || !b->dtype->to_f32))
+        return dan_infer_fail(n, e, "b is '%s' and a '%s': a weight in another format needs ta = 0", b->dtype->name, a->dtype->name);
+    int64_t ka = a->shape.d[ta ? 0 : a->shape.n - 1], kb = b->shape.d[tb ? 1 : 0];
+    if (ka != kb) return dan_infer_fail(n, e, "inner dimensions differ, %lld and %lld: check ta, tb and the shapes", (long long)ka, (long long)kb);
+    return DAN_OK;
+}
+
+static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
+{
+    const struct dan_node *a = dan_in(g, n, 0), *b = dan_in(g, n, 1);
+    const struct dan_node *bias = dan_in_opt(g, n, 2), *res = dan_in_opt(g, n, 3);
+    int rc = check_operands(n, a, b, e);
+    if (rc) return rc;
+    struct dims d = dims_of(&a->shape, &b->shape, n->attr);
+    n->n_out = 1;
+    n->dtype = a->dtype;
+    n->shape = a->shape;
+    n->shape.d[n->shape.n - 1] = d.n;
+    if (n->attr[DAN_MATMUL_TA].i) n->shape.d[0] = d.m;
+    if (bias && !dan_is_vector(bias, a->dtype, d.n)) return dan_infer_fail(n, e, "bias must be '%s' [%lld]", a->dtype->name, (long long)d.n);
+    if (res && (res->dtype != a->dtype || !dan_shape_equal(&res->shape, &n->shape)))
+        return dan_infer_fail(n, e, "residual must have the type and shape of the product");
+    if (n->attr[DAN_MATMUL_ACT].i < 0 || n->attr[DAN_MATMUL_ACT].i >= DAN_N_ACTS)
+        return dan_infer_fail(n, e, "activation %lld does not exist: use one of enum dan_act", (long long)n->attr[DAN_MATMUL_ACT].i);
+    return DAN_OK;
+}
+
+static size_t column_bytes(const struct dan_args *a)
+{
+    int64_t k = a->in[1].shape.d[a->attr[DAN_MATMUL_TB].i ? 1 : 0], block = a->in[1].dtype->block;
+    return ((size_t)(k + block) * (sizeof(double) + sizeof(float)) + 63) / 64 * 64;
+}
+
+static size_t ref_ws(const struct dan_args *a, int nth) { return column_bytes(a) * (size_t)nth; }
+
+/* Column j of op(b), in real, rounded to the operand precision. */
+static void load_column(const struct dan_args *a, int64_t j, int64_t k, real *w, float *tmp)
+{
+    const struct dan_tensor *b = &a->in[1];
+    int64_t prec = a->attr[DAN_MATMUL_PREC].i;
+    bool tb = a->attr[DAN_MATMUL_TB].i;
+    if (b->dtype != a->in[0].dtype && tb) {
+        b->dtype->to_f32(dan_row(b, j), tmp, k);
+        for (int64_t i = 0; i < k; i++) w[i] = tmp[i];
+    } else if (b->dtype != a->in[0].dtype) {           /* one block of every row */
+        int64_t block = b->dtype->block;
+        for (int64_t i = 0; i < k; i++) {
+            b->dtype->to_f32((const char *)dan_row(b, i) + j / block * b->dtype->bytes, tmp, block);
+            w[i] = tmp[j % block];
+        }
+    } else if (tb) {
+        memcpy(w, dan_row(b, j), (size_t)k * sizeof *w);
+    } else {
+        for (int64_t i = 0; i < k; i++) w[i] = ((const real *)dan_row(b, i))[j];
+    }
+    for (int64_t i = 0; i < k; i++) w[i] = dan_prec_round(w[i], prec);
+}
+
+/* Row i of op(a) times w. */
+static real dot_row(const struct dan_args *a, int64_t i, int64_t k, const real *w)
+{
+    const struct dan_tensor *x = &a->in[0];
+    int64_t prec = a->attr[DAN_MATMUL_PREC].i;
+    bool ta = a->attr[DAN_MATMUL_TA].i;
+    const real *row = ta ? (const real *)x->data + i : dan_row(x, i);
+    int64_t step = ta ? x->stride[0] / (int64_t)sizeof(real) : 1;
+    real sum = 0;
+    for (int64_t j = 0; j < k; j++) sum += dan_prec_round(row[j * step], prec) * w[j];
+    return sum;
+}
+
+static void ref(const struct dan_args *a)
+{
+    struct dims d = dims_of(&a->in[0].shape, &a->in[1].shape, a->attr);
+    const real *bias = a->in[2].data;
+    real *w = (real *)((char *)a->ws + column_bytes(a) * (size_t)a->ith);
+    float *tmp = (float *)(w + d.k);
+    int64_t lo, hi;
+    dan_share(a, d.n, 16, &lo, &hi);
+    for (int64_t j = lo; j < hi; j++) {
+        load_column(a, j, d.k, w, tmp);
+        for (int64_t i = 0; i < d.m; i++) {
+            real y = dot_row(a, i, d.k, w) + (bias ? bias[j] : 0);
+            y = act_value(a->attr[DAN_MATMUL_ACT].i, y);
+            if (a->in[3].data) y += ((const real *)dan_row(&a->in[3], i))[j];
+            ((real *)dan_row(&a->out[0], i))[j] = y;
+        }
+    }
+}
+
+/* [.., M, K] -> [rows, K]; views may be strided, merge_dims wants them packed. */
+static dan_ref flatten(struct dan_builder *b, dan_ref x)
+{
+    if (dan_shape_at(b, x)->n > 2 && dan_at(b->g, x)->op->props & DAN_OP_VIEW) x = dan_copy(b, x);
+    while (dan_shape_at(b, x)->n > 2) x = dan_merge_dims(b, x, 0);
+    return x;
+}
+
+static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
+{
+    const struct dan_node n = *dan_at(b->g, y);        /* a copy: appending moves the nodes */
+    if (n.attr[DAN_MATMUL_ACT].i || n.in[3]) {
+        dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act", n.where ? n.where : "?");
+        return;
+    }
+    int ta = n.attr[DAN_MATMUL_TA].i != 0, tb = n.attr[DAN_MATMUL_TB].i != 0;
+    dan_ref a = n.in[0], w = n.in[1], d = dy[0];
+    dx[0] = ta ? dan_matmul(b, w, d, tb, 1) : dan_matmul(b, d, w, 0, !tb);
+    dan_ref flat = flatten(b, d);
+    if (dan_is_float(dan_at(b->g, w)->dtype)) {
+        a = flatten(b, a);
+        dx[1] = tb ? dan_matmul(b, flat, a, 1, ta) : dan_matmul(b, a, flat, !ta, 0);
+    }
+    if (n.in[2]) dx[2] = dan_sum(b, flat, 0);
+}
+
+static void cost(const struct dan_graph *g, const struct dan_node *n, double *flops, double *bytes)
+{
+    struct dims d = dims_of(&dan_in(g, n, 0)->shape, &dan_in(g, n, 1)->shape, n->attr);
+    *flops = 2.0 * (double)d.m * (double)d.n * (double)d.k;
+    *bytes = dan_cost_bytes(g, n);
+}
+
+static dan_ref emit(struct dan_builder *b, dan_ref a, dan_ref w, dan_ref bias, dan_ref res, int ta, int tb, enum dan_prec prec, enum dan_act act)
+{
+    const union dan_attr attr[] = {DAN_I(ta), DAN_I(tb), DAN_I(prec), DAN_I(act)};
+    return DAN_EMIT(b, matmul, 4, attr, a, w, bias, res);
+}
+
+/* The four layouts.  Only first dimensions are dynamic, so ta shares its dynamic K with b or keeps it fixed. */
+static void sample_layout(struct dan_sample *s, int ta, int tb)
+{
+    int64_t m = s->rows, n = 9, k = 33;
+    if (ta && tb) m = 5, k = 7;
+    dan_ref a = ta && !tb ? s->real(s, DAN_SHAPE(m, 7), 1, true) : ta ? s->real(s, DAN_SHAPE(k, m), 1, false) : s->real(s, DAN_SHAPE(m, k), 1, true);
+    dan_ref w = ta && !tb ? s->real(s, DAN_SHAPE(m, n), 1, true) : s->real(s, tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n), 1, false);
+    s->y = dan_matmul(s->b, a, w, ta, tb);
+}
+
+static bool sample(struct dan_sample *s, int i)
+{
+    int64_t r = s->rows;
+    if (i < 4) {
+        sample_layout(s, i >> 1, i & 1);
+        return true;
+    }
+    if (i == 4) {
+        s->y = dan_linear(s->b, s->real(s, DAN_SHAPE(r, 3, 8), 1, true), s->real(s, DAN_SHAPE(17, 8), 1, false), s->real(s, DAN_SHAPE(17), 1, false));
+    } else if (i == 5) {                               /* a is a slice of columns */
+        dan_ref a = dan_slice(s->b, s->real(s, DAN_SHAPE(r, 40), 1, true), 1, 5, 38);
+        s->y = dan_linear(s->b, a, s->real(s, DAN_SHAPE(64, 33), 1, false), 0);
+    } else if (i < 6 + DAN_N_ACTS) {
+        s->no_grad = true;
+        dan_ref a = s->real(s, DAN_SHAPE(r, 64), 1, true), w = s->real(s, DAN_SHAPE(48, 64), 0.2, false);
+        s->y = emit(s->b, a, w, s->real(s, DAN_SHAPE(48), 1, false), s->real(s, DAN_SHAPE(r, 48), 1, true), 0, 1, DAN_PREC_F32, (enum dan_act)(i - 6));
+    } else if (i < 10 + DAN_N_ACTS) {                  /* operands rounded to bf16 */
+        int t = i - 6 - DAN_N_ACTS;
+        s->no_grad = true;
+        dan_ref a = s->real(s, t & 2 ? DAN_SHAPE(r, 33) : DAN_SHAPE(r, 70), 1, true);
+        dan_ref w = s->real(s, t & 2 ? DAN_SHAPE(r, 50) : t & 1 ? DAN_SHAPE(50, 70) : DAN_SHAPE(70, 50), 1, t & 2);
+        s->y = emit(s->b, a, w, 0, 0, t >> 1, t == 1, DAN_PREC_BF16, DAN_ACT_NONE);
+        return t < 3;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+DAN_OP(matmul) = {
+    .name = "matmul",
+    .doc = "y = act(op(a) op(b) + bias) + residual",
+    .n_in = 4,
+    .n_opt = 2,
+    .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}},
+    .infer = infer,
+    .ref = ref,
+    .ref_ws = ref_ws,
+    .vjp = vjp,
+    .cost = cost,
+    .sample = sample,
+};

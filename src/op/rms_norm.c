@@ -1,0 +1,65 @@
+/* y = x / sqrt(mean(x^2) + eps) * gamma, over the last axis.
+ * Zhang, Sennrich 2019, "Root Mean Square Layer Normalization". */
+#include "op/op.h"
+#include "op/node.h"
+
+static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
+{
+    const struct dan_node *x = dan_in(g, n, 0);
+    if (!dan_is_float(x->dtype) || x->shape.n < 1) return dan_infer_fail(n, e, "x must be f32 or f64 with at least one dimension");
+    int64_t c = x->shape.d[x->shape.n - 1];
+    if (!dan_is_vector(dan_in(g, n, 1), x->dtype, c))
+        return dan_infer_fail(n, e, "gamma must be '%s' [%lld], the last dimension of x", x->dtype->name, (long long)c);
+    return dan_infer_same(g, n, e);
+}
+
+static void norm_row(const real *x, const real *gamma, real *y, int64_t c, real eps)
+{
+    real ss = 0;
+    for (int64_t i = 0; i < c; i++) ss += x[i] * x[i];
+    real rstd = 1 / (real)sqrt(ss / (real)c + eps);
+    for (int64_t i = 0; i < c; i++) y[i] = x[i] * rstd * gamma[i];
+}
+
+static void ref(const struct dan_args *a)
+{
+    int64_t lo, hi;
+    dan_share(a, dan_rows(&a->in[0]), 1, &lo, &hi);
+    for (int64_t r = lo; r < hi; r++)
+        norm_row(dan_row(&a->in[0], r), a->in[1].data, dan_row(&a->out[0], r), dan_cols(&a->in[0]), (real)a->attr[DAN_NORM_EPS].f);
+}
+
+static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
+{
+    const struct dan_node n = *dan_at(b->g, y);
+    dan_ref grad = dan_rms_norm_grad(b, n.in[0], n.in[1], dy[0], 0, n.attr[DAN_NORM_EPS].f);
+    dx[0] = dan_pick(b, grad, 0);
+    dx[1] = dan_pick(b, grad, 1);
+}
+
+static void cost(const struct dan_graph *g, const struct dan_node *n, double *flops, double *bytes)
+{
+    dan_cost_each(g, n, 4, flops, bytes);
+}
+
+static bool sample(struct dan_sample *s, int i)
+{
+    static const int64_t c[] = {7, 33, 1, 64, 16};
+    if (i >= 5) return false;
+    dan_ref x = i == 3 ? dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, 80), 1, true), 1, 9, 73)
+              : i == 4 ? s->real(s, DAN_SHAPE(s->rows, 3, 16), 1, true) : s->real(s, DAN_SHAPE(s->rows, c[i]), 1, true);
+    s->y = dan_rms_norm(s->b, x, s->real(s, DAN_SHAPE(c[i]), 1, false), 1e-5);
+    return true;
+}
+
+DAN_OP(rms_norm) = {
+    .name = "rms_norm",
+    .doc = "x / sqrt(mean(x^2) + eps) * gamma over the last axis",
+    .n_in = 2,
+    .attrs = {{"eps", 'f'}},
+    .infer = infer,
+    .ref = ref,
+    .vjp = vjp,
+    .cost = cost,
+    .sample = sample,
+};

@@ -1,0 +1,71 @@
+/* Parts: s = x + y and layer_norm(s) (layer_norm.c); beta may be absent.
+ * One pass instead of an add and a norm: made by fuse_skip_norm after autodiff, so it has no gradient. */
+#include "op/op.h"
+#include "op/node.h"
+
+static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
+{
+    const struct dan_node *x = dan_in(g, n, 0), *y = dan_in(g, n, 1), *beta = dan_in_opt(g, n, 3);
+    if (!dan_is_float(x->dtype) || x->shape.n < 1) return dan_infer_fail(n, e, "x must be f32 or f64 with at least one dimension");
+    if (y->dtype != x->dtype || !dan_shape_equal(&y->shape, &x->shape)) return dan_infer_fail(n, e, "y must have the type and shape of x");
+    int64_t c = x->shape.d[x->shape.n - 1];
+    if (!dan_is_vector(dan_in(g, n, 2), x->dtype, c) || (beta && !dan_is_vector(beta, x->dtype, c)))
+        return dan_infer_fail(n, e, "gamma and beta must be '%s' [%lld], the last dimension of x", x->dtype->name, (long long)c);
+    int rc = dan_node_parts(g, n, 2, e);
+    if (rc) return rc;
+    dan_node_part(n, 0, x->dtype, x->shape);
+    dan_node_part(n, 1, x->dtype, x->shape);
+    return DAN_OK;
+}
+
+static void norm_row(const real *x, const real *gamma, const real *beta, real *y, int64_t c, real eps)
+{
+    real mean = 0, var = 0;
+    for (int64_t i = 0; i < c; i++) mean += x[i];
+    mean /= (real)c;
+    for (int64_t i = 0; i < c; i++) var += (x[i] - mean) * (x[i] - mean);
+    real rstd = 1 / (real)sqrt(var / (real)c + eps);
+    for (int64_t i = 0; i < c; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + (beta ? beta[i] : 0);
+}
+
+static void ref(const struct dan_args *a)
+{
+    int64_t lo, hi, c = dan_cols(&a->in[0]);
+    dan_share(a, dan_rows(&a->in[0]), 1, &lo, &hi);
+    for (int64_t r = lo; r < hi; r++) {
+        const real *x = dan_row(&a->in[0], r), *y = dan_row(&a->in[1], r);
+        real *sum = dan_row(&a->out[0], r);
+        for (int64_t i = 0; i < c; i++) sum[i] = x[i] + y[i];
+        norm_row(sum, a->in[2].data, a->in[3].data, dan_row(&a->out[1], r), c, (real)a->attr[DAN_NORM_EPS].f);
+    }
+}
+
+static void cost(const struct dan_graph *g, const struct dan_node *n, double *flops, double *bytes)
+{
+    dan_cost_each(g, n, 9, flops, bytes);
+}
+
+static bool sample(struct dan_sample *s, int i)
+{
+    static const int64_t c[] = {7, 33, 1, 64};
+    if (i >= 4) return false;
+    s->no_grad = true;
+    struct dan_shape xs = DAN_SHAPE(s->rows, c[i]);
+    dan_ref x = i == 3 ? dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, 80), 1, true), 1, 9, 73) : s->real(s, xs, 1, true);
+    dan_ref y = s->real(s, xs, 1, true), gamma = s->real(s, DAN_SHAPE(c[i]), 1, false);
+    s->y = dan_skip_layer_norm(s->b, x, y, gamma, i == 1 ? 0 : s->real(s, DAN_SHAPE(c[i]), 1, false), 1e-5);
+    return true;
+}
+
+DAN_OP(skip_layer_norm) = {
+    .name = "skip_layer_norm",
+    .doc = "parts x + y, layer_norm(x + y)",
+    .n_in = 4,
+    .n_opt = 1,
+    .props = DAN_OP_NO_GRAD,
+    .attrs = {{"eps", 'f'}},
+    .infer = infer,
+    .ref = ref,
+    .cost = cost,
+    .sample = sample,
+};

@@ -1,0 +1,36 @@
+/* Common subexpressions: nodes with the same op, inputs, attributes and body become one.
+ * Random ops carry their stream in an attribute, so equal nodes really are equal. */
+#include <string.h>
+#include "base/map.h"
+#include "base/mem.h"
+#include "pass/pass.h"
+
+struct key { const struct dan_op *op; const struct dan_graph *body; union dan_attr attr[DAN_MAX_ATTR]; dan_ref in[16]; };
+
+static dan_ref visit(struct dan_rewrite *r, dan_ref i)
+{
+    const struct dan_node *n = &r->old->node[i];
+    if (n->op->props & (DAN_OP_LEAF | DAN_OP_STATE) || n->recompute || n->n_in > 16) return DAN_KEEP;
+    struct key k;
+    memset(&k, 0, sizeof k);
+    k.op = n->op;
+    k.body = n->body;
+    memcpy(k.attr, n->attr, sizeof k.attr);
+    for (int j = 0; j < n->n_in; j++) k.in[j] = n->in[j] ? r->map[n->in[j]] : 0;
+    int64_t *slot = dan_map_slot(r->ctx, &k, sizeof k);
+    if (!slot) return dan_poison(&r->b, DAN_ENOMEM, "not enough memory for cse");
+    if (!*slot) *slot = dan_rewrite_copy(r, i);
+    return (dan_ref)*slot;
+}
+
+static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
+{
+    (void)o;
+    struct dan_map *seen = dan_map_new();
+    if (!seen) return dan_fail(e, DAN_ENOMEM, "not enough memory for cse");
+    int rc = dan_rewrite_each(g, visit, seen, e);
+    dan_map_free(seen);
+    return rc;
+}
+
+const struct dan_pass dan_pass_cse = {"cse", "merges nodes that compute the same", run};

@@ -1,0 +1,95 @@
+/* Output head and cross-entropy without the [N,V] logits:
+ *   softmax_ce(x W^T, t)                                    -> head_ce(x, W, t)
+ *   with softmax_ce_grad and its two products               -> head_ce_grad(x, W, t, dloss)
+ * When dloss does not depend on the loss (it is a per-token weight), one head_ce_grad gives loss
+ * and gradients from a single pass over the vocabulary. */
+#include <string.h>
+#include "base/mem.h"
+#include "op/ops.h"
+#include "pass/pass.h"
+
+struct head { dan_ref logits, ce, grad, dx, dw; };
+struct state { struct head *head; int32_t *head_of; int32_t *uses; int n; int64_t min_vocab; dan_ref *made; };
+enum { CHUNK = 1024 };
+
+static bool is_head(const struct dan_graph *g, dan_ref m, int64_t min_vocab)
+{
+    const struct dan_node *n = &g->node[m];
+    return dan_op_is(n, "matmul") && !n->attr[DAN_MATMUL_TA].i && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_ACT].i && !n->in[2] && !n->in[3]
+        && n->shape.n == 2 && n->shape.d[1] >= min_vocab && g->node[n->in[1]].dtype->block == 1;
+}
+
+/* Fills h from the readers of the logits; false when somebody else reads them. */
+static bool match(const struct dan_graph *g, struct head *h, const int32_t *uses)
+{
+    for (int32_t i = h->logits + 1; i < g->n; i++) {
+        const struct dan_node *n = &g->node[i];
+        if (dan_op_is(n, "softmax_ce") && n->in[0] == h->logits) h->ce = i;
+        if (dan_op_is(n, "softmax_ce_grad") && n->in[0] == h->logits) h->grad = i;
+        if (!h->grad || !dan_op_is(n, "matmul")) continue;
+        bool ta = n->attr[DAN_MATMUL_TA].i, tb = n->attr[DAN_MATMUL_TB].i;
+        const dan_ref x = g->node[h->logits].in[0], w = g->node[h->logits].in[1];
+        if (n->in[0] == h->grad && n->in[1] == w && !ta && !tb) h->dx = i;
+        if (n->in[0] == h->grad && n->in[1] == x && ta && !tb) h->dw = i;
+    }
+    if (!h->ce || uses[h->logits] != 1 + (h->grad != 0)) return false;
+    return !h->grad || (h->dx && h->dw && uses[h->grad] == 2);
+}
+
+static void find(const struct dan_graph *g, struct state *s)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        struct head h = {.logits = i};
+        if (!is_head(g, i, s->min_vocab) || !match(g, &h, s->uses)) continue;
+        s->head[s->n++] = h;
+        dan_ref all[] = {h.logits, h.ce, h.grad, h.dx, h.dw};
+        for (int k = 0; k < 5; k++)
+            if (all[k]) s->head_of[all[k]] = s->n;
+    }
+}
+
+/* head_ce_grad as soon as x, W, targets and dloss exist. */
+static dan_ref emit_grad(struct dan_rewrite *r, const struct head *h)
+{
+    const struct dan_node *m = &r->old->node[h->logits], *n = &r->old->node[h->grad];
+    return dan_head_ce_grad(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], r->map[n->in[2]], CHUNK, DAN_PREC_F32);
+}
+
+static dan_ref visit(struct dan_rewrite *r, dan_ref i)
+{
+    struct state *s = r->ctx;
+    if (!s->head_of[i]) return DAN_KEEP;
+    int k = s->head_of[i] - 1;
+    const struct head *h = &s->head[k];
+    const struct dan_node *m = &r->old->node[h->logits], *n = &r->old->node[i];
+    if (i == h->logits) return DAN_DROP;
+    if (i == h->ce) {
+        bool early = h->grad && r->map[r->old->node[h->grad].in[2]] > 0;
+        if (!early) return dan_head_ce(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], CHUNK, DAN_PREC_F32);
+        s->made[k] = emit_grad(r, h);
+        return dan_pick(&r->b, s->made[k], 0);
+    }
+    if (!s->made[k]) s->made[k] = emit_grad(r, h);
+    if (i == h->grad) return DAN_DROP;
+    return dan_pick(&r->b, s->made[k], i == h->dx ? 1 : 2);
+}
+
+static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
+{
+    size_t n = (size_t)g->n;
+    struct state s = {dan_calloc(n, sizeof *s.head), dan_calloc(n, sizeof *s.head_of), dan_calloc(n, sizeof *s.uses), 0,
+                      o->head_ce_min_vocab ? o->head_ce_min_vocab : 4096, dan_calloc(n, sizeof *s.made)};
+    int rc = s.head && s.head_of && s.uses && s.made ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
+    if (!rc) {
+        dan_count_uses(g, s.uses);
+        find(g, &s);
+        rc = dan_rewrite_each(g, visit, &s, e);
+    }
+    dan_free(s.head);
+    dan_free(s.head_of);
+    dan_free(s.uses);
+    dan_free(s.made);
+    return rc;
+}
+
+const struct dan_pass dan_pass_fuse_head_ce = {"fuse_head_ce", "output head and cross-entropy without the logits in memory", run};

@@ -1,0 +1,102 @@
+/* Products that share their input become one: q, k, v and gate, up.
+ *   x Wq^T, x Wk^T, x Wv^T  ->  split(x [Wq; Wk; Wv]^T)
+ * The merged weight is a param named "Wq+Wk+Wv", which the store joins on binding.  Each output
+ * element is the same sum in the same order: exact (E0).  Runs before autodiff, so the gradient
+ * has one product too. */
+#include <string.h>
+#include "base/mem.h"
+#include "base/str.h"
+#include "op/ops.h"
+#include "pass/pass.h"
+
+enum { MAX_GROUP = 6 };
+struct group { dan_ref member[MAX_GROUP]; int n; dan_ref split; };
+struct state { struct group *group; int32_t *group_of; int32_t *uses; int n_groups; };
+
+static bool is_param(const struct dan_graph *g, dan_ref r) { return r && dan_op_is(&g->node[r], "param"); }
+
+static bool mergeable(const struct dan_graph *g, dan_ref i, const int32_t *uses)
+{
+    const struct dan_node *n = &g->node[i];
+    if (!dan_op_is(n, "matmul") || n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->attr[DAN_MATMUL_ACT].i || n->in[3]) return false;
+    return is_param(g, n->in[1]) && uses[n->in[1]] == 1 && n->shape.n == 2 && (!n->in[2] || (is_param(g, n->in[2]) && uses[n->in[2]] == 1));
+}
+
+static bool fits(const struct dan_graph *g, dan_ref a, dan_ref b)
+{
+    const struct dan_node *x = &g->node[a], *y = &g->node[b], *wx = &g->node[x->in[1]], *wy = &g->node[y->in[1]];
+    return x->in[0] == y->in[0] && !x->in[2] == !y->in[2] && wx->dtype == wy->dtype && wx->frozen == wy->frozen && wx->layer == wy->layer;
+}
+
+static void find_groups(const struct dan_graph *g, struct state *s)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        if (s->group_of[i] || !mergeable(g, i, s->uses)) continue;
+        struct group *q = &s->group[s->n_groups];
+        *q = (struct group){.member = {i}, .n = 1};
+        for (int32_t j = i + 1; j < g->n && q->n < MAX_GROUP; j++)
+            if (!s->group_of[j] && mergeable(g, j, s->uses) && fits(g, i, j)) q->member[q->n++] = j;
+        if (q->n < 2) continue;
+        s->n_groups++;
+        for (int k = 0; k < q->n; k++) s->group_of[q->member[k]] = s->n_groups;
+    }
+}
+
+/* One param from input `which` of all members: the names joined by '+', rows added up. */
+static dan_ref joined_param(struct dan_rewrite *r, const struct group *q, int which)
+{
+    const struct dan_graph *g = r->old;
+    struct dan_str name = {0};
+    struct dan_shape shape = {0};
+    for (int k = 0; k < q->n; k++) {
+        const struct dan_node *w = &g->node[g->node[q->member[k]].in[which]];
+        dan_str_printf(&name, "%s%s", k ? "+" : "", w->name);
+        if (k == 0) shape = w->shape;
+        else shape.d[0] += w->shape.d[0];
+    }
+    const struct dan_node *first = &g->node[g->node[q->member[0]].in[which]];
+    dan_ref p = dan_param(&r->b, dan_str_c(&name), first->dtype, shape, first->init);
+    if (p) r->g->node[p].frozen = first->frozen;
+    dan_str_release(&name);
+    return p;
+}
+
+static void emit_group(struct dan_rewrite *r, struct group *q)
+{
+    const struct dan_graph *g = r->old;
+    const struct dan_node *first = &g->node[q->member[0]];
+    int64_t sizes[MAX_GROUP];
+    for (int k = 0; k < q->n; k++) sizes[k] = g->node[q->member[k]].shape.d[1];
+    dan_ref w = joined_param(r, q, 1), bias = first->in[2] ? joined_param(r, q, 2) : 0;
+    q->split = dan_split(&r->b, dan_linear(&r->b, r->map[first->in[0]], w, bias), 1, sizes, q->n);
+}
+
+static dan_ref visit(struct dan_rewrite *r, dan_ref i)
+{
+    struct state *s = r->ctx;
+    if (!s->group_of[i]) return DAN_KEEP;
+    struct group *q = &s->group[s->group_of[i] - 1];
+    if (!q->split) emit_group(r, q);
+    for (int k = 0; k < q->n; k++)
+        if (q->member[k] == i) return dan_pick(&r->b, q->split, k);
+    return DAN_KEEP;
+}
+
+static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
+{
+    (void)o;
+    size_t n = (size_t)g->n;
+    struct state s = {dan_calloc(n, sizeof *s.group), dan_calloc(n, sizeof *s.group_of), dan_calloc(n, sizeof *s.uses), 0};
+    int rc = s.group && s.group_of && s.uses ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
+    if (!rc) {
+        dan_count_uses(g, s.uses);
+        find_groups(g, &s);
+        rc = dan_rewrite_each(g, visit, &s, e);
+    }
+    dan_free(s.group);
+    dan_free(s.group_of);
+    dan_free(s.uses);
+    return rc;
+}
+
+const struct dan_pass dan_pass_fuse_horizontal = {"fuse_horizontal", "products of one input become one product (qkv, gate+up)", run};

@@ -1,0 +1,100 @@
+/* Residual add + norm:
+ *   s = x + y; n = norm(s)            -> (s, n) = skip_norm(x, y)
+ *   dx = add(d, norm_grad(...).dx)    -> norm_grad(..., dres = d)
+ * The same additions in the same order: exact (E0); saves one pass over [N,C] each. */
+#include <string.h>
+#include "base/mem.h"
+#include "op/ops.h"
+#include "pass/pass.h"
+
+struct state { int32_t *uses, *first_use; dan_ref *norm_of, *dres_of, *add_of; };
+
+static bool is_norm(const struct dan_node *n) { return dan_op_is(n, "layer_norm") || dan_op_is(n, "rms_norm"); }
+static bool is_norm_grad(const struct dan_node *n) { return dan_op_is(n, "layer_norm_grad") || dan_op_is(n, "rms_norm_grad"); }
+
+static bool plain_add(const struct dan_graph *g, dan_ref i)
+{
+    const struct dan_node *n = &g->node[i];
+    return dan_op_is(n, "add") && dan_shape_equal(&n->shape, &g->node[n->in[0]].shape) && dan_shape_equal(&n->shape, &g->node[n->in[1]].shape);
+}
+
+static void find_first_uses(const struct dan_graph *g, int32_t *first)
+{
+    for (int32_t i = g->n - 1; i > 0; i--)
+        for (int k = 0; k < g->node[i].n_in; k++) first[g->node[i].in[k]] = i;
+}
+
+static void find_forward(const struct dan_graph *g, struct state *s)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        dan_ref add = g->node[i].n_in ? g->node[i].in[0] : 0;
+        if (is_norm(&g->node[i]) && plain_add(g, add) && s->first_use[add] == i) s->norm_of[add] = i;
+    }
+}
+
+/* add(d, pick(G,0)) where d exists before G and nobody else reads that dx. */
+static void find_backward(const struct dan_graph *g, struct state *s)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        if (!plain_add(g, i)) continue;
+        for (int k = 0; k < 2; k++) {
+            const struct dan_node *p = &g->node[g->node[i].in[k]];
+            dan_ref d = g->node[i].in[1 - k], grad = dan_op_is(p, "pick") && p->attr[DAN_PICK_INDEX].i == 0 ? p->in[0] : 0;
+            if (!grad || !is_norm_grad(&g->node[grad]) || g->node[grad].in[3] || s->dres_of[grad]) continue;
+            if (s->uses[g->node[i].in[k]] != 1 || d >= grad) continue;
+            s->dres_of[grad] = d;
+            s->add_of[i] = g->node[i].in[k];
+            break;
+        }
+    }
+}
+
+static dan_ref emit_skip(struct dan_rewrite *r, dan_ref add, dan_ref norm)
+{
+    const struct dan_node *a = &r->old->node[add], *n = &r->old->node[norm];
+    dan_ref x = r->map[a->in[0]], y = r->map[a->in[1]], gamma = r->map[n->in[1]];
+    r->b.where = n->where;
+    if (dan_op_is(n, "rms_norm")) return dan_skip_rms_norm(&r->b, x, y, gamma, n->attr[0].f);
+    return dan_skip_layer_norm(&r->b, x, y, gamma, n->in[2] ? r->map[n->in[2]] : 0, n->attr[0].f);
+}
+
+static dan_ref emit_grad(struct dan_rewrite *r, dan_ref i, dan_ref dres)
+{
+    const struct dan_node *n = &r->old->node[i];
+    dan_ref x = r->map[n->in[0]], gamma = r->map[n->in[1]], dy = r->map[n->in[2]];
+    if (dan_op_is(n, "rms_norm_grad")) return dan_rms_norm_grad(&r->b, x, gamma, dy, r->map[dres], n->attr[0].f);
+    return dan_layer_norm_grad(&r->b, x, gamma, dy, r->map[dres], n->attr[0].f);
+}
+
+static dan_ref visit(struct dan_rewrite *r, dan_ref i)
+{
+    struct state *s = r->ctx;
+    const struct dan_node *n = &r->old->node[i];
+    if (s->norm_of[i]) return DAN_DROP;        /* made together with its norm, which is its first reader */
+    if (is_norm(n) && s->norm_of[n->in[0]] == i) {
+        dan_ref both = emit_skip(r, n->in[0], i);
+        r->map[n->in[0]] = dan_pick(&r->b, both, 0);
+        return dan_pick(&r->b, both, 1);
+    }
+    if (s->dres_of[i]) return emit_grad(r, i, s->dres_of[i]);
+    if (s->add_of[i]) return r->map[s->add_of[i]];
+    return DAN_KEEP;
+}
+
+static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
+{
+    (void)o;
+    size_t n = (size_t)g->n;
+    int32_t *all = dan_calloc(n * 5, sizeof *all);
+    if (!all) return dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
+    struct state s = {all, all + n, all + 2 * n, all + 3 * n, all + 4 * n};
+    dan_count_uses(g, s.uses);
+    find_first_uses(g, s.first_use);
+    find_forward(g, &s);
+    find_backward(g, &s);
+    int rc = dan_rewrite_each(g, visit, &s, e);
+    dan_free(all);
+    return rc;
+}
+
+const struct dan_pass dan_pass_fuse_skip_norm = {"fuse_skip_norm", "residual add and norm become one pass, forward and backward", run};
