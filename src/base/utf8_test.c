@@ -32,7 +32,9 @@ static void only_shortest_forms_decode(void **state)
         char b[4] = {(char)(u >> 16), (char)(u >> 8), (char)u, (char)0x80}, c[4];
         int32_t cp;
         int n = dan_utf8_next(b, 4, &cp);
-        if (cp < 0 ? n != 1 || cp != -1 - (int32_t)(u >> 16) : !is_scalar(cp) || dan_utf8_put(cp, c) != n || memcmp(b, c, (size_t)n))
+        int ok = cp < 0 ? n == 1 && cp == -1 - (int32_t)(u >> 16)
+                        : is_scalar(cp) && dan_utf8_put(cp, c) == n && memcmp(b, c, (size_t)n) == 0;
+        if (!ok)
             fail_msg("%06X 80 decoded to %d, length %d", (unsigned)u, (int)cp, n);
     }
 }

@@ -115,6 +115,13 @@ int dan_store_put(struct dan_store *s, const char *name, struct dan_tensor t, st
     return DAN_OK;
 }
 
+int dan_store_share(struct dan_store *s, const char *name, const struct dan_store *from, const char *from_name, struct dan_err *e)
+{
+    struct item *it = item_find(from, from_name);
+    if (!it) return dan_fail(e, DAN_EINVAL, "there is no tensor '%s' to share", from_name);
+    return dan_store_put(s, name, it->t, it->b, e);
+}
+
 /* Element count, or -1 when a dimension is negative, does not fill blocks, or all is too much. */
 static int64_t checked_count(const struct dan_dtype *t, const struct dan_shape *s)
 {

@@ -17,6 +17,8 @@ int  dan_store_new(struct dan_store **out, struct dan_err *e);
 void dan_store_free(struct dan_store *s);
 /* Takes a reference on b.  A name that exists is replaced. */
 int  dan_store_put(struct dan_store *s, const char *name, struct dan_tensor t, struct dan_buffer *b, struct dan_err *e);
+/* The tensor `from_name` of another store under a new name, sharing its memory. */
+int  dan_store_share(struct dan_store *s, const char *name, const struct dan_store *from, const char *from_name, struct dan_err *e);
 /* Allocates a zeroed contiguous tensor. */
 int  dan_store_add(struct dan_store *s, const char *name, const struct dan_dtype *t, struct dan_shape shape, struct dan_err *e);
 struct dan_tensor *dan_store_find(const struct dan_store *s, const char *name);   /* NULL when there is none */

@@ -24,7 +24,7 @@ static inline float dan_bf16_to_f32(uint16_t h) { return dan_bits_float((uint32_
 static inline uint16_t dan_f32_to_bf16(float x)
 {
     uint32_t u = dan_float_bits(x);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40);   /* rounding could turn a NaN into infinity */
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40);   /* rounding could make it infinite */
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
 }
 
@@ -42,8 +42,8 @@ static inline uint16_t dan_f32_to_f16(float x)
     uint32_t u = dan_float_bits(x), sign = u >> 16 & 0x8000, a = u & 0x7fffffffu, h;
     if (a > 0x7f800000u) h = 0x7e00 | (a >> 13 & 0x3ff);
     else if (a >= 0x477ff000u) h = 0x7c00;                                    /* >= 65520 rounds to infinity */
-    else if (a < 0x38800000u)                                                 /* < 2^-14: the ulp of 0.5f is the smallest */
-        h = dan_float_bits(dan_bits_float(a) + 0.5f) - 0x3f000000u;           /* f16, so this addition rounds */
+    else if (a < 0x38800000u)       /* < 2^-14: the ulp of 0.5f is the smallest f16, so the addition rounds */
+        h = dan_float_bits(dan_bits_float(a) + 0.5f) - 0x3f000000u;
     else h = (a + 0xfff + (a >> 13 & 1) - (112u << 23)) >> 13;
     return (uint16_t)(sign | h);
 }

@@ -140,7 +140,7 @@ void dan_program_free(struct dan_program *p)
 {
     if (!p) return;
     for (int32_t i = 0; i < p->n_steps; i++) dan_program_free(p->step[i].body);
-    dan_huge_free(p->memory, p->memory_bytes);
+    if (p->memory) dan_huge_free(p->memory, p->memory_bytes);
     dan_arena_free(p->arena);
 }
 

@@ -48,7 +48,8 @@ static void find_lifetimes(struct dan_program *p)
     for (int32_t i = 1; i < p->g.n; i++) {
         const struct dan_node *n = &p->g.node[i];
         if (dan_op_is(n, "pick")) continue;    /* a pick extends only its part, by its readers */
-        for (int k = 0; k < n->n_in; k++)
+        int n_read = n->n_in - !!(n->op->props & DAN_OP_LIKE);
+        for (int k = 0; k < n_read; k++)
             if (n->in[k]) extend(p, input_unit(p, n->in[k]), i);
     }
     for (int32_t i = 0; i < p->g.n_out; i++) extend(p, input_unit(p, p->g.out[i]), INT32_MAX);
@@ -140,6 +141,7 @@ int dan_program_plan(struct dan_program *p, struct dan_err *e)
     p->memory_bytes = place_all(p, order, n, placed);
     dan_free(order);
     dan_free(placed);
+    if (p->opts.plan_only) return DAN_OK;
     p->memory = p->memory_bytes ? dan_huge_alloc(p->memory_bytes) : NULL;
     if (p->memory_bytes && !p->memory)
         return dan_fail(e, DAN_ENOMEM, "not enough memory for %.1f MiB of activations; use a smaller batch or context, or --remat", (double)p->memory_bytes / (1 << 20));

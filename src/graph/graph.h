@@ -24,6 +24,7 @@ enum dan_op_props {
     DAN_OP_RANDOM = 1 << 5,
     DAN_OP_COMM = 1 << 6,
     DAN_OP_NO_GRAD = 1 << 7,                   /* no vjp, by nature (integer results, gradients of ops) */
+    DAN_OP_LIKE = 1 << 9,                      /* the last input is read for its shape only: does not keep it alive */
     DAN_OP_BODY = 1 << 8,                      /* has a body graph: scan */
 };
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "base/file.h"
 
-enum { WIDTH = 760, HEIGHT = 420, LEFT = 68, RIGHT = 20, TOP = 44, BOTTOM = 52, BINS = 400, MAX_SERIES = 6 };
+enum { WIDTH = 760, HEIGHT = 420, LEFT = 68, RIGHT = 20, TOP = 44, BOTTOM = 52, BINS = 400, MAX_SERIES = 6, MAX_TICKS = 20 };
 
 /* Okabe and Ito's palette: told apart by colour-blind readers too. */
 static const char *const colours[MAX_SERIES] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
@@ -122,16 +122,17 @@ static void log_ticks(const struct frame *f, struct dan_str *out)
 
 static void ticks(const struct frame *f, struct dan_str *out)
 {
-    double step = nice_step(f->x1 - f->x0, 7);
-    for (double k = ceil(f->x0 / step); k * step <= f->x1; k++)    /* k * step: no error adds up */
-        x_tick(f, k * step, out);
+    double step = nice_step(f->x1 - f->x0, 7), first = ceil(f->x0 / step);
+    for (int k = 0; k < MAX_TICKS && (first + k) * step <= f->x1; k++)     /* a product: no error adds up */
+        x_tick(f, (first + k) * step, out);
     if (f->log_y) {
         log_ticks(f, out);
         return;
     }
     step = nice_step(f->y1 - f->y0, 6);
-    for (double k = ceil(f->y0 / step); k * step <= f->y1; k++)
-        y_tick(f, k * step, out);
+    first = ceil(f->y0 / step);
+    for (int k = 0; k < MAX_TICKS && (first + k) * step <= f->y1; k++)
+        y_tick(f, (first + k) * step, out);
 }
 
 struct bin { double x, mean, lo, hi; size_t n; };

@@ -80,5 +80,5 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(broadcast_like) = {
     .name = "broadcast_like", .doc = "repeats x along an axis of another tensor: the gradient of sum",
     .n_in = 2, .attrs = {{"axis", 'i'}},
-    .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
+    .props = DAN_OP_LIKE, .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -50,5 +50,5 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(fill_like) = {
     .name = "fill_like", .doc = "a constant with the shape and dtype of x",
     .n_in = 1, .attrs = {{"value", 'f'}},
-    .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
+    .props = DAN_OP_LIKE, .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -79,5 +79,5 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(slice_grad) = {
     .name = "slice_grad", .doc = "gradient of slice: dy among zeros",
     .n_in = 2, .attrs = {{"axis", 'i'}, {"start", 'i'}, {"stop", 'i'}},
-    .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
+    .props = DAN_OP_LIKE, .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -55,5 +55,5 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(sum_to) = {
     .name = "sum_to", .doc = "sums x to the shape of another tensor: the gradient of broadcasting",
     .n_in = 2,
-    .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
+    .props = DAN_OP_LIKE, .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

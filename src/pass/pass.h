@@ -23,6 +23,7 @@ int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_p
 /* After autodiff every unfrozen param P has an output "grad:P" next to the graph's own outputs. */
 #define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,mixed,dce"
 #define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,simplify,cse,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,mixed,dce"
+#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,mixed,dce"
 #define DAN_PIPELINE_INFER "fuse_horizontal,fuse_swiglu,cse,fuse_skip_norm,fuse_bias_act,mixed,dce"
 
 /* For passes that rewrite node by node: visits every node of g in order and appends what `visit`

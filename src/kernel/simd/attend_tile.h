@@ -1,0 +1,198 @@
+/* What attend and attend_grad share: small products on packed blocks, and the cutting of rows into tiles.
+ * Vectors come from block_ISA.h.
+ *
+ * An item is one query row of one head; the G = H/K heads that read the same kv head are neighbours, so
+ * item i of kv head h is row i / G, head h G + i % G.  A tile is up to TILE items of one run of rows with
+ * equal base; its keys come in blocks of BLOCK counted from that base.  The bits of an item's result depend
+ * on its own row and keys only: every sum runs over keys (or head dim) in order, and keys that only other
+ * items of the tile see add an exact zero. */
+#ifndef DAN_KERNEL_ATTEND_TILE_H
+#define DAN_KERNEL_ATTEND_TILE_H
+#include <math.h>
+#include <string.h>
+#include "base/sys.h"
+#include "core/args.h"
+#include "op/attrs.h"
+
+enum { TILE = 64, BLOCK = 64 };
+#define INLINE static inline __attribute__((always_inline))
+
+static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+static inline int64_t most(int64_t x, int64_t y) { return x > y ? x : y; }
+static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
+/* Distance of packed rows in floats.  A multiple of 64 B that is not a multiple of 4 KiB for common D. */
+static inline int64_t padded(int64_t d) { return pad(d); }
+
+/* A factor of a small product: element (i, k) at p[i * row + k * step]. */
+struct left { const float *p; int64_t row, step; };
+
+/* c[rows][vecs * VF] += a[rows][n] b[n][..]: rows and vecs are constants where this is inlined.
+ * tail > 0: only so many columns of the last vector of c exist. */
+INLINE void tile_of(int rows, int vecs, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t tail)
+{
+    vf s[TILE_ROWS][TILE_VECS];
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vecs; j++) s[i][j] = tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF);
+    for (int64_t k = 0; k < n; k++, b += ldb) {
+        vf y[TILE_VECS];
+        for (int j = 0; j < vecs; j++) y[j] = vf_load(b + j * VF);
+        for (int i = 0; i < rows; i++) {
+            vf x = vf_set(a.p[i * a.row + k * a.step]);
+            for (int j = 0; j < vecs; j++) s[i][j] = vf_fma(x, y[j], s[i][j]);
+        }
+    }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < vecs; j++)
+            if (tail) vf_store_n(c + i * ldc, s[i][j], tail);
+            else vf_store(c + i * ldc + j * VF, s[i][j]);
+}
+
+/* c[rows][cols] += a[rows][n] b[n][cols].  b's rows are readable to the next multiple of VF. */
+INLINE void rows_of(int rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+{
+    int64_t j = 0;
+    for (; j + TILE_VECS * VF <= cols; j += TILE_VECS * VF) tile_of(rows, TILE_VECS, a, b + j, ldb, c + j, ldc, n, 0);
+    if (TILE_VECS == 4 && j + 2 * VF <= cols) {
+        tile_of(rows, 2, a, b + j, ldb, c + j, ldc, n, 0);
+        j += 2 * VF;
+    }
+    if (j + VF <= cols) {
+        tile_of(rows, 1, a, b + j, ldb, c + j, ldc, n, 0);
+        j += VF;
+    }
+    if (j < cols) tile_of(rows, 1, a, b + j, ldb, c + j, ldc, n, cols - j);
+}
+
+/* rows <= TILE_ROWS */
+static void small_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+{
+    if (rows == TILE_ROWS) {
+        rows_of(TILE_ROWS, a, b, ldb, c, ldc, n, cols);
+        return;
+    }
+    if (rows >= 4) {
+        rows_of(4, a, b, ldb, c, ldc, n, cols);
+        rows -= 4;
+        a.p += 4 * a.row;
+        c += 4 * ldc;
+    }
+    for (; rows > 0; rows--, a.p += a.row, c += ldc) rows_of(1, a, b, ldb, c, ldc, n, cols);
+}
+
+/* dst[d][BLOCK] = src[n][d] transposed; columns from n to the next multiple of VF are zero. */
+static void pack_transposed(float *dst, const float *src, int64_t ld, int64_t n, int64_t d)
+{
+    int64_t j = 0;
+    for (; j + VF <= n; j += VF) {
+        int64_t i = 0;
+        for (; i + VF <= d; i += VF) vf_transpose(src + j * ld + i, ld, dst + i * BLOCK + j, BLOCK);
+        for (; i < d; i++)
+            for (int64_t r = 0; r < VF; r++) dst[i * BLOCK + j + r] = src[(j + r) * ld + i];
+    }
+    if (j == n) return;
+    for (int64_t i = 0; i < d; i++) {
+        vf_store(dst + i * BLOCK + j, vf_set(0));
+        for (int64_t r = j; r < n; r++) dst[i * BLOCK + r] = src[r * ld + i];
+    }
+}
+
+/* dst[n][padded(d)] = src[n][d], zeros behind */
+static void pack_rows(float *dst, const float *src, int64_t ld, int64_t n, int64_t d)
+{
+    for (int64_t r = 0; r < n; r++, dst += padded(d), src += ld)
+        for (int64_t i = 0; i < d; i += VF) vf_store(dst + i, vf_load_n(src + i, d - i));
+}
+
+struct sizes { int64_t rows, heads, kv, group, d, dp; float scale; };
+
+static struct sizes sizes_of(const struct dan_args *a)
+{
+    struct sizes s = {.rows = a->in[0].shape.d[0], .heads = a->attr[DAN_ATTEND_HEADS].i, .kv = a->attr[DAN_ATTEND_KV_HEADS].i};
+    s.group = s.heads / s.kv;
+    s.d = a->in[0].shape.d[1] / s.heads;
+    s.dp = padded(s.d);
+    s.scale = (float)a->attr[DAN_ATTEND_SCALE].f;
+    return s;
+}
+
+/* Items first .. first + n of kv head `head`; block-relative key ranges live in lo and hi of item. */
+struct tile { int64_t head, first, n, base; };
+
+/* First row from r on (at most `end`) whose base differs from row r's. */
+static int64_t run_end(const struct dan_args *a, int64_t r, int64_t end)
+{
+    int32_t base = *(const int32_t *)dan_row(&a->in[3], r);
+    do r++;
+    while (r < end && *(const int32_t *)dan_row(&a->in[3], r) == base);
+    return r;
+}
+
+/* Rows [at, stop) have one base; `item` is the next item to hand out. */
+struct walk { int64_t at, stop, end, item; };
+
+/* The next tile of rows [.., w->end) for one kv head; false when there is none. */
+static bool next_tile(const struct dan_args *a, const struct sizes *s, struct walk *w, struct tile *t)
+{
+    if (w->item >= w->stop * s->group) {
+        w->at = w->stop;
+        if (w->at >= w->end) return false;
+        w->stop = run_end(a, w->at, w->end);
+        w->item = w->at * s->group;
+    }
+    t->first = w->item;
+    t->n = least(TILE, w->stop * s->group - w->item);
+    t->base = *(const int32_t *)dan_row(&a->in[3], w->at);
+    w->item += t->n;
+    return true;
+}
+
+/* Keys [lo, hi) of an item, relative to its base; empty ones are 0, 0. */
+struct keys { int32_t lo, hi; };
+
+static struct keys tile_keys(const struct dan_args *a, const struct sizes *s, const struct tile *t, struct keys *each)
+{
+    struct keys all = {INT32_MAX, 0};
+    for (int64_t i = 0; i < t->n; i++) {
+        const int32_t *range = dan_row(&a->in[3], (t->first + i) / s->group);
+        struct keys k = {range[1] - range[0], range[2] - range[0]};
+        if (k.lo >= k.hi) k = (struct keys){0, 0};
+        else all = (struct keys){(int32_t)least(all.lo, k.lo), (int32_t)most(all.hi, k.hi)};
+        each[i] = k;
+    }
+    return all.hi ? all : (struct keys){0, 0};
+}
+
+/* The part of keys [k.lo, k.hi) in the block that starts at key b, relative to b. */
+static inline struct keys in_block(struct keys k, int64_t b)
+{
+    struct keys r = {(int32_t)most(k.lo - b, 0), (int32_t)least(k.hi - b, BLOCK)};
+    return r.lo < r.hi ? r : (struct keys){0, 0};
+}
+
+static inline struct keys join(struct keys x, struct keys y)
+{
+    if (x.lo >= x.hi) return y;
+    if (y.lo >= y.hi) return x;
+    return (struct keys){(int32_t)least(x.lo, y.lo), (int32_t)most(x.hi, y.hi)};
+}
+
+/* Row of tensor `in` and columns of head: for items of a tile. */
+static inline float *item_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t i)
+{
+    int64_t item = t->first + i;
+    return (float *)dan_row(x, item / s->group) + (t->head * s->group + item % s->group) * s->d;
+}
+
+static inline float *key_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t key)
+{
+    return (float *)dan_row(x, t->base + key) + t->head * s->d;
+}
+
+static inline bool all_f32(const struct dan_tensor *x, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (x[i].dtype && x[i].dtype != &dan_dtype_f32 && x[i].dtype != &dan_dtype_i32) return false;
+    return true;
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* A language model in memory: family, config, weights. */
+#ifndef DAN_MODEL_LM_H
+#define DAN_MODEL_LM_H
+#include "core/buffer.h"
+#include "model/model.h"
+#include "pass/pass.h"
+
+struct dan_lm {
+    const struct dan_model *model;
+    struct dan_lm_config    cfg;
+    struct dan_store       *store;             /* by danlu's names */
+};
+
+/* Fresh weights: each tensor from its own Philox stream, named by the tensor, so that they do not
+ * depend on order, threads or fusion. */
+int  dan_lm_init(struct dan_lm *lm, const struct dan_model *model, const struct dan_lm_config *cfg, uint64_t seed, struct dan_err *e);
+/* Opens a Hugging Face model directory.  writable: weights are copied to own f32 memory (training);
+ * else they are views of the mapped file where the layout allows. */
+int  dan_lm_load(struct dan_lm *lm, const char *dir, bool writable, struct dan_err *e);
+/* Writes config.json, generation_config.json and model.safetensors, each atomically. */
+int  dan_lm_save(const struct dan_lm *lm, const char *dir, struct dan_err *e);
+void dan_lm_release(struct dan_lm *lm);
+int64_t dan_lm_n_params(const struct dan_lm *lm);                 /* elements; tied weights once */
+
+/* The forward graph for io, with params typed as the store holds them (q8_0), then the pipeline. */
+int  dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *pipeline, const struct dan_pass_opts *o,
+                  struct dan_graph **out, struct dan_err *e);
+
+/* danlu's name -> the file's name in `out`; false when the family does not know it. */
+bool dan_lm_hf_name(const struct dan_model *m, const char *ours, char *out, size_t n, bool *transpose);
+
+#endif

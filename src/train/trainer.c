@@ -1,0 +1,179 @@
+/* Building a trainer. */
+#include "train/trainer.h"
+#include <string.h>
+#include "base/mem.h"
+#include "base/str.h"
+#include "train/trainer_impl.h"
+
+enum { CHUNK = 1 << 15 };                      /* elements per partial sum of the gradient norm */
+
+static struct dan_io train_io(const struct dan_model *m, const struct dan_train_opts *o, bool eval)
+{
+    return (struct dan_io){.max_rows = o->batch * o->context, .lanes = m->time_major ? o->batch : 0, .loss = true, .dropout = eval ? 0 : o->dropout};
+}
+
+static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, bool eval, struct dan_graph **g, struct dan_err *e)
+{
+    struct dan_io io = train_io(lm->model, o, eval);
+    struct dan_pass_opts p = o->pass;
+    p.prec = o->prec;
+    const char *train = o->fusion ? o->fusion : o->remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN;
+    return dan_lm_graph(lm, &io, eval ? DAN_PIPELINE_EVAL : train, &p, g, e);
+}
+
+static int compile(struct dan_trainer *t, struct dan_err *e)
+{
+    struct dan_exec_opts x = {.pool = t->pool};
+    int rc = build_graph(t->lm, &t->o, false, &t->graph, e);
+    if (!rc) rc = dan_compile(t->graph, &x, &t->program, e);
+    if (!rc) rc = dan_bind_store(t->program, t->lm->store, e);
+    if (!rc && t->val) rc = build_graph(t->lm, &t->o, true, &t->eval_graph, e);
+    if (!rc && t->val) rc = dan_compile(t->eval_graph, &x, &t->eval_program, e);
+    if (!rc && t->val) rc = dan_bind_store(t->eval_program, t->lm->store, e);
+    return rc;
+}
+
+static float *slot(struct dan_trainer *t, const char *kind, const char *name, int64_t n, struct dan_err *e)
+{
+    struct dan_str full = {0};
+    dan_str_printf(&full, "%s:%s", kind, name);
+    int rc = dan_store_add(t->slots, dan_str_c(&full), &dan_dtype_f32, DAN_SHAPE(n), e);
+    float *p = rc ? NULL : dan_store_find(t->slots, dan_str_c(&full))->data;
+    dan_str_release(&full);
+    return p;
+}
+
+static int add_param(struct dan_trainer *t, int32_t output, struct dan_err *e)
+{
+    struct slot_param *p = &t->param[t->n_params];
+    const char *name = t->graph->out_name[output] + strlen("grad:");
+    const struct dan_tensor *w = dan_store_find(t->lm->store, name);
+    if (!w) return dan_fail(e, DAN_EINVAL, "the weights have no tensor '%s'", name);
+    *p = (struct slot_param){.name = name, .w = w->data, .output = output, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2};
+    for (int k = 0; k < t->o.optim->n_slots; k++)
+        if (!(p->slot[k] = slot(t, t->o.optim->slot[k], name, p->n, e))) return DAN_ENOMEM;
+    if (t->o.accumulate > 1 && !(p->acc = slot(t, "sum", name, p->n, e))) return DAN_ENOMEM;
+    if (t->o.ema > 0) {
+        if (!(p->ema = slot(t, "ema", name, p->n, e))) return DAN_ENOMEM;
+        memcpy(p->ema, p->w, sizeof *p->w * (size_t)p->n);
+    }
+    t->n_chunks += (p->n + CHUNK - 1) / CHUNK;
+    t->n_params++;
+    return DAN_OK;
+}
+
+static int add_params(struct dan_trainer *t, struct dan_err *e)
+{
+    t->param = dan_calloc((size_t)t->graph->n_out, sizeof *t->param);
+    int rc = t->param ? dan_store_new(&t->slots, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for %d parameters", t->graph->n_out);
+    for (int32_t i = 0; i < t->graph->n_out && !rc; i++) {
+        if (dan_str_starts(t->graph->out_name[i], "grad:")) rc = add_param(t, i, e);
+        else if (strcmp(t->graph->out_name[i], "loss") == 0) t->loss_output = i;
+    }
+    if (!rc) t->partial = dan_calloc((size_t)t->n_chunks + 1, sizeof *t->partial);
+    return rc || t->partial ? rc : dan_fail(e, DAN_ENOMEM, "not enough memory for the gradient norm");
+}
+
+static int make_arrays(struct dan_trainer *t, struct dan_err *e)
+{
+    enum { ARRAYS = 8 };
+    t->rows = t->o.batch * t->o.context;
+    size_t n = ((size_t)t->rows + 15) & ~(size_t)15;
+    t->ints = dan_calloc(n * ARRAYS, sizeof *t->ints);
+    if (!t->ints) return dan_fail(e, DAN_ENOMEM, "not enough memory for batches of %lld rows", (long long)t->rows);
+    struct dan_batch *b = &t->batch;
+    int32_t **where[] = {&b->tokens, &b->targets, &b->pos, &b->start, &b->stop, &b->self, &b->reset};
+    for (int i = 0; i < 7; i++) *where[i] = t->ints + n * (size_t)i;
+    b->weights = (float *)(t->ints + n * 7);
+    return DAN_OK;
+}
+
+int dan_trainer_new(struct dan_lm *lm, const struct dan_shards *train, const struct dan_shards *val, const struct dan_train_opts *o,
+                    struct dan_pool *pool, struct dan_trainer **out, struct dan_err *e)
+{
+    struct dan_trainer *t = dan_calloc(1, sizeof *t);
+    if (!t) return dan_fail(e, DAN_ENOMEM, "not enough memory for a trainer");
+    *t = (struct dan_trainer){.lm = lm, .o = *o, .pool = pool, .train = train, .val = val};
+    if (t->o.accumulate < 1) t->o.accumulate = 1;
+    int rc = dan_batches_new(train, o->context, o->batch * t->o.accumulate, o->seed, &t->batches, e);
+    if (!rc) rc = compile(t, e);
+    if (!rc) rc = add_params(t, e);
+    if (!rc) rc = make_arrays(t, e);
+    for (int32_t i = 0; !rc && t->val && i < t->eval_graph->n_out; i++)
+        if (strcmp(t->eval_graph->out_name[i], "loss") == 0) t->eval_loss_output = i;
+    if (rc) {
+        dan_trainer_free(t);
+        return rc;
+    }
+    *out = t;
+    return DAN_OK;
+}
+
+void dan_trainer_free(struct dan_trainer *t)
+{
+    if (!t) return;
+    dan_program_free(t->program);
+    dan_program_free(t->eval_program);
+    dan_graph_free(t->graph);
+    dan_graph_free(t->eval_graph);
+    dan_batches_free(t->batches);
+    dan_store_free(t->slots);
+    dan_free(t->param);
+    dan_free(t->ints);
+    dan_free(t->partial);
+    dan_free(t);
+}
+
+const struct dan_graph *dan_trainer_graph(const struct dan_trainer *t) { return t->graph; }
+const struct dan_program *dan_trainer_program(const struct dan_trainer *t) { return t->program; }
+int64_t dan_trainer_done(const struct dan_trainer *t) { return t->step; }
+
+static void add_up(struct dan_memory *m) { m->total = m->weights + m->gradients + m->optimiser + m->activations + m->data; }
+
+/* Gradients are outputs of the program: they live in its planned memory, and are counted there once. */
+static struct dan_memory account(const struct dan_graph *g, const struct dan_program *p, const struct dan_train_opts *o)
+{
+    struct dan_memory m = {0};
+    for (int32_t i = 1; i < g->n; i++) {
+        if (!dan_op_is(&g->node[i], "param")) continue;
+        size_t bytes = dan_dtype_bytes(g->node[i].dtype, dan_shape_count(&g->node[i].shape));
+        m.weights += bytes;
+        m.gradients += bytes;
+        m.optimiser += bytes * (size_t)(o->optim->n_slots + (o->accumulate > 1) + (o->ema > 0));
+    }
+    m.activations = dan_program_bytes(p);
+    m.activations -= m.activations > m.gradients ? m.gradients : m.activations;
+    m.data = (size_t)(o->batch * o->context) * 8 * sizeof(int32_t);
+    add_up(&m);
+    return m;
+}
+
+void dan_trainer_memory(const struct dan_trainer *t, struct dan_memory *out)
+{
+    *out = account(t->graph, t->program, &t->o);
+    if (!t->eval_program) return;
+    out->activations += dan_program_bytes(t->eval_program);
+    add_up(out);
+}
+
+int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg, const struct dan_train_opts *o, struct dan_memory *out, struct dan_err *e)
+{
+    struct dan_lm lm = {.model = m, .cfg = *cfg};
+    struct dan_graph *g = NULL, *eval = NULL;
+    struct dan_program *p = NULL, *pe = NULL;
+    struct dan_exec_opts plan_only = {.plan_only = true};
+    int rc = build_graph(&lm, o, false, &g, e);
+    if (!rc) rc = dan_compile(g, &plan_only, &p, e);
+    if (!rc) rc = build_graph(&lm, o, true, &eval, e);
+    if (!rc) rc = dan_compile(eval, &plan_only, &pe, e);
+    if (!rc) {
+        *out = account(g, p, o);
+        out->activations += dan_program_bytes(pe);
+        add_up(out);
+    }
+    dan_program_free(p);
+    dan_program_free(pe);
+    dan_graph_free(g);
+    dan_graph_free(eval);
+    return rc;
+}
