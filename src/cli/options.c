@@ -189,6 +189,9 @@ static const struct dan_opt *nth_positional(const struct dan_cmd *cmd, int i)
 
 static int unexpected(const struct parse *p, const char *arg)
 {
+    if (dan_cmd_find(p->cmd->sub, arg))
+        return dan_fail(p->e, DAN_EUSAGE, "command '%s' stands after an option; write 'danlu %s %s' first, then options", arg,
+                        p->cli->path, arg);
     if (p->cmd->sub)
         return dan_cmd_unknown(p->cmd->sub, p->cli->path, arg, p->e);
     if (p->n_positional == 0)

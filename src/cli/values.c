@@ -23,8 +23,8 @@ bool dan_parse_num(const char *s, double *v)
 {
     char *end;
     double times;
-    if (!strchr("+-.0123456789", *s) || !*s)
-        return false;                          /* no "inf", "nan", leading blanks */
+    if (!*s || !strchr("+-.0123456789", *s) || strpbrk(s, "xX"))
+        return false;                          /* no "inf", "nan", blanks before it, 0x10 */
     double x = strtod(s, &end);
     if (end == s || !isfinite(x) || !suffix_times(end, &times))
         return false;
@@ -36,15 +36,16 @@ bool dan_parse_int(const char *s, int64_t *v)
 {
     char *end;
     double times, x;
-    if (!strchr("+-0123456789", *s) || !*s)
+    if (!*s || !strchr("+-.0123456789", *s))
         return false;
     errno = 0;
     long long n = strtoll(s, &end, 10);
     if (errno == 0 && end != s && suffix_times(end, &times))
         return !__builtin_mul_overflow((int64_t)n, (int64_t)times, v);
-    if (!dan_parse_num(s, &x) || floor(x) != x || fabs(x) > 9e15)   /* 1e6, 2.5M; beyond 2^53 a double skips integers */
+    /* 1e6, 2.5M; 1.005k is 1004.9999999999999 in binary; beyond 2^53 a double skips integers */
+    if (!dan_parse_num(s, &x) || fabs(x - round(x)) > 1e-12 * fabs(x) || fabs(x) > 9e15)
         return false;
-    *v = (int64_t)x;
+    *v = (int64_t)round(x);
     return true;
 }
 

@@ -64,6 +64,7 @@ int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e
             if (rc) return rc;
         }
         const struct dan_tensor *t = dan_store_find(s, n->name);
+        if (!t && dan_op_is(n, "state") && p->unit[p->first_unit[i]].t.data) continue;
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", n->name);
         int rc = dan_bind(p, n->name, t, e);
         if (rc) return rc;

@@ -6,7 +6,8 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 
-static const char TENSORS[] = "tensors.safetensors", STATE[] = "state.json", MANIFEST[] = "manifest.json", STEP[] = "step-", TMP[] = ".tmp-";
+static const char TENSORS[] = "tensors.safetensors", STATE[] = "state.json", MANIFEST[] = "manifest.json";
+static const char STEP[] = "step-", TMP[] = ".tmp-";
 
 /* ---- paths ---- */
 
@@ -51,8 +52,8 @@ static int file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_
 static int add_to_manifest(json_t *files, const char *dir, const char *name, struct dan_err *e)
 {
     struct dan_str path = {0};
-    uint32_t crc;
-    int64_t bytes;
+    uint32_t crc = 0;
+    int64_t bytes = 0;
     dan_path_join(&path, dir, name);
     int rc = path.failed ? fail_out_of_memory(e) : file_crc(path.p, &crc, &bytes, e);
     dan_str_release(&path);
@@ -121,7 +122,8 @@ static int remove_temps(const char *parent, struct dan_err *e)
     return rc;
 }
 
-static int save_at(const char *dir, const char *parent, const char *temp, const struct dan_store *tensors, const char *state, struct dan_err *e)
+static int save_at(const char *dir, const char *parent, const char *temp, const struct dan_store *tensors, const char *state,
+                   struct dan_err *e)
 {
     int64_t need = dan_safetensors_size(tensors, NULL, 0) + (int64_t)strlen(state) + 4096;
     struct dan_err why = {0};

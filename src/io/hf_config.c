@@ -193,8 +193,8 @@ static int check_window(const char *dir, const struct dan_field *fields, const j
     if (is_field(fields, "sliding_window") || !dan_json_int(dan_json_at(config, "sliding_window"), &window) || json_is_false(used))
         return DAN_OK;
     if (!used && dan_json_int(dan_json_at(config, "max_position_embeddings"), &context) && window >= context) return DAN_OK;
-    return dan_fail(e, DAN_EUNSUPPORTED, "unsupported 'sliding_window' (%lld) in the config.json of '%s': this family attends to the whole "
-                    "context; a model without a window is needed", (long long)window, dir);
+    return dan_fail(e, DAN_EUNSUPPORTED, "unsupported 'sliding_window' (%lld) in the config.json of '%s': this family attends to "
+                    "the whole context; a model without a window is needed", (long long)window, dir);
 }
 
 int dan_hf_config_load(const char *dir, const char *model_type, const struct dan_field *fields, void *cfg, struct dan_err *e)

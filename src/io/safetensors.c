@@ -171,15 +171,17 @@ static int check_meta(struct reader *r)
 static int read_head(struct reader *r, const struct dan_mapping *m)
 {
     uint64_t n = 0;
-    if (m->n < 8) return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': %zu bytes are no safetensors file; fetch it again", r->path, m->n);
+    if (m->n < 8)
+        return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': %zu bytes are no safetensors file; fetch it again", r->path, m->n);
     for (int i = 0; i < 8; i++) n |= (uint64_t)(unsigned char)m->p[i] << (8 * i);
     if (n > HEADER_MAX)
         return dan_fail(r->e, DAN_EFORMAT, "'%s' is no safetensors file: its header would have %llu bytes (at most %d)", r->path,
                         (unsigned long long)n, HEADER_MAX);
     if (n > m->n - 8)
-        return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': the header needs %llu bytes, the file has %zu; no tensor is whole; fetch it again",
-                        r->path, (unsigned long long)n, m->n);
-    if (n < 2 || m->p[8] != '{') return dan_fail(r->e, DAN_EFORMAT, "'%s' is no safetensors file: its header does not begin with '{'", r->path);
+        return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': the header needs %llu bytes, the file has %zu; no tensor is whole; "
+                        "fetch it again", r->path, (unsigned long long)n, m->n);
+    if (n < 2 || m->p[8] != '{')
+        return dan_fail(r->e, DAN_EFORMAT, "'%s' is no safetensors file: its header does not begin with '{'", r->path);
     r->data = m->p + 8 + n;
     r->n_data = m->n - 8 - n;
     int rc = dan_json_parse(r->path, m->p + 8, (size_t)n, HEADER_DEPTH, &r->head, r->e);
@@ -205,7 +207,8 @@ static int mark_quant(struct reader *r, const char *name)
               q->shape.d[last] % 32 == 0 && s->shape.d[last] == q->shape.d[last] / 32 &&
               !memcmp(q->shape.d, s->shape.d, (size_t)last * sizeof q->shape.d[0]);
     if (!ok)
-        rc = dan_fail(r->e, DAN_EFORMAT, "q8_0 tensor '%s' in '%s' needs '%s' I8 [.., K] and '%s.scale' F16 [.., K/32]", name, r->path, name, name);
+        rc = dan_fail(r->e, DAN_EFORMAT, "q8_0 tensor '%s' in '%s' needs '%s' I8 [.., K] and '%s.scale' F16 [.., K/32]",
+                      name, r->path, name, name);
     else if (dan_map_put(r->quant, name, strlen(name), 1) || dan_map_put(r->quant, scale.p, scale.n, 2))
         rc = fail_out_of_memory(r);
     dan_str_release(&scale);
@@ -264,8 +267,8 @@ static int put_item(struct reader *r, const struct item *it)
     if (quant == 2) return DAN_OK;
     if (!it->dtype && !is_weight(it->name)) return DAN_OK;
     if (!it->dtype)
-        return dan_fail(r->e, DAN_EUNSUPPORTED, "dtype %s of tensor '%s' in '%s' is not supported: convert the model to F32, F16 or BF16 first",
-                        it->type, it->name, r->path);
+        return dan_fail(r->e, DAN_EUNSUPPORTED, "dtype %s of tensor '%s' in '%s' is not supported: convert the model to F32, F16 or BF16 "
+                        "first", it->type, it->name, r->path);
     if (dan_store_find(r->store, it->name))
         return dan_fail(r->e, DAN_EFORMAT, "tensor '%s' of '%s' is in another shard too", it->name, r->path);
     return quant ? put_quant(r, it) : put_plain(r, it);
@@ -331,7 +334,8 @@ static bool found_in(const struct dan_store *store, const char *name)
     return t && t->dtype == &dan_dtype_q8_0;
 }
 
-static int open_shard(struct dan_store *store, struct dan_map *seen, const char *dir, const char *index, const char *file, struct dan_err *e)
+static int open_shard(struct dan_store *store, struct dan_map *seen, const char *dir, const char *index, const char *file,
+                      struct dan_err *e)
 {
     int64_t old;
     if (!file || !plain_name(file))
@@ -431,7 +435,8 @@ static int check_same(const struct dan_store *into, const struct dan_store *from
     }
     for (size_t i = 0; i < dan_store_count(from); i++)
         if (!dan_store_find(into, dan_store_name(from, i)))
-            return dan_fail(e, DAN_ESHAPE, "tensor '%s' is loaded but has no place here: use the options it was made with", dan_store_name(from, i));
+            return dan_fail(e, DAN_ESHAPE, "tensor '%s' is loaded but has no place here: use the options it was made with",
+                            dan_store_name(from, i));
     return DAN_OK;
 }
 

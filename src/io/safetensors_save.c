@@ -27,8 +27,8 @@ static int add_entry(struct saver *s, const char *name, const struct dan_tensor 
 {
     const struct dan_dtype *type = p == INTS ? &dan_dtype_i8 : p == SCALES ? &dan_dtype_f16 : t->dtype;
     if (!type->safetensors)
-        return dan_fail(s->e, DAN_EUNSUPPORTED, "cannot write '%s': safetensors has no dtype for tensor '%s' (%s); save it as f32 or as gguf",
-                        s->path, name, type->name);
+        return dan_fail(s->e, DAN_EUNSUPPORTED, "cannot write '%s': safetensors has no dtype for tensor '%s' (%s); save it as f32 or "
+                        "as gguf", s->path, name, type->name);
     if (!strcmp(name, "__metadata__") || json_object_get(s->head, name))
         return dan_fail(s->e, DAN_EINVAL, "cannot write '%s': two entries would be named '%s'", s->path, name);
     json_t *shape = json_array();
@@ -137,8 +137,8 @@ static int check_space(struct saver *s, int64_t need)
     int64_t have = dan_disk_free(slash ? dan_str_c(&dir) : ".");
     dan_str_release(&dir);
     if (have < 0 || have >= need) return DAN_OK;
-    return dan_fail(s->e, DAN_EIO, "not enough disk space for '%s': %lld bytes are needed, %lld are free; free some or choose another place",
-                    s->path, (long long)need, (long long)have);
+    return dan_fail(s->e, DAN_EIO, "not enough disk space for '%s': %lld bytes are needed, %lld are free; free some or choose "
+                    "another place", s->path, (long long)need, (long long)have);
 }
 
 static int write_all(struct saver *s)

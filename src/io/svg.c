@@ -46,7 +46,8 @@ static void widen(double *lo, double *hi, bool log_scale)
     *hi = log_scale ? *hi * pad : *hi + pad;
 }
 
-static bool usable(const struct dan_svg_series *s, size_t i) { return isfinite(s->x[i]) && isfinite(s->y[i]); }
+/* Within 1e150 no sum, ratio or step of the drawing overflows; a loss beyond is as good as infinite. */
+static bool usable(const struct dan_svg_series *s, size_t i) { return fabs(s->x[i]) < 1e150 && fabs(s->y[i]) < 1e150; }
 
 static struct frame frame_of(const struct dan_svg_series *s, size_t n_series)
 {
@@ -62,7 +63,7 @@ static struct frame frame_of(const struct dan_svg_series *s, size_t n_series)
             }
     if (f.empty)
         return (struct frame){0, 1, 0, 1, false, true};
-    f.log_y = f.y0 > 0 && f.y1 / f.y0 >= 20;
+    f.log_y = f.y0 > 1e-150 && f.y1 / f.y0 >= 20;
     widen(&f.y0, &f.y1, f.log_y);
     if (f.x1 <= f.x0)
         widen(&f.x0, &f.x1, false);

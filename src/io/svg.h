@@ -7,7 +7,7 @@
 
 struct dan_svg_series {
     const char   *name;                        /* in the legend */
-    const double *x, *y;                       /* n each, x rising; points that are not finite are left out */
+    const double *x, *y;                       /* n each, x rising; points beyond 1e150 or not finite are left out */
     size_t        n;
 };
 

@@ -14,7 +14,8 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     dan_infer_same(g, n, e);
     int axis = dan_infer_axis(n, n->attr[DAN_AXIS].i, n->shape.n, e);
     if (axis < 0) return DAN_ESHAPE;
-    if (n->dtype->block != 1) return dan_infer_fail(n, e, "input is '%s': only plain dtypes can be joined, convert it first", n->dtype->name);
+    if (n->dtype->block != 1)
+        return dan_infer_fail(n, e, "input is '%s': only plain dtypes can be joined, convert it first", n->dtype->name);
     for (int i = 1; i < n->n_in; i++) {
         const struct dan_node *x = dan_in(g, n, i);
         struct dan_shape want = n->shape;

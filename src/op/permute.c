@@ -41,11 +41,11 @@ static void ref(const struct dan_args *a)
 {
     const struct dan_tensor *x = &a->in[0], *y = &a->out[0];
     struct dan_operand from = {.data = x->data};           /* x with the dims of y */
-    int64_t lo, hi, cols = dan_cols(y);
+    int64_t lo, hi, cols = dan_cols(y), last = y->shape.n - 1;
     for (int i = 0; i < y->shape.n; i++) from.stride[i] = x->stride[a->attr[i].i];
     dan_share(a, dan_rows(y), 1, &lo, &hi);
     for (int64_t r = lo; r < hi; r++)
-        gather_row(dan_row(y, r), dan_operand_row(&from, &y->shape, r), cols, y->shape.n ? from.stride[y->shape.n - 1] : 0, y->dtype->bytes);
+        gather_row(dan_row(y, r), dan_operand_row(&from, &y->shape, r), cols, last < 0 ? 0 : from.stride[last], y->dtype->bytes);
 }
 
 static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)

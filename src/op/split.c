@@ -27,7 +27,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
         struct dan_shape s = x->shape;
         s.d[axis] = n->attr[ATTR_SIZES + i].i;
         if (s.d[axis] < 0 || (axis == s.n - 1 && s.d[axis] % x->dtype->block))
-            return dan_infer_fail(n, e, "size %lld of part %d is not a number of whole blocks of '%s'", (long long)s.d[axis], i, x->dtype->name);
+            return dan_infer_fail(n, e, "size %lld of part %d: use whole blocks of '%s'", (long long)s.d[axis], i, x->dtype->name);
         dan_node_part(n, i, x->dtype, s);
         at += s.d[axis];
     }
@@ -66,7 +66,8 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 static bool sample(struct dan_sample *s, int i)
 {
     const struct { struct dan_shape x; int axis, n; int64_t size[MAX_PARTS]; } cases[] = {
-        {DAN_SHAPE(s->rows, 17), 1, 3, {7, 1, 9}}, {DAN_SHAPE(s->rows, 3, 5), 1, 2, {1, 2}}, {DAN_SHAPE(s->rows, 12), -1, 6, {1, 2, 3, 1, 2, 3}},
+        {DAN_SHAPE(s->rows, 17), 1, 3, {7, 1, 9}}, {DAN_SHAPE(s->rows, 3, 5), 1, 2, {1, 2}},
+        {DAN_SHAPE(s->rows, 12), -1, 6, {1, 2, 3, 1, 2, 3}},
         {DAN_SHAPE(s->rows, 33), 1, 1, {33}},
     };
     if (i > 4) return false;

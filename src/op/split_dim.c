@@ -7,10 +7,13 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     int64_t inner = n->attr[DAN_SPLIT_INNER].i;
     int axis = dan_infer_axis(n, n->attr[DAN_SPLIT_AXIS].i, n->shape.n, e);
     if (axis < 0) return DAN_ESHAPE;
-    if (n->shape.n == DAN_MAX_DIMS) return dan_infer_fail(n, e, "the input has %d dimensions already: merge some first", DAN_MAX_DIMS);
-    if (n->dtype->block != 1) return dan_infer_fail(n, e, "input is '%s': only plain dtypes can be split, convert it first", n->dtype->name);
+    if (n->shape.n == DAN_MAX_DIMS)
+        return dan_infer_fail(n, e, "the input has %d dimensions already: merge some first", DAN_MAX_DIMS);
+    if (n->dtype->block != 1)
+        return dan_infer_fail(n, e, "input is '%s': only plain dtypes can be split, convert it first", n->dtype->name);
     if (inner < 1 || n->shape.d[axis] % inner)
-        return dan_infer_fail(n, e, "%lld does not divide dimension %d, %lld: choose a divisor", (long long)inner, axis, (long long)n->shape.d[axis]);
+        return dan_infer_fail(n, e, "%lld does not divide the dimension: choose a divisor of %lld", (long long)inner,
+                              (long long)n->shape.d[axis]);
     for (int i = n->shape.n++; i > axis; i--) n->shape.d[i] = n->shape.d[i - 1];
     n->shape.d[axis] /= inner;
     n->shape.d[axis + 1] = inner;
@@ -51,7 +54,8 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 static bool sample(struct dan_sample *s, int i)
 {
     const struct { struct dan_shape x; int axis; int64_t inner; } cases[] = {
-        {DAN_SHAPE(s->rows, 21), 1, 7}, {DAN_SHAPE(s->rows, 6, 5), 1, 2}, {DAN_SHAPE(s->rows * 3, 7), 0, 3}, {DAN_SHAPE(s->rows, 3, 17), -1, 17},
+        {DAN_SHAPE(s->rows, 21), 1, 7}, {DAN_SHAPE(s->rows, 6, 5), 1, 2}, {DAN_SHAPE(s->rows * 3, 7), 0, 3},
+        {DAN_SHAPE(s->rows, 3, 17), -1, 17},
     };
     if (i > 4) return false;
     if (i == 4) {                              /* a view of a view; its gradient is strided too */

@@ -8,7 +8,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     bool fits = like->n <= x->n;
     for (int i = 1; fits && i <= like->n; i++)
         fits = like->d[like->n - i] == 1 || like->d[like->n - i] == x->d[x->n - i];
-    if (!fits) return dan_infer_misfit(n, e, x, like, "the first cannot be summed to the second; counted from the last, its dims must be equal or 1");
+    if (!fits) return dan_infer_misfit(n, e, x, like, "the second must have equal dims or 1, counted from the last");
     if (dan_infer_float(g, n, e)) return DAN_ESHAPE;
     n->shape = *like;
     return DAN_OK;

@@ -1,11 +1,5 @@
-/* What attend and attend_grad share: small products on packed blocks, and the cutting of rows into tiles.
- * Vectors come from block_ISA.h.
- *
- * An item is one query row of one head; the G = H/K heads that read the same kv head are neighbours, so
- * item i of kv head h is row i / G, head h G + i % G.  A tile is up to TILE items of one run of rows with
- * equal base; its keys come in blocks of BLOCK counted from that base.  The bits of an item's result depend
- * on its own row and keys only: every sum runs over keys (or head dim) in order, and keys that only other
- * items of the tile see add an exact zero. */
+/* What attend and attend_grad share: small products on packed blocks, and the keys of rows.  Keys come in
+ * blocks of BLOCK counted from the base of the row's sequence.  Vectors come from block_ISA.h. */
 #ifndef DAN_KERNEL_ATTEND_TILE_H
 #define DAN_KERNEL_ATTEND_TILE_H
 #include <math.h>
@@ -20,8 +14,6 @@ enum { TILE = 64, BLOCK = 64 };
 static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 static inline int64_t most(int64_t x, int64_t y) { return x > y ? x : y; }
 static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
-/* Distance of packed rows in floats.  A multiple of 64 B that is not a multiple of 4 KiB for common D. */
-static inline int64_t padded(int64_t d) { return pad(d); }
 
 /* A factor of a small product: element (i, k) at p[i * row + k * step]. */
 struct left { const float *p; int64_t row, step; };
@@ -96,10 +88,10 @@ static void pack_transposed(float *dst, const float *src, int64_t ld, int64_t n,
     }
 }
 
-/* dst[n][padded(d)] = src[n][d], zeros behind */
+/* dst[n][pad(d)] = src[n][d], zeros behind */
 static void pack_rows(float *dst, const float *src, int64_t ld, int64_t n, int64_t d)
 {
-    for (int64_t r = 0; r < n; r++, dst += padded(d), src += ld)
+    for (int64_t r = 0; r < n; r++, dst += pad(d), src += ld)
         for (int64_t i = 0; i < d; i += VF) vf_store(dst + i, vf_load_n(src + i, d - i));
 }
 
@@ -110,13 +102,10 @@ static struct sizes sizes_of(const struct dan_args *a)
     struct sizes s = {.rows = a->in[0].shape.d[0], .heads = a->attr[DAN_ATTEND_HEADS].i, .kv = a->attr[DAN_ATTEND_KV_HEADS].i};
     s.group = s.heads / s.kv;
     s.d = a->in[0].shape.d[1] / s.heads;
-    s.dp = padded(s.d);
+    s.dp = pad(s.d);
     s.scale = (float)a->attr[DAN_ATTEND_SCALE].f;
     return s;
 }
-
-/* Items first .. first + n of kv head `head`; block-relative key ranges live in lo and hi of item. */
-struct tile { int64_t head, first, n, base; };
 
 /* First row from r on (at most `end`) whose base differs from row r's. */
 static int64_t run_end(const struct dan_args *a, int64_t r, int64_t end)
@@ -127,40 +116,8 @@ static int64_t run_end(const struct dan_args *a, int64_t r, int64_t end)
     return r;
 }
 
-/* Rows [at, stop) have one base; `item` is the next item to hand out. */
-struct walk { int64_t at, stop, end, item; };
-
-/* The next tile of rows [.., w->end) for one kv head; false when there is none. */
-static bool next_tile(const struct dan_args *a, const struct sizes *s, struct walk *w, struct tile *t)
-{
-    if (w->item >= w->stop * s->group) {
-        w->at = w->stop;
-        if (w->at >= w->end) return false;
-        w->stop = run_end(a, w->at, w->end);
-        w->item = w->at * s->group;
-    }
-    t->first = w->item;
-    t->n = least(TILE, w->stop * s->group - w->item);
-    t->base = *(const int32_t *)dan_row(&a->in[3], w->at);
-    w->item += t->n;
-    return true;
-}
-
-/* Keys [lo, hi) of an item, relative to its base; empty ones are 0, 0. */
+/* Keys [lo, hi) of a row, relative to its base; empty ones are 0, 0. */
 struct keys { int32_t lo, hi; };
-
-static struct keys tile_keys(const struct dan_args *a, const struct sizes *s, const struct tile *t, struct keys *each)
-{
-    struct keys all = {INT32_MAX, 0};
-    for (int64_t i = 0; i < t->n; i++) {
-        const int32_t *range = dan_row(&a->in[3], (t->first + i) / s->group);
-        struct keys k = {range[1] - range[0], range[2] - range[0]};
-        if (k.lo >= k.hi) k = (struct keys){0, 0};
-        else all = (struct keys){(int32_t)least(all.lo, k.lo), (int32_t)most(all.hi, k.hi)};
-        each[i] = k;
-    }
-    return all.hi ? all : (struct keys){0, 0};
-}
 
 /* The part of keys [k.lo, k.hi) in the block that starts at key b, relative to b. */
 static inline struct keys in_block(struct keys k, int64_t b)
@@ -174,18 +131,6 @@ static inline struct keys join(struct keys x, struct keys y)
     if (x.lo >= x.hi) return y;
     if (y.lo >= y.hi) return x;
     return (struct keys){(int32_t)least(x.lo, y.lo), (int32_t)most(x.hi, y.hi)};
-}
-
-/* Row of tensor `in` and columns of head: for items of a tile. */
-static inline float *item_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t i)
-{
-    int64_t item = t->first + i;
-    return (float *)dan_row(x, item / s->group) + (t->head * s->group + item % s->group) * s->d;
-}
-
-static inline float *key_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t key)
-{
-    return (float *)dan_row(x, t->base + key) + t->head * s->d;
 }
 
 static inline bool all_f32(const struct dan_tensor *x, int n)

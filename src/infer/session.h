@@ -1,0 +1,51 @@
+/* Decoding with state: one compiled program, `slots` sequences, a KV cache (or, for recurrent families, one
+ * hidden state a slot).  Prefill and decode run the same program with more or fewer rows bound, and kernels
+ * promise that a row's bits do not depend on the other rows.  So the logits of a token depend on its sequence
+ * alone: not on how the prompt was cut into chunks, not on who shares the batch, not on the threads. */
+#ifndef DAN_INFER_SESSION_H
+#define DAN_INFER_SESSION_H
+#include "base/threads.h"
+#include "model/lm.h"
+
+struct dan_session_opts {
+    int64_t slots;                             /* sequences at the same time; 0: 1 */
+    int64_t context;                           /* tokens a sequence may hold; 0: the model's context */
+    int64_t max_rows;                          /* rows of one run: prefill goes in chunks of so many; 0: 256 */
+    int64_t max_select;                        /* logits rows of one run; 0: slots */
+    enum dan_prec prec;                        /* of matmuls over f32 weights */
+    struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
+    bool ref;                                  /* reference kernels, to bisect */
+};
+
+struct dan_session;
+/* lm must outlive the session; its weights are bound, not copied.  Attention families refuse a context beyond
+ * the model's (positions it never saw); recurrent ones take any. */
+int  dan_session_new(struct dan_lm *lm, const struct dan_session_opts *o, struct dan_session **out, struct dan_err *e);
+void dan_session_free(struct dan_session *s);
+
+/* Tokens to append to the sequence in a slot. */
+struct dan_feed {
+    int32_t slot;
+    const int32_t *tokens;
+    int64_t n;
+    int64_t n_logits;                          /* logits wanted for the last so many of these tokens, <= n */
+    float  *logits;                            /* [n_logits, V], the caller's */
+};
+/* Appends every feed (at most one a slot), in as many runs as it takes.  A sequence that would not fit in the
+ * context fails with DAN_EINVAL before anything is done: look at dan_session_room first. */
+int  dan_session_feed(struct dan_session *s, const struct dan_feed *feeds, int64_t n_feeds, struct dan_err *e);
+
+void    dan_session_reset(struct dan_session *s, int32_t slot);          /* empties the slot */
+/* Forgets all but the first `length` tokens of a slot; false when the family cannot (recurrent: only 0). */
+bool    dan_session_truncate(struct dan_session *s, int32_t slot, int64_t length);
+int64_t dan_session_length(const struct dan_session *s, int32_t slot);   /* tokens the slot holds */
+int64_t dan_session_room(const struct dan_session *s, int32_t slot);     /* how many more fit */
+int64_t dan_session_context(const struct dan_session *s);
+int64_t dan_session_slots(const struct dan_session *s);
+int64_t dan_session_vocab(const struct dan_session *s);
+const struct dan_lm *dan_session_lm(const struct dan_session *s);
+
+struct dan_session_memory { size_t state, activations; };               /* bytes: KV cache or hidden states; planned memory */
+void dan_session_memory(const struct dan_session *s, struct dan_session_memory *out);
+
+#endif

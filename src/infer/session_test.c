@@ -1,0 +1,236 @@
+/* Prefill + decode equals one forward over the whole text, bit for bit: for every family, any chunk size, alone or
+ * in company, any number of threads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/mem.h"
+#include "base/rng.h"
+#include "exec/exec.h"
+#include "infer/session.h"
+
+enum { V = 61, CONTEXT = 96, T = 75, N_SEQ = 5 };      /* T crosses the attention kernels' block of 64 keys */
+
+static struct dan_lm new_lm(const struct dan_model *m)
+{
+    struct dan_lm_config cfg = {.vocab = V, .context = CONTEXT, .hidden = 48, .layers = 2, .heads = 4, .tied = m->time_major, .bias = true, .bos = -1, .eos = -1};
+    if (strcmp(m->name, "llama") == 0) cfg.kv_heads = 2;
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    if (dan_lm_init(&lm, m, &cfg, 7, &e)) fail_msg("%s", e.msg);
+    return lm;
+}
+
+/* Sequence k: T - 3k tokens. */
+static int64_t length_of(int k) { return T - 3 * k; }
+
+static void fill(int k, int32_t *ids)
+{
+    struct dan_rng r = {.seed = 11, .stream = (uint64_t)k};
+    for (int i = 0; i < T; i++) ids[i] = (int32_t)dan_rng_below(&r, V);
+}
+
+static void bind(struct dan_program *p, const char *name, int32_t *v, int64_t n)
+{
+    struct dan_tensor t = dan_tensor_of(&dan_dtype_i32, DAN_SHAPE(n), v);
+    struct dan_err e = {0};
+    if (dan_bind(p, name, &t, &e)) fail_msg("%s", e.msg);
+}
+
+/* The whole of sequence k at once, no cache: logits [n, V]. */
+static void forward(struct dan_lm *lm, int k, float *logits)
+{
+    int64_t n = length_of(k);
+    int32_t ids[T], pos[T], start[T] = {0}, stop[T], reset[T] = {1}, select[T];
+    struct dan_io io = {.max_rows = n, .lanes = lm->model->time_major, .logits = true, .max_select = n};
+    struct dan_graph *g;
+    struct dan_program *p;
+    struct dan_err e = {0};
+    fill(k, ids);
+    for (int i = 0; i < n; i++) pos[i] = select[i] = i, stop[i] = (int32_t)n;
+    if (dan_lm_graph(lm, &io, DAN_PIPELINE_EVAL, &(struct dan_pass_opts){0}, &g, &e) || dan_compile(g, NULL, &p, &e) || dan_bind_store(p, lm->store, &e))
+        fail_msg("%s", e.msg);
+    bind(p, "tokens", ids, n);
+    bind(p, "select", select, n);
+    if (lm->model->time_major) {
+        bind(p, "reset", reset, n);
+    } else {
+        bind(p, "pos", pos, n);
+        bind(p, "self", pos, n);
+        bind(p, "start", start, n);
+        bind(p, "stop", stop, n);
+    }
+    if (dan_run(p, &e)) fail_msg("%s", e.msg);
+    memcpy(logits, dan_result_named(p, "logits")->data, sizeof(float) * (size_t)(n * V));
+    dan_program_free(p);
+    dan_graph_free(g);
+}
+
+static struct dan_session *new_session(struct dan_lm *lm, int64_t slots, int64_t max_rows, struct dan_pool *pool)
+{
+    struct dan_session_opts o = {.slots = slots, .context = CONTEXT, .max_rows = max_rows, .max_select = max_rows, .pool = pool};
+    struct dan_session *s;
+    struct dan_err e = {0};
+    if (dan_session_new(lm, &o, &s, &e)) fail_msg("%s", e.msg);
+    return s;
+}
+
+static void feed(struct dan_session *s, const struct dan_feed *f, int64_t n)
+{
+    struct dan_err e = {0};
+    if (dan_session_feed(s, f, n, &e)) fail_msg("%s", e.msg);
+}
+
+static void same(const char *model, const char *how, int k, const float *want, const float *got)
+{
+    for (int64_t i = 0; i < length_of(k); i++)
+        for (int v = 0; v < V; v++)
+            if (memcmp(&want[i * V + v], &got[i * V + v], sizeof(float)))
+                fail_msg("%s, %s: sequence %d, token %d, logit %d is %.9g, the whole forward gave %.9g", model, how, k, (int)i, v,
+                         (double)got[i * V + v], (double)want[i * V + v]);
+}
+
+/* Chunks of `chunk` tokens, then one at a time. */
+static void prefill_then_decode(struct dan_session *s, int32_t slot, int k, int64_t prompt, int64_t chunk, float *logits)
+{
+    int32_t ids[T];
+    fill(k, ids);
+    dan_session_reset(s, slot);
+    for (int64_t at = 0, n; at < length_of(k); at += n) {
+        n = at >= prompt ? 1 : chunk < prompt - at ? chunk : prompt - at;
+        feed(s, &(struct dan_feed){slot, ids + at, n, n, logits + at * V}, 1);
+    }
+    assert_int_equal(dan_session_length(s, slot), length_of(k));
+}
+
+static void check_alone(struct dan_lm *lm, float *const *want, float *got, int threads)
+{
+    static const int64_t chunks[] = {1, 3, 7, T};
+    struct dan_pool *pool;
+    struct dan_err e = {0};
+    char how[64];
+    assert_int_equal(dan_pool_new(threads, &pool, &e), 0);
+    struct dan_session *s = new_session(lm, 1, T, pool);
+    for (int i = 0; i < 4; i++) {
+        snprintf(how, sizeof how, "alone, chunks of %d, %d threads", (int)chunks[i], threads);
+        prefill_then_decode(s, 0, 1, 50, chunks[i], got);
+        same(lm->model->name, how, 1, want[1], got);
+    }
+    dan_session_free(s);
+    s = new_session(lm, 1, 7, pool);           /* the session itself cuts a long feed */
+    prefill_then_decode(s, 0, 0, length_of(0), T, got);
+    same(lm->model->name, "runs of 7 rows", 0, want[0], got);
+    dan_session_free(s);
+    dan_pool_free(pool);
+}
+
+/* Five sequences of different lengths prefilled together, decoded together, in slots that had other text before. */
+static void check_company(struct dan_lm *lm, float *const *want, int threads, int64_t max_rows)
+{
+    struct dan_feed f[N_SEQ];
+    static int32_t ids[N_SEQ][T];
+    float *got[N_SEQ];
+    struct dan_pool *pool;
+    struct dan_err e = {0};
+    char how[64];
+    snprintf(how, sizeof how, "company of 5, runs of %d rows, %d threads", (int)max_rows, threads);
+    assert_int_equal(dan_pool_new(threads, &pool, &e), 0);
+    struct dan_session *s = new_session(lm, N_SEQ, max_rows, pool);
+    for (int k = 0; k < N_SEQ; k++) {
+        fill(k, ids[k]);
+        got[k] = dan_malloc(sizeof(float) * T * V);
+        feed(s, &(struct dan_feed){k, ids[k] + 5, 9 + k, 0, NULL}, 1);
+        dan_session_reset(s, k);
+    }
+    for (int k = 0; k < N_SEQ; k++) {
+        int64_t n = 10 + 11 * k;
+        f[k] = (struct dan_feed){N_SEQ - 1 - k, ids[k], n, n, got[k]};
+    }
+    feed(s, f, N_SEQ);
+    for (int left = N_SEQ; left;) {
+        left = 0;
+        for (int k = 0; k < N_SEQ; k++) {
+            int slot = N_SEQ - 1 - k;
+            int64_t at = dan_session_length(s, slot);
+            if (at < length_of(k)) f[left++] = (struct dan_feed){slot, ids[k] + at, 1, 1, got[k] + at * V};
+        }
+        feed(s, f, left);
+    }
+    for (int k = 0; k < N_SEQ; k++) {
+        same(lm->model->name, how, k, want[k], got[k]);
+        dan_free(got[k]);
+    }
+    dan_session_free(s);
+    dan_pool_free(pool);
+}
+
+static void test_bits(void **state)
+{
+    (void)state;
+    for (int m = 0; dan_models[m]; m++) {
+        struct dan_lm lm = new_lm(dan_models[m]);
+        float *want[N_SEQ], *got = dan_malloc(sizeof(float) * T * V);
+        for (int k = 0; k < N_SEQ; k++) {
+            want[k] = dan_malloc(sizeof(float) * T * V);
+            forward(&lm, k, want[k]);
+        }
+        for (int threads = 1; threads <= 3; threads++) {
+            check_alone(&lm, want, got, threads);
+            check_company(&lm, want, threads, 512);
+            check_company(&lm, want, threads, 10);
+        }
+        for (int k = 0; k < N_SEQ; k++) dan_free(want[k]);
+        dan_free(got);
+        dan_lm_release(&lm);
+    }
+}
+
+static void test_truncate(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm(dan_model_find("llama"));
+    struct dan_session *s = new_session(&lm, 2, 32, NULL);
+    int32_t ids[T], other[] = {5, 6, 7, 8};
+    float a[V], b[V];
+    fill(0, ids);
+    feed(s, &(struct dan_feed){1, ids, 21, 1, a}, 1);
+    assert_true(dan_session_truncate(s, 1, 12));
+    feed(s, &(struct dan_feed){1, other, 4, 0, NULL}, 1);
+    assert_true(dan_session_truncate(s, 1, 12));
+    feed(s, &(struct dan_feed){1, ids + 12, 9, 1, b}, 1);
+    assert_memory_equal(a, b, sizeof a);
+    assert_false(dan_session_truncate(s, 1, 22));
+    dan_session_free(s);
+    dan_lm_release(&lm);
+}
+
+static void test_limits(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm(dan_model_find("gpt"));
+    struct dan_session *s;
+    struct dan_err e = {0};
+    assert_int_equal(dan_session_new(&lm, &(struct dan_session_opts){.context = CONTEXT + 1}, &s, &e), DAN_EINVAL);
+    s = new_session(&lm, 1, 32, NULL);
+    int32_t ids[CONTEXT + 1] = {0}, wrong = V;
+    e = (struct dan_err){0};
+    assert_int_equal(dan_session_feed(s, &(struct dan_feed){0, ids, CONTEXT + 1, 0, NULL}, 1, &e), DAN_EINVAL);
+    assert_int_equal(dan_session_length(s, 0), 0);
+    feed(s, &(struct dan_feed){0, ids, CONTEXT, 0, NULL}, 1);
+    assert_int_equal(dan_session_room(s, 0), 0);
+    dan_session_reset(s, 0);
+    e = (struct dan_err){0};
+    assert_int_equal(dan_session_feed(s, &(struct dan_feed){0, &wrong, 1, 0, NULL}, 1, &e), DAN_EINVAL);
+    assert_non_null(strstr(e.msg, "vocabulary"));
+    dan_session_free(s);
+    dan_lm_release(&lm);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

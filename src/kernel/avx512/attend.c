@@ -1,0 +1,7 @@
+#include "kernel/simd/block_avx512.h"
+#include "kernel/simd/attend_body.h"
+
+const struct dan_kernel dan_kernel_attend_avx512 = {
+    .op = "attend", .isa = "avx512", .name = "attend_avx512", .needs = DAN_CPU_AVX512, .rank = 20,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f,
+};

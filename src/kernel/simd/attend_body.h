@@ -1,0 +1,184 @@
+/* attend without the matrix of scores (Dao et al. 2022, FlashAttention): a tile of items walks its blocks of
+ * keys with a running maximum and sum.  Per 64 keys: K transposed and V copied once for up to 64 items, then
+ * two small products and one exponential per score.  Include block_ISA.h before.
+ *
+ * An item is one query row of one head; the G = H/K heads that read the same kv head are neighbours: item i
+ * of kv head h is row i / G, head h G + i % G.  A tile is up to TILE items of one run of rows with equal
+ * base.  The bits of an item's result depend on its own row and keys only, so prefill and decode agree:
+ * every sum runs over keys (or head dim) in order, and keys that only other items of the tile see add an
+ * exact zero. */
+#include "kernel/simd/attend_tile.h"
+
+struct tile { int64_t head, first, n, base; };         /* items first .. first + n of kv head `head` */
+
+/* Rows [at, stop) have one base; `item` is the next item to hand out, `end` where rows end. */
+struct walk { int64_t at, stop, end, item; };
+
+/* The next tile, for any kv head; false when there is none. */
+static bool next_tile(const struct dan_args *a, const struct sizes *s, struct walk *w, struct tile *t)
+{
+    if (w->item >= w->stop * s->group) {
+        w->at = w->stop;
+        if (w->at >= w->end) return false;
+        w->stop = run_end(a, w->at, w->end);
+        w->item = w->at * s->group;
+    }
+    t->first = w->item;
+    t->n = least(TILE, w->stop * s->group - w->item);
+    t->base = *(const int32_t *)dan_row(&a->in[3], w->at);
+    w->item += t->n;
+    return true;
+}
+
+static struct keys tile_keys(const struct dan_args *a, const struct sizes *s, const struct tile *t, struct keys *each)
+{
+    struct keys all = {0, 0};
+    for (int64_t i = 0; i < t->n; i++) {
+        const int32_t *range = dan_row(&a->in[3], (t->first + i) / s->group);
+        struct keys k = {range[1] - range[0], range[2] - range[0]};
+        each[i] = k.lo < k.hi ? k : (struct keys){0, 0};
+        all = join(all, each[i]);
+    }
+    return all;
+}
+
+static inline float *item_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t i)
+{
+    int64_t item = t->first + i;
+    return (float *)dan_row(x, item / s->group) + (t->head * s->group + item % s->group) * s->d;
+}
+
+static inline const float *key_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t key)
+{
+    return (const float *)dan_row(x, t->base + key) + t->head * s->d;
+}
+
+struct area { float *q, *kt, *v, *p, *o, *sum, *max; struct keys *keys; };
+
+static size_t area_floats(const struct sizes *s)
+{
+    return (size_t)(2 * TILE * s->dp + BLOCK * s->d + BLOCK * s->dp + TILE_ROWS * BLOCK + TILE * VF + TILE + 2 * TILE + 15) / 16 * 16;
+}
+
+static struct area area_at(const struct sizes *s, float *ws)
+{
+    struct area w = {.q = ws};
+    w.o = w.q + TILE * s->dp;
+    w.v = w.o + TILE * s->dp;
+    w.kt = w.v + BLOCK * s->dp;
+    w.p = w.kt + BLOCK * s->d;
+    w.sum = w.p + TILE_ROWS * BLOCK;
+    w.max = w.sum + TILE * VF;
+    w.keys = (struct keys *)(w.max + TILE);
+    return w;
+}
+
+static void begin_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)
+{
+    vf scale = vf_set(s->scale), zero = vf_set(0);
+    for (int64_t i = 0; i < t->n; i++) {
+        const float *q = item_at(&a->in[0], s, t, i);
+        for (int64_t c = 0; c < s->d; c += VF) {
+            vf_store(w->q + i * s->dp + c, vf_mul(scale, vf_load_n(q + c, s->d - c)));
+            vf_store(w->o + i * s->dp + c, zero);
+        }
+        vf_store(w->sum + i * VF, zero);
+        w->max[i] = -INFINITY;
+    }
+}
+
+/* Scores of one item in columns [c0, c1) become e^(score - max); returns what older sums are scaled by. */
+static inline float soften(float *p, struct keys k, int64_t c0, int64_t c1, float *max, float *sum)
+{
+    if (k.lo >= k.hi) {
+        for (int64_t c = c0; c < c1; c += VF) vf_store(p + c, vf_set(0));
+        return 1;
+    }
+    vf top = vf_set(*max), none = vf_set(-INFINITY), zero = vf_set(0), total = zero;
+    for (int64_t c = c0; c < c1; c += VF) top = vf_max(vf_keep(vf_load(p + c), k.lo - c, k.hi - c, none), top);
+    float new_max = vf_top(top), alpha;
+    vf m = vf_set(new_max), by = vf_exp(vf_sub(vf_set(*max), m));
+    for (int64_t c = c0; c < c1; c += VF) {
+        vf x = vf_exp(vf_sub(vf_keep(vf_load(p + c), k.lo - c, k.hi - c, m), m));
+        x = vf_keep(x, k.lo - c, k.hi - c, zero);
+        vf_store(p + c, x);
+        total = vf_add(total, x);
+    }
+    vf_store(sum, vf_fma(vf_load(sum), by, total));
+    vf_store_n(&alpha, by, 1);
+    *max = new_max;
+    return alpha;
+}
+
+/* Items [i0, i0 + n), n <= TILE_ROWS, against the block that starts at key b.  v: key row 0 of the block. */
+static void attend_group(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, int64_t b, const float *v, int64_t ldv)
+{
+    struct keys each[TILE_ROWS], all = {0, 0};
+    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], b));
+    if (all.lo >= all.hi) return;
+    int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t c = c0; c < c1; c += VF) vf_store(w->p + i * BLOCK + c, vf_set(0));
+    small_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, w->p + c0, BLOCK, s->d, c1 - c0);
+    for (int64_t i = 0; i < n; i++) {
+        float alpha = soften(w->p + i * BLOCK, each[i], c0, c1, &w->max[i0 + i], w->sum + (i0 + i) * VF), *o = w->o + (i0 + i) * s->dp;
+        if (alpha == 1) continue;
+        for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(vf_set(alpha), vf_load(o + c)));
+    }
+    small_product(n, (struct left){w->p + all.lo, BLOCK, 1}, v + all.lo * ldv, ldv, w->o + i0 * s->dp, s->dp, all.hi - all.lo, s->d);
+}
+
+static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w, struct keys all, int64_t b)
+{
+    struct keys k = in_block(all, b);
+    if (k.lo >= k.hi) return;
+    int64_t c0 = k.lo / VF * VF, ldk = a->in[1].stride[0] / 4, ldv = a->in[2].stride[0] / 4;
+    pack_transposed(w->kt + c0, key_at(&a->in[1], s, t, b + c0), ldk, k.hi - c0, s->d);
+    const float *v = key_at(&a->in[2], s, t, b);
+    if (t->n > 8 || s->d % VF) {                       /* a copy pays when several items read it: 64 rows at a power of 2 share few cache sets */
+        pack_rows(w->v + k.lo * s->dp, v + k.lo * ldv, ldv, k.hi - k.lo, s->d);
+        v = w->v;
+        ldv = s->dp;
+    }
+    for (int64_t i = 0; i < t->n; i += TILE_ROWS) attend_group(s, w, i, least(TILE_ROWS, t->n - i), b, v, ldv);
+}
+
+static void end_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)
+{
+    for (int64_t i = 0; i < t->n; i++) {
+        float sum = vf_sum(vf_load(w->sum + i * VF)), *o = item_at(&a->out[0], s, t, i);
+        bool any = w->keys[i].lo < w->keys[i].hi;
+        vf inv = vf_set(any ? 1 / sum : 0);
+        for (int64_t c = 0; c < s->d; c += VF) vf_store_n(o + c, vf_mul(inv, vf_load(w->o + i * s->dp + c)), s->d - c);
+        int64_t item = t->first + i;
+        ((float *)dan_row(&a->out[1], item / s->group))[t->head * s->group + item % s->group] = any ? w->max[i] + logf(sum) : -INFINITY;
+    }
+}
+
+static void attend_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)
+{
+    struct keys all = tile_keys(a, s, t, w->keys);
+    begin_tile(a, s, t, w);
+    for (int64_t b = all.lo / BLOCK * BLOCK; b < all.hi; b += BLOCK) attend_block(a, s, t, w, all, b);
+    end_tile(a, s, t, w);
+}
+
+static bool accepts(const struct dan_args *a) { return all_f32(a->in, a->n_in); }
+
+static size_t workspace(const struct dan_args *a, int nth)
+{
+    struct sizes s = sizes_of(a);
+    return (size_t)nth * area_floats(&s) * sizeof(float);
+}
+
+/* Tiles go to the threads in turn, kv heads innermost: with causal masks neighbours in this order cost the same. */
+static void run(const struct dan_args *a)
+{
+    struct sizes s = sizes_of(a);
+    struct area w = area_at(&s, (float *)a->ws + area_floats(&s) * (size_t)a->ith);
+    struct walk walk = {.end = s.rows};
+    struct tile t;
+    for (int64_t turn = 0; next_tile(a, &s, &walk, &t);)
+        for (t.head = 0; t.head < s.kv; t.head++, turn++)
+            if (turn % a->nth == a->ith) attend_tile(a, &s, &t, &w);
+}

@@ -1,0 +1,157 @@
+#include "text/split.h"
+#include <string.h>
+#include <utf8proc.h>
+#include "base/mem.h"
+#include "base/utf8.h"
+
+enum { N_CLASSED = 0x40000, S = DAN_CLASS_SPACE, L = DAN_CLASS_LETTER, N = DAN_CLASS_NUMBER, O = DAN_CLASS_OTHER };
+
+static const uint8_t ascii_class[128] = {
+    O, O, O, O, O, O, O, O, O, S, S, S, S, S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
+    S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, N, N, N, N, N, N, N, N, N, N, O, O, O, O, O, O,
+    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
+    O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
+};
+
+/* White_Space of PropList.txt, which is not the general category Z*: U+0085 and the controls are in. */
+static bool is_white_space(int32_t cp)
+{
+    return (cp >= 9 && cp <= 13) || cp == 0x20 || cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
+           cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
+}
+
+static int class_of(int32_t cp)
+{
+    if (is_white_space(cp)) return S;
+    utf8proc_category_t c = utf8proc_category(cp);
+    if (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) return L;
+    return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO ? N : O;
+}
+
+uint8_t *dan_classes_new(void)
+{
+    uint8_t *c = dan_calloc(N_CLASSED / 4, 1);
+    if (!c) return NULL;
+    for (int32_t cp = 0; cp < N_CLASSED; cp++) c[cp >> 2] |= (uint8_t)(class_of(cp) << (2 * (cp & 3)));
+    return c;
+}
+
+/* Class of the character at p (n > 0) and its length; an invalid byte is one `other`. */
+static inline int class_at(const uint8_t *classes, const char *p, size_t n, size_t *len)
+{
+    unsigned char b = (unsigned char)*p;
+    *len = 1;
+    if (b < 0x80) return ascii_class[b];
+    int32_t cp;
+    *len = (size_t)dan_utf8_next(p, n, &cp);
+    return cp < 0 || cp >= N_CLASSED ? O : classes[cp >> 2] >> (2 * (cp & 3)) & 3;
+}
+
+/* End of the run of class c that goes on at i. */
+static inline size_t run_end(const uint8_t *classes, const char *p, size_t n, size_t i, int c)
+{
+    for (size_t len; i < n && class_at(classes, p + i, n - i, &len) == c; i += len) {}
+    return i;
+}
+
+/* A run of white space: its end, where its last character begins, the end of its last CR or LF (0: none). */
+struct white { size_t end, last, newline; };
+static struct white white_run(const uint8_t *classes, const char *p, size_t n)
+{
+    struct white w = {0};
+    for (size_t len; w.end < n && class_at(classes, p + w.end, n - w.end, &len) == S; w.end += len) {
+        w.last = w.end;
+        if (p[w.end] == '\n' || p[w.end] == '\r') w.newline = w.end + 1;
+    }
+    return w;
+}
+
+/* \s+(?!\S)|\s+ : before something visible the run leaves its last character, unless it is the only one. */
+static size_t white_next(const struct white *w, size_t n) { return w->end == n || w->last == 0 ? w->end : w->last; }
+
+/* 's 't 'm 'd 're 've 'll; returns the length or 0.  fold: in any case, where U+017F is an s too. */
+static size_t contraction(const char *p, size_t n, bool fold)
+{
+    if (n < 2 || p[0] != '\'') return 0;
+    char a = p[1], b = n > 2 ? p[2] : 0;
+    if (fold && n > 2 && (unsigned char)a == 0xC5 && (unsigned char)b == 0xBF) return 3;
+    if (fold && a >= 'A' && a <= 'Z') a |= 0x20;
+    if (fold && b >= 'A' && b <= 'Z') b |= 0x20;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
+}
+
+/* '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
+static size_t gpt2_next(const struct dan_split *s, const char *p, size_t n)
+{
+    size_t len, i = 0, k = contraction(p, n, false);
+    if (k) return k;
+    int c = class_at(s->classes, p, n, &len);
+    if (p[0] == ' ' && n > 1) {
+        int after = class_at(s->classes, p + 1, n - 1, &len);
+        if (after != S && !(after == N && s->digits_alone)) {
+            c = after;
+            i = 1;
+        }
+    }
+    if (c == N && s->digits_alone) return len;
+    if (c != S) return run_end(s->classes, p, n, i + len, c);
+    struct white w = white_run(s->classes, p, n);
+    if (s->digits_alone && w.end < n && class_at(s->classes, p + w.end, n - w.end, &len) == N) return w.end;
+    return white_next(&w, n);
+}
+
+static size_t newlines(const char *p, size_t n, size_t i)
+{
+    while (i < n && (p[i] == '\n' || p[i] == '\r')) i++;
+    return i;
+}
+
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+static size_t llama3_next(const struct dan_split *s, const char *p, size_t n)
+{
+    size_t first, len, k = contraction(p, n, true);
+    if (k) return k;
+    int c = class_at(s->classes, p, n, &first);
+    if (c == L) return run_end(s->classes, p, n, first, L);
+    if (c == N) {
+        size_t i = first;
+        for (int m = 1; m < s->max_digits && i < n && class_at(s->classes, p + i, n - i, &len) == N; m++) i += len;
+        return i;
+    }
+    int after = first < n ? class_at(s->classes, p + first, n - first, &len) : S;
+    if (after == L && p[0] != '\n' && p[0] != '\r') return run_end(s->classes, p, n, first + len, L);
+    if (c == O) return newlines(p, n, run_end(s->classes, p, n, first, O));
+    if (p[0] == ' ' && after == O) return newlines(p, n, run_end(s->classes, p, n, first + len, O));
+    struct white w = white_run(s->classes, p, n);
+    return w.newline ? w.newline : white_next(&w, n);
+}
+
+/* (?i:[sdmt]|ll|ve|re)... as llama3, but a run of white space at the very end is one piece, and
+ * \s*[\r\n] and \s take one character where llama3 takes runs. */
+static size_t cl100k_next(const struct dan_split *s, const char *p, size_t n)
+{
+    size_t len;
+    if (class_at(s->classes, p, n, &len) != S) return llama3_next(s, p, n);
+    size_t k = llama3_next(s, p, n);
+    struct white w = white_run(s->classes, p, n);
+    if (k > w.end || (k > len && !w.newline && k == n) || w.end == n) return k > w.end ? k : w.end == n ? n : k;
+    return k;
+}
+
+#define LLAMA3_HEAD "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define LLAMA3_TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+static const struct dan_split splits[] = {
+    {.name = "gpt2", .next = gpt2_next, .aliases = "|gpt-2|phi-2|olmo|jina-es|jina-de|gigachat|mpt|dbrx-gpt2|"},
+    {.name = "gpt2-digits", .next = gpt2_next, .digits_alone = true,
+     .aliases = "|smollm|starcoder|refact|command-r|codeshell|exaone|minerva-7b|"},
+    {.name = "llama3", .next = llama3_next, .max_digits = 3, .regex = LLAMA3_HEAD "\\p{N}{1,3}" LLAMA3_TAIL,
+     .aliases = "|llama-bpe|llama-v3|llama3|dbrx|smaug-bpe|chatglm-bpe|glm4|"},
+    {.name = "qwen2", .next = llama3_next, .max_digits = 1, .regex = LLAMA3_HEAD "\\p{N}" LLAMA3_TAIL,
+     .aliases = "|deepseek-r1-qwen|stablelm2|megrez|hunyuan-dense-qwen|"},
+    {.name = "cl100k", .next = cl100k_next, .max_digits = 3,
+     .regex = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
+              "\\s+(?!\\S)|\\s+",
+     .aliases = "||"},
+};
