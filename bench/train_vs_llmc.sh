@@ -6,8 +6,8 @@
 #   TRAIN_GPT2  the program `train_gpt2`, built by you from llm.c (make train_gpt2)
 #   INPUT       folder with gpt2_124M.bin, gpt2_tokenizer.bin, tokens.bin and text.txt; bench/make_llmc_input.py writes one
 #   DANLU       the program danlu
-#   ROUNDS      5; in each round llm.c runs first, then danlu
-#   STEPS       10 per run, at most 20: llm.c samples text at step 20, which is not training
+#   ROUNDS      3; in each round llm.c runs first, then danlu
+#   STEPS       6 per run (llm.c takes seconds for each), 5 to 20: it samples text at step 20, which is not training
 #
 # Environment: DTYPE=f32|bf16 (danlu's; llm.c has float32 only), THREADS=2, DANLU_ARGS="more options for danlu".
 #
@@ -17,7 +17,7 @@
 set -euo pipefail
 
 if [ $# -lt 3 ]; then sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"; exit 2; fi
-peer=$(realpath "$1") input=$(realpath "$2") danlu=$(realpath "$3") rounds=${4:-5} steps=${5:-10}
+peer=$(realpath "$1") input=$(realpath "$2") danlu=$(realpath "$3") rounds=${4:-3} steps=${5:-6}
 threads=${THREADS:-2} dtype=${DTYPE:-f32}
 batch=4 context=64
 

@@ -88,7 +88,7 @@ struct dan_cli {
     bool        help, json, quiet;             /* the common options */
     int64_t     seed, threads;                 /* threads 0: one per usable core */
     const char *recipe;
-    /* Set by the first SIGINT or SIGTERM: finish the step, write a checkpoint, return DAN_ECANCELLED.
+    /* Set by the first SIGINT, SIGTERM or SIGHUP: finish the step, write a checkpoint, return DAN_ECANCELLED.
      * System calls restart; only poll() and sleeps return early.  The second signal exits at once. */
     volatile sig_atomic_t stop;
     struct dan_arena *arena;
@@ -123,7 +123,8 @@ const char *dan_choice_at(const struct dan_opt *opt, size_t i, char *buf, size_t
 int  dan_choice_index(const struct dan_opt *opt, const char *value);                    /* -1 when there is none */
 
 /* --- recipe.c */
-/* Sets options from {"option": value, ...}; "command" must name this command.  Unknown keys are refused. */
+/* Sets options from {"option": value, ...}; "command" must name this command.  Unknown keys are refused.
+ * An option that the command line gave keeps its value, so a command may call this from run (--resume). */
 int  dan_recipe_apply(struct dan_cli *cli, const struct dan_cmd *cmd, void *opts, const char *file, struct dan_err *e);
 /* The resolved recipe: {"command", every option with its value, "seed"}; the caller decrefs.  NULL: out of memory. */
 json_t *dan_options_to_json(const struct dan_cli *cli, const struct dan_cmd *cmd, const void *opts);

@@ -26,8 +26,8 @@ static json_t *loss_json(double loss) { return isfinite(loss) ? json_real(loss) 
 static json_t *run_json(const struct dan_run *r)
 {
     json_t *recipe = json_loads(r->recipe, 0, NULL);
-    return json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s,s:s,s:s,s:o}", "id", (json_int_t)r->id, "command", r->command,
-                     "status", r->status, "dir", r->dir, "model", r->model, "started", (json_int_t)r->started,
+    return json_pack("{s:I,s:s,s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:s,s:s,s:s,s:o}", "id", (json_int_t)r->id,
+                     "command", r->command, "status", r->status, "dir", r->dir, "model", r->model, "started", (json_int_t)r->started,
                      "ended", (json_int_t)r->ended, "steps", (json_int_t)r->steps, "params", (json_int_t)r->params,
                      "tokens", (json_int_t)r->tokens, "seed", (json_int_t)r->seed, "final_loss", loss_json(r->final_loss),
                      "val_loss", loss_json(r->val_loss), "version", r->version, "host", r->host, "cpu", r->cpu,
@@ -48,23 +48,26 @@ static const char *lasted(const struct dan_run *r, char buf[DAN_NUM])
     return dan_fmt_time((double)(end - r->started), buf);
 }
 
+/* Without the year: the table fits 90 columns. */
+static const char *short_date(int64_t t, char buf[DAN_NUM]) { return dan_fmt_date(t, buf) + (t > 0 ? 5 : 0); }
+
 static void add_row(struct dan_table *t, const struct dan_run *r)
 {
-    char id[DAN_NUM], when[DAN_NUM], took[DAN_NUM], params[DAN_NUM], steps[DAN_NUM], tokens[DAN_NUM], loss[DAN_NUM], val[DAN_NUM];
+    char id[DAN_NUM], when[DAN_NUM], took[DAN_NUM], params[DAN_NUM], steps[DAN_NUM], loss[DAN_NUM], val[DAN_NUM];
     snprintf(id, sizeof id, "%lld", (long long)r->id);
-    dan_table_row(t, (const char *const[]){id, dan_fmt_date(r->started, when), r->command, r->status, lasted(r, took), r->model,
+    dan_table_row(t, (const char *const[]){id, short_date(r->started, when), r->command, r->status, lasted(r, took), r->model,
                                            r->params ? dan_fmt_count((double)r->params, params) : "-",
-                                           dan_fmt_count((double)r->steps, steps), dan_fmt_count((double)r->tokens, tokens),
-                                           loss_text(r->final_loss, loss), loss_text(r->val_loss, val), r->dir});
+                                           dan_fmt_count((double)r->steps, steps), loss_text(r->final_loss, loss),
+                                           loss_text(r->val_loss, val), r->dir});
 }
 
 static int print_table(struct dan_cli *cli, const struct dan_run *runs, size_t n, struct dan_err *e)
 {
-    static const char *const headers[] = {"ID", "started", "command", "status", "took", "model", "params", "steps", "tokens",
-                                          "loss", "val loss", "folder"};
+    static const char *const headers[] = {"ID", "started", "command", "status", "took", "model", "params", "steps", "loss",
+                                          "val", "folder"};
     struct dan_table t;
     struct dan_str out = {0};
-    dan_table_init(&t, "rlllrlrrrrrl", headers);
+    dan_table_init(&t, "rLLLrlrrrrl", headers);
     for (size_t i = 0; i < n; i++)
         add_row(&t, &runs[i]);
     dan_table_print(&t, cli->ui.out_tty ? dan_ui_width() : 0, cli->ui.out_colour, &out);
@@ -139,7 +142,8 @@ static void describe(const struct dan_run *r, struct dan_str *out)
 {
     char a[DAN_NUM], b[DAN_NUM];
     dan_str_printf(out, "run %lld: danlu %s, %s\n", (long long)r->id, r->command, r->status);
-    dan_str_printf(out, "  folder   %s\n  model    %s, %s parameters\n", r->dir, r->model, r->params ? dan_fmt_count((double)r->params, a) : "-");
+    dan_str_printf(out, "  folder   %s\n  model    %s, %s parameters\n", r->dir, r->model,
+                   r->params ? dan_fmt_count((double)r->params, a) : "-");
     dan_str_printf(out, "  time     %s, %s\n", dan_fmt_date(r->started, a), lasted(r, b));
     dan_str_printf(out, "  trained  %s steps, %s tokens, seed %lld\n", dan_fmt_count((double)r->steps, a),
                    dan_fmt_count((double)r->tokens, b), (long long)r->seed);

@@ -26,6 +26,8 @@ const char *dan_fmt_count(double x, char buf[DAN_NUM])
         snprintf(buf, DAN_NUM, "-");
     else if (x != 0 && fabs(x) < 0.01)
         snprintf(buf, DAN_NUM, "%.2g", x);
+    else if (fabs(x) < 10000 && floor(x) == x)
+        snprintf(buf, DAN_NUM, "%.0f", x);     /* steps and rows are whole: 3000 rather than 3.00k */
     else
         scaled(x, 1000, units, 6, buf);
     return buf;

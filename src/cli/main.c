@@ -20,12 +20,14 @@ static void on_signal(int sig)
 
 static void catch_signals(struct dan_cli *cli)
 {
-    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN}, hangup;
     stop_flag = &cli->stop;
     sigemptyset(&stop.sa_mask);
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
+    if (!sigaction(SIGHUP, NULL, &hangup) && hangup.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &stop, NULL);        /* a closed terminal; nohup's wish is kept */
     sigaction(SIGPIPE, &ignore, NULL);         /* a closed pipe or socket is an error of that write, not the end of a run */
 }
 

@@ -188,8 +188,10 @@ static void test_ints(void **state)
     (void)state;
     static const struct { const char *text; bool ok; int64_t v; } cases[] = {
         {"0", true, 0}, {"-12", true, -12}, {"10k", true, 10000}, {"3K", true, 3000}, {"2M", true, 2000000}, {"4Ki", true, 4096},
-        {"1G", true, 1000000000}, {"1B", true, 1000000000}, {"1e6", true, 1000000}, {"2.5k", true, 2500}, {"1.005k", true, 1005}, {"9223372036854775807", true, INT64_MAX},
-        {"", false, 0}, {"k", false, 0}, {"1kk", false, 0}, {" 1", false, 0}, {"1 ", false, 0}, {"0x10", false, 0}, {"-0X1", false, 0}, {"1.0001k", false, 0},
+        {"1G", true, 1000000000}, {"1B", true, 1000000000}, {"1e6", true, 1000000}, {"2.5k", true, 2500}, {"1.005k", true, 1005},
+        {"9223372036854775807", true, INT64_MAX},
+        {"", false, 0}, {"k", false, 0}, {"1kk", false, 0}, {" 1", false, 0}, {"1 ", false, 0}, {"0x10", false, 0},
+        {"-0X1", false, 0}, {"1.0001k", false, 0},
         {"--1", false, 0}, {"1e30", false, 0}, {"1m", false, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -229,6 +231,19 @@ static void test_recipe(void **state)
     assert_int_equal(d->data.n, 1);            /* a list is replaced, not mixed */
     assert_string_equal(d->data.v[0], "z");
     assert_true(dan_given(&p.cli, "kind"));
+    dan_arena_free(p.cli.arena);
+
+    /* later, from run: what was given stays, the rest is filled in */
+    static const char json[] = "{\"lr\": 0.25, \"steps\": 5, \"data\": \"r\"}";
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/danlu-options-test-%d.json", (int)getpid());
+    assert_int_equal(dan_write_file(path, json, sizeof json - 1, &p.e), DAN_OK);
+    parse(&p, "demo m --lr 0.5 --data a");
+    assert_int_equal(dan_recipe_apply(&p.cli, &demo, (void *)p.opts, path, &p.e), DAN_OK);
+    d = p.opts;
+    assert_true(d->lr == 0.5 && d->steps == 5 && d->data.n == 1);
+    assert_string_equal(d->data.v[0], "a");
+    unlink(path);
     dan_arena_free(p.cli.arena);
 }
 

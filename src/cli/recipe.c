@@ -68,6 +68,8 @@ static int set_one(struct dan_cli *cli, const struct target *t, const json_t *v,
 static int set_key(struct dan_cli *cli, const struct target *t, const json_t *v, const char *file, struct dan_err *e)
 {
     bool list = strchr("SR", t->opt->type) != NULL;
+    if (*t->origin == DAN_FROM_COMMAND)
+        return DAN_OK;
     *t->origin = DAN_FROM_RECIPE;
     if (list)
         *(struct dan_strings *)((char *)t->base + t->opt->offset) = (struct dan_strings){0};

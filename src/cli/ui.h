@@ -46,7 +46,7 @@ int  dan_out(struct dan_ui *ui, const char *bytes, size_t n, struct dan_err *e);
 int  dan_out_json(struct dan_ui *ui, json_t *line, struct dan_err *e);   /* one line, flushed; takes `line` over */
 int  dan_out_flush(struct dan_ui *ui, struct dan_err *e);    /* DAN_EIO: disk full; DAN_ECANCELLED: reader went away */
 
-/* Numbers for people, into the caller's buffer, which is returned: 1.23M, 3.40 GiB, 2m05s. */
+/* Numbers for people, into the caller's buffer, which is returned: 1234, 1.23M, 3.40 GiB, 2m05s. */
 enum { DAN_NUM = 32 };
 const char *dan_fmt_count(double x, char buf[DAN_NUM]);
 const char *dan_fmt_bytes(double x, char buf[DAN_NUM]);
@@ -58,7 +58,7 @@ int  dan_text_width(const char *s, size_t n);
 /* Bytes of s that fit in `columns`. */
 size_t dan_text_fit(const char *s, size_t n, int columns);
 
-/* Aligned columns.  `align` has one letter per column: l or r. */
+/* Aligned columns.  `align` has one letter per column: l left, L left and never cut, r right. */
 struct dan_table { struct dan_str cells; size_t n_cols, n_cells; const char *align; };
 void dan_table_init(struct dan_table *t, const char *align, const char *const *headers);
 void dan_table_row(struct dan_table *t, const char *const *cells);         /* copies; NULL cell: "" */

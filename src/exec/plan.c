@@ -63,6 +63,7 @@ static void link_in_place(struct dan_program *p)
         if (!(n->op->props & DAN_OP_INPLACE) || n->n_out != 1 || !n->in[0]) continue;
         int32_t out = p->first_unit[i], in = input_unit(p, n->in[0]), root = root_of(p, in);
         const struct dan_node *m = &p->g.node[n->in[0]];
+        if (dan_op_is(m, "pick")) m = &p->g.node[m->in[0]];    /* part of a split: a strided view, too */
         if (m->op->props & DAN_OP_VIEW || p->unit[root].kind != UNIT_ARENA || p->unit[root].last != i) continue;
         if (p->unit[in].t.dtype != p->unit[out].t.dtype || !dan_shape_equal(&p->unit[in].t.shape, &p->unit[out].t.shape)) continue;
         bool twice = false;                    /* another input in the same memory */

@@ -25,7 +25,8 @@ static const char create_sql[] =
     "tokens INTEGER NOT NULL DEFAULT 0, seed INTEGER NOT NULL DEFAULT 0, final_loss REAL, val_loss REAL);"
     "PRAGMA user_version=1;";
 
-#define COLUMNS "id,started,ended,pid,pid_start,command,dir,model,status,recipe,version,host,cpu,steps,params,tokens,seed,final_loss,val_loss"
+#define COLUMNS "id,started,ended,pid,pid_start,command,dir,model,status,recipe,version,host,cpu," \
+    "steps,params,tokens,seed,final_loss,val_loss"
 
 static int db_fail(const struct dan_runs *r, struct dan_err *e)
 {

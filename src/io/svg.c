@@ -103,8 +103,8 @@ static void y_tick(const struct frame *f, double v, struct dan_str *out)
 static void x_tick(const struct frame *f, double v, struct dan_str *out)
 {
     double x = sx(f, v);
-    dan_str_printf(out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", x, TOP, HEIGHT - BOTTOM,
-                   x, HEIGHT - BOTTOM + 18);
+    dan_str_printf(out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/><text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", x, TOP,
+                   HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 18);
     put_number(v, out);
     dan_str_puts(out, "</text>\n");
 }
@@ -229,8 +229,8 @@ static void put_labels(const struct frame *f, const char *x_label, const char *y
 {
     dan_str_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
     escape(x_label, out);
-    dan_str_printf(out, "</text>\n<text x=\"16\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 16 %d)\">", (TOP + HEIGHT - BOTTOM) / 2,
-                   (TOP + HEIGHT - BOTTOM) / 2);
+    dan_str_printf(out, "</text>\n<text x=\"16\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 16 %d)\">",
+                   (TOP + HEIGHT - BOTTOM) / 2, (TOP + HEIGHT - BOTTOM) / 2);
     escape(y_label, out);
     dan_str_puts(out, f->log_y ? " (log)</text>\n" : "</text>\n");
 }

@@ -61,7 +61,8 @@ static void test_log(void **state)
 static void test_odd_data(void **state)
 {
     (void)state;
-    double one[] = {5}, zero[] = {0}, far[] = {1e17, 1e17 + 16}, tiny[] = {1e-140, 1e140}, huge[] = {1e-300, 1e300}, bad[] = {NAN, INFINITY};
+    double one[] = {5}, zero[] = {0}, far[] = {1e17, 1e17 + 16}, tiny[] = {1e-140, 1e140};
+    double huge[] = {1e-300, 1e300}, bad[] = {NAN, INFINITY};
     char *svg = plot(NULL, 0);
     assert_non_null(strstr(svg, "no values yet"));
     dan_free(svg);

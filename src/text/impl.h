@@ -80,10 +80,23 @@ void    dan_alphabet_order(unsigned char order[256]);
 /* --- match.c: the first added token at or after `from`, longest first.  NULL: none. */
 const struct dan_added *dan_added_find(const struct dan_tokenizer *t, const char *p, size_t n, size_t from, int flags, size_t *at);
 
-/* --- bpe.c */
-const struct dan_merge *dan_merge_find(const struct dan_tokenizer *t, int32_t left, int32_t right);
+/* NULL: the pair does not merge.  The multiplier is 2^64 / golden ratio: neighbouring ids spread. */
+static inline uint64_t dan_merge_hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15u >> 20; }
+static inline const struct dan_merge *dan_merge_find(const struct dan_tokenizer *t, int32_t left, int32_t right)
+{
+    uint64_t key = dan_pair_key(left, right), i = dan_merge_hash(key) & t->merge_mask;
+    while (t->merge[i].key != key) {
+        if (t->merge[i].key == UINT64_MAX) return NULL;
+        i = (i + 1) & t->merge_mask;
+    }
+    return &t->merge[i];
+}
 /* --- bpe_merge.c: the ids of one pre-token, n > 0 bytes. */
 int dan_bpe_merge(const struct dan_tokenizer *t, const char *p, size_t n, int flags, struct dan_ids *out, struct dan_err *e);
+
+/* --- encode.c: added tokens, then the kind's own; cache may be NULL */
+int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
+                   struct dan_err *e);
 
 /* --- cache.c */
 struct dan_tok_word { uint64_t lo, hi; int32_t id[3]; int32_t n; };     /* 32 bytes, two in a cache line */

@@ -127,31 +127,37 @@ static size_t llama3_next(const struct dan_split *s, const char *p, size_t n)
     return w.newline ? w.newline : white_next(&w, n);
 }
 
-/* (?i:[sdmt]|ll|ve|re)... as llama3, but a run of white space at the very end is one piece, and
- * \s*[\r\n] and \s take one character where llama3 takes runs. */
-static size_t cl100k_next(const struct dan_split *s, const char *p, size_t n)
-{
-    size_t len;
-    if (class_at(s->classes, p, n, &len) != S) return llama3_next(s, p, n);
-    size_t k = llama3_next(s, p, n);
-    struct white w = white_run(s->classes, p, n);
-    if (k > w.end || (k > len && !w.newline && k == n) || w.end == n) return k > w.end ? k : w.end == n ? n : k;
-    return k;
-}
-
 #define LLAMA3_HEAD "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define LLAMA3_TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const struct dan_split splits[] = {
-    {.name = "gpt2", .next = gpt2_next, .aliases = "|gpt-2|phi-2|olmo|jina-es|jina-de|gigachat|mpt|dbrx-gpt2|"},
-    {.name = "gpt2-digits", .next = gpt2_next, .digits_alone = true,
-     .aliases = "|smollm|starcoder|refact|command-r|codeshell|exaone|minerva-7b|"},
+    {.name = "gpt2", .next = gpt2_next, .aliases = "|gpt-2|phi-2|mpt|olmo|"},
+    {.name = "gpt2-digits", .next = gpt2_next, .digits_alone = true, .aliases = "|smollm|starcoder|refact|command-r|codeshell|"},
     {.name = "llama3", .next = llama3_next, .max_digits = 3, .regex = LLAMA3_HEAD "\\p{N}{1,3}" LLAMA3_TAIL,
-     .aliases = "|llama-bpe|llama-v3|llama3|dbrx|smaug-bpe|chatglm-bpe|glm4|"},
+     .aliases = "|cl100k|llama-bpe|llama-v3|falcon3|dbrx|smaug-bpe|"},
     {.name = "qwen2", .next = llama3_next, .max_digits = 1, .regex = LLAMA3_HEAD "\\p{N}" LLAMA3_TAIL,
-     .aliases = "|deepseek-r1-qwen|stablelm2|megrez|hunyuan-dense-qwen|"},
-    {.name = "cl100k", .next = cl100k_next, .max_digits = 3,
-     .regex = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|"
-              "\\s+(?!\\S)|\\s+",
-     .aliases = "||"},
+     .aliases = "|deepseek-r1-qwen|stablelm2|"},
 };
+enum { N_SPLITS = sizeof splits / sizeof splits[0] };
+
+static bool has_alias(const struct dan_split *s, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *a = s->aliases; (a = strstr(a, name)) != NULL; a++)
+        if (n && a[-1] == '|' && a[n] == '|') return true;
+    return false;
+}
+
+const struct dan_split *dan_split_named(const char *name)
+{
+    for (int i = 0; i < N_SPLITS; i++)
+        if (strcmp(splits[i].name, name) == 0 || has_alias(&splits[i], name)) return &splits[i];
+    return NULL;
+}
+
+const struct dan_split *dan_split_of_regex(const char *regex)
+{
+    for (int i = 0; i < N_SPLITS; i++)
+        if (splits[i].regex && strcmp(splits[i].regex, regex) == 0) return &splits[i];
+    return NULL;
+}

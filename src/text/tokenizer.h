@@ -21,7 +21,7 @@ struct dan_tokenizer;
 
 /* path: a model directory with tokenizer.json (tokenizer_config.json beside it names bos and eos), or
  * the tokenizer.json itself.  Read: BPE with a ByteLevel pre-tokenizer (GPT-2's pattern, also behind
- * Digits, or a Split with Llama 3's, Qwen 2's or cl100k's pattern), normalizer none or NFC; WordLevel of
+ * Digits, or a Split with the pattern of Llama 3 and cl100k or of Qwen 2), normalizer none or NFC; WordLevel of
  * single characters.  Anything else fails with the key that is not supported yet. */
 int  dan_tokenizer_load(const char *path, struct dan_tokenizer **out, struct dan_err *e);
 
@@ -85,7 +85,7 @@ struct dan_tok_train_opts {
     int64_t min_pair_count;                    /* bpe: pairs seen less often are not merged; 0: 2 */
     const char *const *special;                /* NULL: "<|endoftext|>".  They get the last ids */
     size_t  n_special;
-    const char *split;                         /* bpe: "gpt2" (NULL), "gpt2-digits", "llama3", "qwen2", "cl100k" */
+    const char *split;                         /* bpe: "gpt2" (NULL), "gpt2-digits", "llama3" (also cl100k), "qwen2" */
     size_t  max_bytes;                         /* bpe: memory for the word table; 0: 4 GiB */
     /* done of total (0: unknown) in "read" (bytes) and "merge" (tokens); false cancels with DAN_ECANCELLED */
     bool  (*progress)(void *ctx, const char *stage, int64_t done, int64_t total);

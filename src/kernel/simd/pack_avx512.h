@@ -52,4 +52,47 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
     }
 }
 
+#ifdef __AVX512BF16__
+/* 32 floats from p, the first n of them, as bf16 (nearest even), zeros after. */
+static inline __m512 bf16_from(const float *p, int64_t n)
+{
+    __m512 lo = _mm512_maskz_loadu_ps(vf_mask(n), p), hi = _mm512_maskz_loadu_ps(vf_mask(n > 16 ? n - 16 : 0), p + 16);
+    return (__m512)_mm512_cvtne2ps_pbh(hi, lo);
+}
+
+/* dst[k/2][n] = the pair (src[n][k], src[n][k+1]) as bf16, n < 16 (zeros from `rows` on); k is padded with
+ * zeros to an even number.  Rows of dst are `step` pairs apart, `width` of each are written. */
+static inline void pack_pairs_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+{
+    __mmask16 keep = vf_mask(width);
+    for (int64_t k0 = 0; k0 < k; k0 += 32) {
+        __m512 r[16];
+        int64_t n = (k - k0 + 1) / 2;
+        for (int i = 0; i < 16; i++) r[i] = i < rows ? bf16_from(row_at(src, ld, i, k0), k - k0) : _mm512_setzero_ps();
+        transpose16(r);
+        for (int i = 0; i < 16; i++)
+            if (i < n) _mm512_mask_storeu_ps(dst + (k0 / 2 + i) * step, keep, r[i]);
+    }
+}
+
+/* Lane n: the pair (x[n], y[n]) as bf16. */
+static inline __m512 bf16_pairs(__m512 x, __m512 y)
+{
+    const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                         23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(zip, (__m512i)_mm512_cvtne2ps_pbh(y, x)));
+}
+
+/* The same from src[k][n]. */
+static inline void pack_pairs(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+{
+    __mmask16 keep = vf_mask(width), part = vf_mask(rows > 0 ? rows : 0);
+    for (int64_t i = 0; i < k; i += 2) {
+        __m512 x = _mm512_maskz_loadu_ps(part, row_at(src, ld, i, 0));
+        __m512 y = i + 1 < k ? _mm512_maskz_loadu_ps(part, row_at(src, ld, i + 1, 0)) : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(dst + i / 2 * step, keep, bf16_pairs(x, y));
+    }
+}
+#endif
+
 #endif

@@ -1,0 +1,8 @@
+#include "kernel/simd/math_avx2.h"
+enum { LAYER = 0 };
+#include "kernel/simd/norm_grad_body.h"
+
+const struct dan_kernel dan_kernel_rms_norm_grad_avx2 = {
+    .op = "rms_norm_grad", .isa = "avx2", .name = "rms_norm_grad_avx2", .needs = DAN_CPU_AVX2, .rank = 10,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f,
+};

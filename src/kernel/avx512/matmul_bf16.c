@@ -1,0 +1,70 @@
+/* bf16 matrix product: operands are f32 in memory, rounded to bf16 while they are packed; vdpbf16ps sums
+ * pairs of products in f32.  Same tile as matmul_f32, with pairs of k for single ones. */
+#include "base/sys.h"
+#include "kernel/simd/math_avx512.h"
+#include "kernel/simd/pack_avx512.h"
+
+enum { MR = 14, NR = 32, KC = 512, MC = 36 * MR, NC = 1024, NC_THIN = 2 * NR, PACK_COST = 24 };
+
+static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
+static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }
+static inline void tile_begin(void) {}
+static inline void tile_end(void) {}
+
+/* dst [k/2][rows] pairs */
+static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
+{
+    if (g->ta) pack_pairs(dst, rows, rows, row_at(g->a, g->lda, k0, row), g->lda, rows, k);
+    else pack_pairs_transposed(dst, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k);
+}
+
+/* dst [k/2][NR] pairs, zeros beyond cols */
+static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)
+{
+    for (int h = 0; h < NR; h += 16) {
+        if (g->tb) pack_pairs_transposed((float *)dst + h, NR, 16, row_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k);
+        else pack_pairs((float *)dst + h, NR, 16, row_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
+    }
+}
+
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool first)
+{
+    __m512 s[MR][2];
+    __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
+    for (int i = 0; i < mr; i++) s[i][0] = s[i][1] = _mm512_setzero_ps();
+    for (; k > 0; k -= 2, a += mr, b += NR) {
+        __m512bh b0 = (__m512bh)_mm512_load_ps(b), b1 = (__m512bh)_mm512_load_ps(b + 16);
+        for (int i = 0; i < mr; i++) {
+            __m512bh x = (__m512bh)_mm512_set1_ps(a[i]);
+            s[i][0] = _mm512_dpbf16_ps(s[i][0], x, b0);
+            s[i][1] = _mm512_dpbf16_ps(s[i][1], x, b1);
+        }
+    }
+    for (int i = 0; i < mr; i++, c += ldc) {
+        if (!first) s[i][0] = _mm512_add_ps(_mm512_maskz_loadu_ps(lo, c), s[i][0]);
+        if (!first) s[i][1] = _mm512_add_ps(_mm512_maskz_loadu_ps(hi, c + 16), s[i][1]);
+        _mm512_mask_storeu_ps(c, lo, s[i][0]);
+        _mm512_mask_storeu_ps(c + 16, hi, s[i][1]);
+    }
+}
+
+#define HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
+/* Not inlined: see matmul_f32.c. */
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+{
+    switch (rows) { HEIGHTS(CASE) }
+}
+
+#include "kernel/simd/gemm_body.h"
+
+void dan_gemm_bf16_avx512(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
+size_t dan_gemm_bf16_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
+
+static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && dan_matmul_fits(a, &dan_dtype_f32); }
+
+const struct dan_kernel dan_kernel_matmul_bf16_avx512 = {
+    .op = "matmul", .isa = "avx512", .name = "matmul_bf16_avx512",
+    .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, .rank = 40,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 4e-6f,
+};

@@ -1,0 +1,189 @@
+/* Puts a tokenizer together from tokens and merges. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "text/impl.h"
+
+enum { MAX_TOKEN = 1 << 20 };
+
+struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind)
+{
+    struct dan_tokenizer *t = dan_calloc(1, sizeof *t);
+    if (!t) return NULL;
+    t->kind = kind;
+    t->bos = t->eos = t->unk = -1;
+    for (int b = 0; b < 256; b++) t->byte_id[b] = -1;
+    return t;
+}
+
+static int by_length(const void *a, const void *b)
+{
+    const struct dan_added *x = a, *y = b;
+    return x->n != y->n ? (x->n < y->n ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
+}
+
+static int set_added(struct dan_tokenizer *t, const struct dan_tok_entry *entry)
+{
+    t->added = dan_calloc(t->n_added + 1, sizeof *t->added);
+    t->by_length = dan_calloc(t->n_added + 1, sizeof *t->by_length);
+    if (!t->added || !t->by_length) return -1;
+    size_t m = 0;
+    for (int32_t id = 0; id < t->n_vocab; id++) {
+        if (!entry[id].added) continue;
+        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, entry[id].added == 1};
+        t->added[m] = t->by_length[m] = a;
+        m++;
+        t->added_begins[(unsigned char)a.p[0]] = true;
+        if (!a.special) t->ordinary_added = true;
+    }
+    qsort(t->by_length, m, sizeof *t->by_length, by_length);
+    return 0;
+}
+
+/* One token's way into the tables; the bytes are already in place. */
+static int set_ordinary(struct dan_tokenizer *t, int32_t id, size_t n)
+{
+    const char *p = t->bytes + t->start[id];
+    int64_t *slot = dan_map_slot(t->by_bytes, p, n);
+    if (!slot) return -1;
+    *slot = id;
+    if (n == 1) t->byte_id[(unsigned char)p[0]] = id;
+    return 0;
+}
+
+int dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry, size_t n, struct dan_err *e)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (entry[i].n > MAX_TOKEN || (entry[i].added && entry[i].n == 0))
+            return dan_fail(e, DAN_EFORMAT, "bad vocabulary: token %zu has %zu bytes; is the file damaged?", i, entry[i].n);
+        total += entry[i].n;
+        t->n_added += entry[i].added != 0;
+    }
+    t->n_vocab = (int32_t)n;
+    t->bytes = dan_malloc(total + 1);
+    t->start = dan_calloc(n + 1, sizeof *t->start);
+    t->by_bytes = dan_map_new();
+    if (!t->bytes || !t->start || !t->by_bytes) goto memory;
+    for (size_t i = 0; i < n; i++) {
+        if (entry[i].n) memcpy(t->bytes + t->start[i], entry[i].p, entry[i].n);
+        t->start[i + 1] = t->start[i] + entry[i].n;
+        if (entry[i].n && !entry[i].added && set_ordinary(t, (int32_t)i, entry[i].n) != 0) goto memory;
+    }
+    if (set_added(t, entry) == 0) return DAN_OK;
+memory:
+    return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", n);
+}
+
+static int32_t merged_id(const struct dan_tokenizer *t, int32_t left, int32_t right, char *buf)
+{
+    size_t a, b;
+    const char *p = dan_tokenizer_token(t, left, &a), *q = dan_tokenizer_token(t, right, &b);
+    if (!p || !q) return -1;
+    memcpy(buf, p, a);
+    memcpy(buf + a, q, b);
+    int64_t id;
+    return dan_map_get(t->by_bytes, buf, a + b, &id) ? (int32_t)id : -1;
+}
+
+/* A pair that occurs twice keeps its last rank, as in Hugging Face's map. */
+static void put_merge(struct dan_tokenizer *t, struct dan_merge m)
+{
+    uint64_t i = dan_merge_hash(m.key) & t->merge_mask;
+    while (t->merge[i].key != UINT64_MAX && t->merge[i].key != m.key) i = (i + 1) & t->merge_mask;
+    t->merge[i] = m;
+}
+
+static void put_byte_pair(struct dan_tokenizer *t, int32_t left, int32_t right, int32_t rank)
+{
+    size_t a, b;
+    const char *p = dan_tokenizer_token(t, left, &a), *q = dan_tokenizer_token(t, right, &b);
+    if (a == 1 && b == 1 && t->byte_id[(unsigned char)*p] == left && t->byte_id[(unsigned char)*q] == right)
+        t->byte_pair_rank[(unsigned char)*p << 8 | (unsigned char)*q] = rank;
+}
+
+static int merge_tables(struct dan_tokenizer *t)
+{
+    uint64_t cap = 16;
+    while (cap < t->n_merges * 2) cap *= 2;
+    t->merge = dan_malloc(cap * sizeof *t->merge);
+    t->byte_pair_rank = dan_malloc(65536 * sizeof *t->byte_pair_rank);
+    if (!t->merge || !t->byte_pair_rank) return -1;
+    t->merge_mask = cap - 1;
+    for (uint64_t i = 0; i < cap; i++) t->merge[i].key = UINT64_MAX;
+    for (int i = 0; i < 65536; i++) t->byte_pair_rank[i] = DAN_NO_RANK;
+    return 0;
+}
+
+int dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e)
+{
+    t->merge_pair = pair;
+    t->n_merges = n;
+    char *buf = dan_malloc(2 * MAX_TOKEN);
+    if (!buf || merge_tables(t) != 0) {
+        dan_free(buf);
+        return dan_fail(e, DAN_ENOMEM, "out of memory for %zu merges", n);
+    }
+    for (size_t r = 0; r < n; r++) {
+        int32_t left = pair[2 * r], right = pair[2 * r + 1], id = merged_id(t, left, right, buf);
+        if (id < 0) {
+            dan_free(buf);
+            return dan_fail(e, DAN_EFORMAT, "%s: merge %zu makes a token that is not in the vocabulary; the file is damaged or of a kind "
+                            "that is not supported yet", where, r);
+        }
+        put_merge(t, (struct dan_merge){dan_pair_key(left, right), (int32_t)r, id});
+        put_byte_pair(t, left, right, (int32_t)r);
+    }
+    dan_free(buf);
+    return DAN_OK;
+}
+
+int dan_tok_set_chars(struct dan_tokenizer *t, struct dan_err *e)
+{
+    for (int32_t id = 0; id < t->n_vocab; id++) {
+        size_t n;
+        const char *p = dan_tokenizer_token(t, id, &n);
+        int64_t found;
+        if (!p || !dan_map_get(t->by_bytes, p, n, &found) || found != id) continue;
+        int32_t cp;
+        if ((size_t)dan_utf8_next(p, n, &cp) != n || cp < 0)
+            return dan_fail(e, DAN_EUNSUPPORTED, "model.type 'WordLevel' with whole words is not supported yet: token %d '%.*s' is not one "
+                            "character; use a byte-level BPE or character tokenizer", id, (int)(n > 60 ? 60 : n), p);
+        int32_t **page = &t->page[cp >> 8];
+        if (!*page) {
+            *page = dan_malloc(256 * sizeof **page);
+            if (!*page) return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d characters", t->n_vocab);
+            for (int i = 0; i < 256; i++) (*page)[i] = -1;
+        }
+        (*page)[cp & 255] = id;
+    }
+    return DAN_OK;
+}
+
+void dan_tok_finish(struct dan_tokenizer *t)
+{
+    uint64_t h = dan_hash(t->kind->name, strlen(t->kind->name), 1);
+    if (t->split.name) h = dan_hash(t->split.name, strlen(t->split.name), h);
+    h = dan_hash(t->bytes, t->start[t->n_vocab], h + t->nfc);
+    h = dan_hash(t->start, ((size_t)t->n_vocab + 1) * sizeof *t->start, h);
+    if (t->n_merges) h = dan_hash(t->merge_pair, t->n_merges * 2 * sizeof *t->merge_pair, h + t->ignore_merges);
+    for (size_t i = 0; i < t->n_added; i++) h = dan_hash(&t->added[i].id, sizeof t->added[i].id, h + t->added[i].special);
+    t->hash = h;
+    if (t->unk < 0) t->unk = dan_tokenizer_find_special(t, "<unk>");
+}
+
+size_t dan_tok_n_special(const struct dan_tok_train_opts *o) { return o && o->special ? o->n_special : 1; }
+const char *dan_tok_special(const struct dan_tok_train_opts *o, size_t i) { return o && o->special ? o->special[i] : DAN_END_OF_TEXT; }
+
+int dan_tok_check_special(const struct dan_tok_train_opts *o, struct dan_err *e)
+{
+    for (size_t i = 0; i < dan_tok_n_special(o); i++) {
+        const char *s = dan_tok_special(o, i);
+        if (!*s || dan_utf8_check(s, strlen(s)) != strlen(s))
+            return dan_fail(e, DAN_EINVAL, "bad special token %zu: empty or not UTF-8; write it like '%s'", i, DAN_END_OF_TEXT);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(s, dan_tok_special(o, k)) == 0) return dan_fail(e, DAN_EINVAL, "special token '%s' given twice; give it once", s);
+    }
+    return DAN_OK;
+}
