@@ -22,7 +22,7 @@ threads=${THREADS:-2} dtype=${DTYPE:-f32}
 batch=4 context=64
 
 fail() { echo "train_vs_llmc.sh: $1" >&2; exit 1; }
-[ "$steps" -ge 5 ] && [ "$steps" -le 20 ] || fail "STEPS must be 5 to 20"
+if [ "$steps" -lt 5 ] || [ "$steps" -gt 20 ]; then fail "STEPS must be 5 to 20"; fi
 for f in gpt2_124M.bin gpt2_tokenizer.bin tokens.bin text.txt; do
     [ -r "$input/$f" ] || fail "'$input/$f' is missing; make it with 'python3 bench/make_llmc_input.py $input'"
 done
@@ -49,11 +49,17 @@ run_llmc() (
 
 run_danlu() {
     rm -rf "$tmp/run"
+    # shellcheck disable=SC2086                   # DANLU_ARGS holds several words
     "$danlu" train --model gpt --data "$input/text.txt" --tokenizer char --layers 12 --heads 12 --hidden 768 \
         --context $context --batch $batch --steps "$steps" --dtype "$dtype" --threads "$threads" --out "$tmp/run" --json --quiet \
-        --eval-every 0 --save-every 0 --lr 1e-4 ${DANLU_ARGS:-} 2>"$tmp/danlu.err" |
-        awk 'function field(name) { return match($0, "\"" name "\": *[-+.0-9eE]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0 : "" }
-             field("loss") != "" && field("tokens_per_second") != "" { print field("loss"), field("tokens_per_second") }'
+        --eval-every 0 --save-every 0 --lr 1e-4 --warmup 0 --schedule constant --beta2 0.999 --weight-decay 0 \
+        ${DANLU_ARGS:-} 2>"$tmp/danlu.err" |
+        awk 'function field(name,    skip) {
+                 skip = length(name) + 3
+                 return match($0, "\"" name "\": *[-+.0-9eE]+") ? substr($0, RSTART + skip, RLENGTH - skip) + 0 : ""
+             }
+             { loss = field("loss"); speed = field("tokens_per_second") }
+             loss != "" && speed != "" { print loss, speed }'
 }
 
 # stdin: lines "LOSS SPEED" -> "SPEED FIRST_LOSS LAST_LOSS": median speed after warm-up
@@ -68,14 +74,17 @@ summary() {
 median() { sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 
 grep -m1 '^model name' /proc/cpuinfo || true
-echo "GPT-2 124M, batch $batch x $context tokens, $steps steps, $threads threads; llm.c f32, danlu $dtype; load $(cut -d' ' -f1 /proc/loadavg)"
+echo "GPT-2 124M, batch $batch x $context tokens, $steps steps, $threads threads; llm.c f32, danlu $dtype"
+echo "load $(cut -d' ' -f1 /proc/loadavg)"
+awk '$1 > 0.5 { print "note: the machine is busy, which slows both sides and not equally; repeat this on an idle one" }' /proc/loadavg
 for round in $(seq "$rounds"); do
     p=$(run_llmc | summary) || true
     [ -n "$p" ] || fail "llm.c printed too few steps: $(tail -n 3 "$tmp/llmc.err")"
     d=$(run_danlu | summary) || true
     [ -n "$d" ] || fail "danlu printed too few steps: $(tail -n 3 "$tmp/danlu.err")"
-    echo "$p $d" | awk -v r="$round" '{ printf "round %d  llm.c %.0f tokens/s, loss %.3f -> %.3f   danlu %.0f tokens/s, loss %.3f -> %.3f   ratio %.2f\n",
-                                        r, $1, $2, $3, $4, $5, $6, $4 / $1 }'
+    echo "$p $d" | awk -v r="$round" '{
+        printf "round %d  llm.c %.0f tokens/s, loss %.3f -> %.3f   ", r, $1, $2, $3
+        printf "danlu %.0f tokens/s, loss %.3f -> %.3f   ratio %.2f\n", $4, $5, $6, $4 / $1 }'
     echo "$p $d" | awk '{ print $4 / $1 }' >>"$tmp/ratios"
 done
 echo "median  danlu / llm.c $(median <"$tmp/ratios" | awk '{ printf "%.2f", $1 }')"

@@ -62,7 +62,7 @@ def run_danlu(a, config, steps):
     try:
         return run([a.danlu, "train", "--model", "gpt", "--data", a.data, "--tokenizer", "char", *flags(config), "--steps", str(steps),
                     "--dtype", a.dtype, "--threads", str(a.threads), "--out", os.path.join(out, "run"), "--json", "--quiet",
-                    "--eval-every", "0", "--save-every", "0", *a.danlu_args.split()])
+                    "--eval-every", "0", "--save-every", "0", "--lr", "1e-3", "--warmup", str(max(1, steps // 10)), *a.danlu_args.split()])
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
@@ -134,6 +134,8 @@ def main():
     a = options()
     import torch
     print(f"torch {torch.__version__}, Python {sys.version.split()[0]}; {cpu_name()}; load {os.getloadavg()[0]:.1f}")
+    if os.getloadavg()[0] > 0.5:
+        print("note: the machine is busy, which slows both sides and not equally; repeat this on an idle one")
     for name in CONFIGS if a.config == "all" else [a.config]:
         compare(a, name)
 

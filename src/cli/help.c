@@ -90,13 +90,20 @@ void dan_help_usage(const struct dan_cmd *cmd, const char *path, struct dan_str 
     dan_str_puts(out, " [--options]");
 }
 
+/* A newline ends the line next to another newline (paragraphs) and before a blank or a dash (lists); else it is a blank. */
+static bool hard_break(const char *text, const char *p)
+{
+    return *p == '\n' && (strchr("\n -", p[1]) || (p > text && p[-1] == '\n'));
+}
+
 /* Words of `text` with a hanging indent; the cursor stands at column `at`. */
 static void put_wrapped(const char *text, int at, int indent, int width, struct dan_str *out)
 {
+    const char *whole = text;
     bool first = true;
     while (*text) {
         int n = (int)strcspn(text, " \n"), cols = dan_text_width(text, (size_t)n);
-        bool breaks = n == 0 && *text == '\n';
+        bool breaks = n == 0 && hard_break(whole, text);
         if (breaks || (!first && at + 1 + cols > width)) {
             dan_str_printf(out, "\n%*s", indent, "");
             at = indent;
@@ -108,10 +115,12 @@ static void put_wrapped(const char *text, int at, int indent, int width, struct 
             first = false;
         }
         text += n;
-        text += *text == ' ' || breaks;
+        text += *text == ' ' || breaks || (*text == '\n' && !hard_break(whole, text));
     }
     dan_str_putc(out, '\n');
 }
+
+enum { GENEROUS = 1000000 };                   /* limits beyond guard against typing errors; not worth words */
 
 /* "peak learning rate (0 to 1; default 3e-4)" */
 static void put_about(const struct dan_opt *o, struct dan_str *out)
@@ -120,14 +129,12 @@ static void put_about(const struct dan_opt *o, struct dan_str *out)
     dan_str_puts(out, o->help ? o->help : "");
     if (o->required && !positional(o))
         dan_str_puts(&notes, "; required");
-    if (o->min < o->max) {
-        if (!isinf(o->min) && !isinf(o->max))
-            dan_str_printf(&notes, "; %.15g to %.15g", o->min, o->max);
-        else if (!isinf(o->min) && o->min != 0)
-            dan_str_printf(&notes, "; at least %.15g", o->min);
-        else if (!isinf(o->max))
-            dan_str_printf(&notes, "; at most %.15g", o->max);
-    }
+    if (o->min < o->max && fabs(o->max) < GENEROUS && fabs(o->min) < GENEROUS)
+        dan_str_printf(&notes, "; %.15g to %.15g", o->min, o->max);
+    else if (o->min < o->max && o->min != 0 && fabs(o->min) < GENEROUS)
+        dan_str_printf(&notes, "; at least %.15g", o->min);
+    else if (o->min < o->max && fabs(o->max) < GENEROUS)
+        dan_str_printf(&notes, "; at most %.15g", o->max);
     if (o->dflt)
         dan_str_printf(&notes, "; default %s", o->type != 'b' ? o->dflt : !strcmp(o->dflt, "true") ? "on" : "off");
     if (notes.n)

@@ -29,6 +29,7 @@ static void catch_signals(struct dan_cli *cli)
     if (!sigaction(SIGHUP, NULL, &hangup) && hangup.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &stop, NULL);        /* a closed terminal; nohup's wish is kept */
     sigaction(SIGPIPE, &ignore, NULL);         /* a closed pipe or socket is an error of that write, not the end of a run */
+    sigaction(SIGXFSZ, &ignore, NULL);        /* so is a file size limit (ulimit -f) */
 }
 
 static const char *find_home(struct dan_arena *a)

@@ -69,11 +69,26 @@ static bool find_slot(const struct parse *p, const char *name, size_t n, bool le
     return (find_in(p->cmd->opts, name, n, letter, &o) || find_in(dan_common_opts, name, n, letter, &o)) && slot_of(p, o, s);
 }
 
+/* "lernrate" in "learning-rate": the letters in order, and not too many left over. */
+static bool abbreviates(const char *given, const char *name)
+{
+    size_t n = strlen(given), rest = strlen(name);
+    for (; *given && *name; name++)
+        given += *given == *name;
+    return !*given && n >= 4 && n * 2 >= rest;
+}
+
+static int name_distance(const char *given, const char *name)
+{
+    int d = dan_str_distance(given, name);
+    if (dan_str_starts(name, given) && strlen(given) >= 3)
+        return 1;
+    return d > 2 && abbreviates(given, name) ? 2 : d;
+}
+
 int dan_option_distance(const char *given, const char *name, const char *alias)
 {
-    int best = dan_str_distance(given, name), limit = (int)strlen(given) / 3 + 1;
-    if (dan_str_starts(name, given) && strlen(given) >= 3)
-        best = 1;
+    int best = name_distance(given, name), limit = (int)strlen(given) / 3 + 1;
     for (const char *p = alias; p && *p; p += strcspn(p, "|"), p += *p == '|') {
         char one[64];
         size_t n = strcspn(p, "|");
@@ -81,7 +96,7 @@ int dan_option_distance(const char *given, const char *name, const char *alias)
             continue;
         memcpy(one, p, n);
         one[n] = 0;
-        int d = dan_str_distance(given, one);
+        int d = name_distance(given, one);
         best = d < best ? d : best;
     }
     return best <= limit ? best : 99;

@@ -21,7 +21,7 @@ static const struct dan_opt demo_options[] = {
     {.name = "out", .type = 'P', .offset = offsetof(struct demo, out), .meta = "OUT", .help = "where to write"},
     {.name = "steps", .letter = 'n', .type = 'i', .offset = offsetof(struct demo, steps), .dflt = "2k", .min = 1, .max = INFINITY},
     {.name = "lr", .type = 'f', .offset = offsetof(struct demo, lr), .dflt = "3e-4", .min = 0, .max = 1,
-     .alias = "learning-rate|learn-rate"},
+     .alias = "learning-rate"},
     {.name = "tied", .type = 'b', .offset = offsetof(struct demo, tied), .dflt = "true"},
     {.name = "fast", .letter = 'f', .type = 'b', .offset = offsetof(struct demo, fast)},
     {.name = "kind", .type = 'e', .offset = offsetof(struct demo, kind), .choices = "cosine|linear|wsd", .dflt = "cosine"},
@@ -42,6 +42,7 @@ static const struct dan_cmd demo = {.name = "demo", .doc = "a demo", .example = 
 static const struct dan_cmd rest = {.name = "rest", .doc = "takes files", .opts = rest_options, .opts_bytes = sizeof(struct rest),
                                     .run = nothing};
 static const struct dan_cmd group = {.name = "group", .doc = "has commands below",
+                                     .about = "One paragraph that is\nwrapped at forty columns.\n\nAnother.\n- a point\n- another point",
                                      .sub = (const struct dan_cmd *const[]){&demo, &rest, NULL}};
 static const struct dan_cmd *const cmds[] = {&demo, &group, &rest, NULL};
 
@@ -308,6 +309,10 @@ static void test_help_text(void **state)
     assert_non_null(strstr(s.p, "--[no-]tied"));
     assert_non_null(strstr(s.p, "Example\n  danlu demo m\n"));
     assert_null(strchr(s.p, '\033'));
+    dan_str_clear(&s);
+    dan_help_command(&group, "group", 40, false, &s);
+    assert_non_null(strstr(s.p, "\nOne paragraph that is wrapped at forty\ncolumns.\n\nAnother.\n- a point\n- another point\n"));
+    assert_non_null(strstr(s.p, "usage: danlu group COMMAND"));
     dan_str_release(&s);
 }
 

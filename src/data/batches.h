@@ -22,7 +22,7 @@ enum dan_layout {
     DAN_TIME_MAJOR,                            /* row = t * lanes + k */
 };
 
-/* Arrays of the caller, [rows]; NULL ones are not filled. */
+/* Arrays of the caller, [rows]; NULL ones are not filled (weights needs targets). */
 struct dan_batch {
     int32_t *tokens, *targets;                 /* targets: the next token, -1: none */
     int32_t *pos, *start, *stop, *self;        /* start, stop, self: row numbers of this batch; packed only */

@@ -83,9 +83,11 @@ static int add_dir(struct dan_text *t, const char *dir, int depth, struct dan_er
 static int add_path(struct dan_text *t, const char *path, struct dan_err *e)
 {
     size_t before = t->n;
-    if (!dan_path_exists(path)) return dan_fail(e, DAN_EIO, "no such file or directory '%s': check the path", path);
+    if (!dan_path_exists(path))
+        return dan_fail(e, DAN_EIO, "no such file or directory '%s': check the path", path);
     if (has_suffix(path, ".json"))
-        return dan_fail(e, DAN_EUNSUPPORTED, "'%s' is not read as text: write JSON lines (.jsonl), one object with a \"text\" field a line", path);
+        return dan_fail(e, DAN_EUNSUPPORTED, "'%s' is not read as text: write JSON lines (.jsonl), one object with a \"text\" field a line",
+                        path);
     if (!dan_path_is_dir(path)) return add_file(t, path, true, e);
     int rc = add_dir(t, path, 0, e);
     if (!rc && t->n == before)
@@ -180,8 +182,8 @@ static int check_file(const struct dan_text *t, const struct source *f, struct d
     int rc = check_binary(f->path, p, n < PROBE ? n : PROBE, e);
     size_t bad = rc || t->allow_invalid ? n : dan_utf8_check(p, n);
     if (bad < n)
-        return dan_fail(e, DAN_EFORMAT, "invalid UTF-8 in '%s' at byte %zu, line %lld: convert it (iconv -f LATIN1 -t UTF-8, or -f GB18030 for "
-                        "Chinese), or pass it on as bytes with --allow-invalid", f->path, bad, (long long)count_lines(p, bad) + 1);
+        return dan_fail(e, DAN_EFORMAT, "invalid UTF-8 in '%s' at byte %zu, line %lld: convert it (iconv -f LATIN1 -t UTF-8, or -f GB18030 "
+                        "for Chinese), or pass it on as bytes with --allow-invalid", f->path, bad, (long long)count_lines(p, bad) + 1);
     return rc;
 }
 
@@ -197,11 +199,19 @@ static int open_file(struct dan_text *t, struct dan_err *e)
         return rc;
     }
     f->checked = true;
+    t->blank += t->map.n == 0;
     t->pos = t->map.n >= 3 && !memcmp(t->map.p, "\xef\xbb\xbf", 3) ? 3 : 0;
     return DAN_OK;
 }
 
 /* ---- documents ---- */
+
+static bool is_blank(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != ' ' && (p[i] < '\t' || p[i] > '\r')) return false;
+    return true;
+}
 
 /* Start of the next separator line at or after `from`, and of the line after it; n, n when there is none. */
 static size_t find_separator(const char *p, size_t n, size_t from, size_t *after)
@@ -234,13 +244,15 @@ static void next_text(struct dan_text *t, struct dan_document *doc)
 static int bad_row(const struct dan_text *t, const char *path, const json_t *row, int64_t line, struct dan_err *e)
 {
     static const char *const dialogues[] = {"messages", "conversations", "instruction", "chosen", "prompt"};
-    if (!json_is_object(row)) return dan_fail(e, DAN_EFORMAT, "line %lld of '%s' is no JSON object: expected {\"%s\": \"...\"}", (long long)line, path, t->field);
+    if (!json_is_object(row))
+        return dan_fail(e, DAN_EFORMAT, "line %lld of '%s' is no JSON object: expected {\"%s\": \"...\"}", (long long)line, path,
+                        t->field);
     if (json_object_get(row, t->field))
         return dan_fail(e, DAN_EFORMAT, "field '%s' in line %lld of '%s' is no string", t->field, (long long)line, path);
     for (size_t i = 0; i < sizeof dialogues / sizeof dialogues[0]; i++)
         if (json_object_get(row, dialogues[i]))
-            return dan_fail(e, DAN_EUNSUPPORTED, "line %lld of '%s' is a dialogue ('%s'), which is not supported here: this reads plain text, "
-                            "{\"%s\": \"...\"}", (long long)line, path, dialogues[i], t->field);
+            return dan_fail(e, DAN_EUNSUPPORTED, "line %lld of '%s' is a dialogue ('%s'), which is not supported here: this reads "
+                            "plain text, {\"%s\": \"...\"}", (long long)line, path, dialogues[i], t->field);
     struct dan_str keys = {0};
     const char *key;
     json_t *v;
@@ -261,7 +273,7 @@ static int next_row(struct dan_text *t, struct dan_document *doc, struct dan_err
     doc->line = t->line++;
     doc->p = p;
     doc->n = 0;
-    if (strspn(p, " \t\r") >= n) return DAN_OK;                   /* the line ends with \n, or the page with zeros, see next_doc */
+    if (is_blank(p, n)) return DAN_OK;
     json_decref(t->row);
     t->row = json_loadb(p, n, JSON_ALLOW_NUL, &je);
     if (!t->row)
@@ -271,13 +283,6 @@ static int next_row(struct dan_text *t, struct dan_document *doc, struct dan_err
     doc->p = json_string_value(text);
     doc->n = json_string_length(text);
     return DAN_OK;
-}
-
-static bool is_blank(const char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != ' ' && (p[i] < '\t' || p[i] > '\r')) return false;
-    return true;
 }
 
 /* The next document of the open file, blank or not. */
@@ -321,7 +326,8 @@ int dan_text_count(struct dan_text *t, struct dan_text_stats *out, struct dan_er
     }
     s.blank = t->blank;
     dan_text_rewind(t);
-    if (!rc && !s.docs) rc = dan_fail(e, DAN_EFORMAT, "no text in '%s'%s: all of it is blank", t->file[0].path, t->n > 1 ? " and the other files" : "");
+    if (!rc && !s.docs)
+        rc = dan_fail(e, DAN_EFORMAT, "no text in '%s'%s: all of it is blank", t->file[0].path, t->n > 1 ? " and the other files" : "");
     if (!rc) *out = s;
     return rc;
 }

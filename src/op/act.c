@@ -35,8 +35,8 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 /* All kinds on all shapes; |x| >= 0.1 keeps relu away from its kink. */
 static bool sample(struct dan_sample *s, int i)
 {
-    if (i >= 4 * DAN_N_ACTS) return false;
-    s->y = dan_act(s->b, dan_sample_input(s, i % 4, 0.1, 3), (enum dan_act)(i / 4));
+    if (i >= DAN_SAMPLE_INPUTS * DAN_N_ACTS) return false;
+    s->y = dan_act(s->b, dan_sample_input(s, i % DAN_SAMPLE_INPUTS, 0.1, 3), (enum dan_act)(i / DAN_SAMPLE_INPUTS));
     return true;
 }
 

@@ -28,10 +28,10 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 
 static bool sample(struct dan_sample *s, int i)
 {
-    if (i >= 4 * DAN_N_ACTS) return false;
+    if (i >= DAN_SAMPLE_INPUTS * DAN_N_ACTS) return false;
     s->no_grad = true;
-    dan_ref x = dan_sample_input(s, i % 4, 0.1, 3), dy = dan_sample_input(s, i % 4, 0, 2);
-    s->y = dan_act_grad(s->b, x, dy, (enum dan_act)(i / 4));
+    dan_ref x = dan_sample_input(s, i % DAN_SAMPLE_INPUTS, 0.1, 3), dy = dan_sample_input(s, i % DAN_SAMPLE_INPUTS, 0, 2);
+    s->y = dan_act_grad(s->b, x, dy, (enum dan_act)(i / DAN_SAMPLE_INPUTS));
     return true;
 }
 

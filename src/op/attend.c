@@ -75,11 +75,12 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 
 static bool sample(struct dan_sample *s, int i)
 {
-    if (i >= ATTEND_N_CASES) return false;
-    const struct attend_case *c = &attend_cases[i];
+    if (i >= 2 * ATTEND_N_CASES) return false;
+    const struct attend_case *c = &attend_cases[i / 2];
     struct attend_inputs in = attend_sample_inputs(s, c);
     dan_ref both = dan_attend(s->b, in.q, in.k, in.v, attend_sample_range(s, c), c->heads, c->kv_heads, 1 / sqrt(c->dim));
-    s->y = dan_pick(s->b, both, 0);
+    s->no_grad = i & 1;                                /* lse is checked too, but has no gradient */
+    s->y = i & 1 ? both : dan_pick(s->b, both, 0);
     return true;
 }
 

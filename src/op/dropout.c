@@ -55,7 +55,7 @@ static bool sample(struct dan_sample *s, int i)
 {
     dan_ref x = dan_sample_input(s, i, 0.1, 2);
     if (!x) return false;
-    s->y = dan_dropout(s->b, x, s->values(s, DAN_SHAPE(2), (const int32_t[]){-12345 + i, 7}, false), 0.1 + 0.2 * i);
+    s->y = dan_dropout(s->b, x, s->values(s, DAN_SHAPE(2), (const int32_t[]){-12345 + i, 7}, false), 0.1 + 0.15 * i);
     return true;
 }
 

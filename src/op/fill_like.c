@@ -36,7 +36,7 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 
 static bool sample(struct dan_sample *s, int i)
 {
-    if (i == 4) {
+    if (i == DAN_SAMPLE_INPUTS) {
         s->no_grad = true;
         s->y = dan_fill_like(s->b, s->ints(s, DAN_SHAPE(s->rows, 7), 1000, true), -3);
         return true;

@@ -48,7 +48,9 @@ bool dan_sample_binary(struct dan_sample *s, int i, dan_binary_fn *op, struct da
 dan_ref dan_sample_input(struct dan_sample *s, int i, double lo, double hi)
 {
     const struct dan_shape shapes[] = {DAN_SHAPE(s->rows, 17), DAN_SHAPE(s->rows, 3, 7), DAN_SHAPE(s->rows, 1)};
-    if (i > 3) return 0;
+    if (i >= DAN_SAMPLE_INPUTS) return 0;
     if (i < 3) return s->real_away(s, shapes[i], lo, hi, true);
-    return dan_slice(s->b, s->real_away(s, DAN_SHAPE(s->rows, 40), lo, hi, true), 1, 3, 36);
+    dan_ref x = s->real_away(s, DAN_SHAPE(s->rows, 40), lo, hi, true);
+    if (i == 3) return dan_slice(s->b, x, 1, 3, 36);
+    return dan_pick(s->b, dan_split(s->b, dan_scale(s->b, x, -1), 1, (const int64_t[]){16, 17, 7}, 3), 1);
 }

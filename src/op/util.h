@@ -43,7 +43,9 @@ typedef dan_ref dan_binary_fn(struct dan_builder *b, dan_ref x, dan_ref y);
 /* |x| in [x_lo, x_hi] and |y| in [y_lo, y_hi]. */
 struct dan_binary_range { double x_lo, x_hi, y_lo, y_hi; };
 bool dan_sample_binary(struct dan_sample *s, int i, dan_binary_fn *op, struct dan_binary_range r);
-/* The inputs of unary ops: [N,17], [N,3,7], [N,1], columns 3..36 of [N,40]; 0 when there are no more. */
+/* The inputs of unary ops: [N,17], [N,3,7], [N,1], columns 3..36 of [N,40], a part of a split that
+ * nobody else reads (its memory is free, but strided); 0 when there are no more. */
+enum { DAN_SAMPLE_INPUTS = 5 };
 dan_ref dan_sample_input(struct dan_sample *s, int i, double lo, double hi);
 
 /* An input of a broadcasting op, aligned with the output's shape: stride 0 where it stretches. */

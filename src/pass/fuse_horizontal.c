@@ -9,7 +9,7 @@
 #include "op/ops.h"
 #include "pass/pass.h"
 
-enum { MAX_GROUP = 6 };
+enum { MAX_GROUP = 6, GONE = -1 };
 struct group { dan_ref member[MAX_GROUP]; int n; dan_ref split; };
 struct state { struct group *group; int32_t *group_of; int32_t *uses; int n_groups; };
 
@@ -38,7 +38,12 @@ static void find_groups(const struct dan_graph *g, struct state *s)
             if (!s->group_of[j] && mergeable(g, j, s->uses) && fits(g, i, j)) q->member[q->n++] = j;
         if (q->n < 2) continue;
         s->n_groups++;
-        for (int k = 0; k < q->n; k++) s->group_of[q->member[k]] = s->n_groups;
+        for (int k = 0; k < q->n; k++) {
+            const struct dan_node *m = &g->node[q->member[k]];
+            s->group_of[q->member[k]] = s->n_groups;
+            s->group_of[m->in[1]] = GONE;      /* the joined param takes its place: autodiff must not see both */
+            if (m->in[2]) s->group_of[m->in[2]] = GONE;
+        }
     }
 }
 
@@ -75,6 +80,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 {
     struct state *s = r->ctx;
     if (!s->group_of[i]) return DAN_KEEP;
+    if (s->group_of[i] == GONE) return DAN_DROP;
     struct group *q = &s->group[s->group_of[i] - 1];
     if (!q->split) emit_group(r, q);
     for (int k = 0; k < q->n; k++)

@@ -33,11 +33,6 @@ static int32_t byte_pair_rank(const struct dan_tokenizer *t, const char *p)
     return r == DAN_NO_RANK ? NONE : r;
 }
 
-static int32_t id_after(const struct dan_tokenizer *t, int32_t rank)
-{
-    return dan_merge_find(t, t->merge_pair[2 * rank], t->merge_pair[2 * rank + 1])->id;
-}
-
 static void take_out(int32_t *v, int at, int n) { memmove(v + at, v + at + 1, (size_t)(n - at - 1) * sizeof *v); }
 
 /* rank[i] is of the pair (i, i + 1); rank[n - 1] is NONE. */
@@ -52,7 +47,7 @@ static int merge_short(const struct dan_tokenizer *t, const char *p, int n, int 
         int at = 0;
         for (int i = 1; i < n; i++) at = rank[i] < rank[at] ? i : at;
         if (rank[at] == NONE) break;
-        id[at] = id_after(t, rank[at]);
+        id[at] = t->merge_id[rank[at]];
         take_out(id, at + 1, n);
         take_out(rank, at, n);
         n--;
@@ -110,7 +105,7 @@ static void rank_again(const struct dan_tokenizer *t, struct chain *c, uint32_t 
 static void join(const struct dan_tokenizer *t, struct chain *c, uint32_t at)
 {
     uint32_t gone = c->next[at], after = c->next[gone];
-    c->id[at] = id_after(t, c->rank[at]);
+    c->id[at] = t->merge_id[c->rank[at]];
     c->rank[gone] = NONE;
     c->next[at] = after;
     if (after != CHAIN_END) c->prev[after] = at;

@@ -109,7 +109,8 @@ static int merge_tables(struct dan_tokenizer *t)
     while (cap < t->n_merges * 2) cap *= 2;
     t->merge = dan_malloc(cap * sizeof *t->merge);
     t->byte_pair_rank = dan_malloc(65536 * sizeof *t->byte_pair_rank);
-    if (!t->merge || !t->byte_pair_rank) return -1;
+    t->merge_id = dan_malloc((t->n_merges + 1) * sizeof *t->merge_id);
+    if (!t->merge || !t->byte_pair_rank || !t->merge_id) return -1;
     t->merge_mask = cap - 1;
     for (uint64_t i = 0; i < cap; i++) t->merge[i].key = UINT64_MAX;
     for (int i = 0; i < 65536; i++) t->byte_pair_rank[i] = DAN_NO_RANK;
@@ -132,6 +133,7 @@ int dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const c
             return dan_fail(e, DAN_EFORMAT, "%s: merge %zu makes a token that is not in the vocabulary; the file is damaged or of a kind "
                             "that is not supported yet", where, r);
         }
+        t->merge_id[r] = id;
         put_merge(t, (struct dan_merge){dan_pair_key(left, right), (int32_t)r, id});
         put_byte_pair(t, left, right, (int32_t)r);
     }

@@ -45,25 +45,36 @@ static bool is_ascii(const char *p, size_t n)
     return any < 0x80;
 }
 
-/* Appends the NFC form; invalid bytes stay as they are between the valid runs. */
+/* Appends the NFC form of n > 0 valid bytes. */
+static void put_nfc_run(const char *p, size_t n, struct dan_str *out)
+{
+    const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)p;
+    utf8proc_ssize_t m = utf8proc_decompose(from, (utf8proc_ssize_t)n, NULL, 0, how);
+    int32_t *cp = m < 0 ? NULL : dan_malloc(((size_t)m + 1) * sizeof *cp);
+    if (cp) m = utf8proc_decompose(from, (utf8proc_ssize_t)n, cp, m, how);
+    if (cp && m >= 0) m = utf8proc_reencode(cp, m, how);           /* in place */
+    if (cp && m >= 0) dan_str_append(out, cp, (size_t)m);
+    else out->failed = true;
+    dan_free(cp);
+}
+
+/* Invalid bytes stay as they are between the valid runs. */
 static void put_nfc(const char *p, size_t n, struct dan_str *out)
 {
     for (size_t i = 0; i < n;) {
         size_t good = dan_utf8_check(p + i, n - i);
-        utf8proc_uint8_t *nfc = NULL;
-        const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)p + i;
-        utf8proc_ssize_t m = good ? utf8proc_map(from, (utf8proc_ssize_t)good, &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE) : 0;
-        if (m < 0) out->failed = true;
-        else if (m > 0) dan_str_append(out, nfc, (size_t)m);
-        utf8proc_release(nfc);
+        if (good) put_nfc_run(p + i, good, out);
         i += good;
         if (i < n) dan_str_putc(out, p[i++]);
     }
 }
 
-static int encode_bpe(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
-                      struct dan_err *e)
+static int encode_bpe(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
+                      struct dan_ids *out, struct dan_err *e)
 {
+    p += from;
+    size_t n = to - from;
     if (!t->nfc || is_ascii(p, n)) return bpe_words(t, cache, p, n, flags, out, e);
     struct dan_str s = {0};
     put_nfc(p, n, &s);
@@ -72,11 +83,11 @@ static int encode_bpe(const struct dan_tokenizer *t, struct dan_tok_cache *cache
     return r;
 }
 
-static int encode_bytes(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
-                        struct dan_err *e)
+static int encode_bytes(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
+                        struct dan_ids *out, struct dan_err *e)
 {
     (void)cache, (void)flags, (void)e;
-    for (size_t i = 0; i < n; i++) dan_ids_push(out, t->byte_id[(unsigned char)p[i]]);
+    for (size_t i = from; i < to; i++) dan_ids_push(out, t->byte_id[(unsigned char)p[i]]);
     return DAN_OK;
 }
 
@@ -88,13 +99,13 @@ static int no_such_char(int32_t cp, const char *p, int len, size_t at, struct da
                     "only characters of its training text, or a bpe or bytes tokenizer", len, p, (unsigned)cp, at);
 }
 
-static int encode_char(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
-                       struct dan_err *e)
+static int encode_char(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
+                       struct dan_ids *out, struct dan_err *e)
 {
     (void)cache;
-    for (size_t i = 0; i < n;) {
+    for (size_t i = from; i < to;) {
         int32_t cp;
-        int len = dan_utf8_next(p + i, n - i, &cp);
+        int len = dan_utf8_next(p + i, to - i, &cp);
         const int32_t *page = cp >= 0 ? t->page[cp >> 8] : NULL;
         int32_t id = page ? page[cp & 255] : -1;
         if (id < 0 && flags & DAN_ENCODE_UNK) id = t->unk;
@@ -115,7 +126,7 @@ int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, c
     for (size_t i = 0; i < n;) {
         size_t at = n;
         const struct dan_added *a = dan_added_find(t, p, n, i, flags, &at);
-        int r = at > i ? t->kind->encode(t, cache, p + i, at - i, flags, out, e) : DAN_OK;
+        int r = at > i ? t->kind->encode(t, cache, p, i, at, flags, out, e) : DAN_OK;
         if (r) return r;
         if (a) dan_ids_push(out, a->id);
         i = at + (a ? a->n : 0);

@@ -14,8 +14,8 @@ static inline uint64_t dan_pair_key(int32_t left, int32_t right) { return (uint6
 
 struct dan_tok_kind {
     const char *name;
-    /* Text without special tokens.  cache may be NULL. */
-    int (*encode)(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags,
+    /* p[from, to) without special tokens; offsets in messages count from p.  cache may be NULL. */
+    int (*encode)(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
                   struct dan_ids *out, struct dan_err *e);
 };
 extern const struct dan_tok_kind dan_tok_bpe, dan_tok_char, dan_tok_bytes;
@@ -43,7 +43,8 @@ struct dan_tokenizer {
     struct dan_merge *merge;                   /* open addressing, key UINT64_MAX is free */
     uint64_t merge_mask;
     int32_t *byte_pair_rank;                   /* [256][256] ranks of pairs of single bytes */
-    int32_t *merge_pair;                       /* [n_merges][2], as learnt, for saving and for ranks */
+    int32_t *merge_pair;                       /* [n_merges][2], as learnt, for saving */
+    int32_t *merge_id;                         /* [n_merges] what comes out */
     size_t  n_merges;
 
     /* char: page[cp >> 8][cp & 255], ids or -1 */

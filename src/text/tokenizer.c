@@ -25,7 +25,7 @@ void dan_tokenizer_free(struct dan_tokenizer *t)
     for (size_t i = 0; i < sizeof t->page / sizeof t->page[0]; i++) dan_free(t->page[i]);
     dan_map_free(t->by_bytes);
     void *const owned[] = {t->bytes, t->start, t->added, t->by_length, (void *)(uintptr_t)t->split.classes, t->merge, t->byte_pair_rank,
-                           t->merge_pair, t->json, t->config, t->chat_template};
+                           t->merge_pair, t->merge_id, t->json, t->config, t->chat_template};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) dan_free(owned[i]);
     dan_free(t);
 }

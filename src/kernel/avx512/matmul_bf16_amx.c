@@ -114,11 +114,12 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const 
 }
 
 #include "kernel/simd/gemm_body.h"
+#include "kernel/simd/matmul_float.h"
 
 void dan_gemm_bf16_amx(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
 size_t dan_gemm_bf16_amx_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
 
-static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && dan_matmul_fits(a, &dan_dtype_f32); }
+static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && accepts_b(a); }
 
 const struct dan_kernel dan_kernel_matmul_bf16_amx = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_amx",

@@ -1,5 +1,6 @@
 /* f32 matrix product, tiles of 14 x 32: 28 accumulators, two columns of b and one element of a fill the
- * 32 registers; 28 FMA for 16 loads keep both FMA ports busy. */
+ * 32 registers; 28 FMA for 16 loads keep both FMA ports busy.  Also serves prec = bf16 on CPUs without
+ * bf16 instructions: operands are rounded while they are packed. */
 #include "base/sys.h"
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
@@ -16,11 +17,14 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
 {
     float *d = dst;
     if (!g->ta) {
-        pack_transposed(d, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k);
+        pack_transposed(d, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k, g->bf16);
         return;
     }
     __mmask16 keep = vf_mask(rows);
-    for (int64_t i = 0; i < k; i++) _mm512_mask_storeu_ps(d + i * rows, keep, _mm512_maskz_loadu_ps(keep, row_at(g->a, g->lda, k0 + i, row)));
+    for (int64_t i = 0; i < k; i++) {
+        __m512 x = _mm512_maskz_loadu_ps(keep, row_at(g->a, g->lda, k0 + i, row));
+        _mm512_mask_storeu_ps(d + i * rows, keep, g->bf16 ? round_bf16(x) : x);
+    }
 }
 
 /* dst [k][NR], zeros beyond cols */
@@ -29,14 +33,15 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     float *d = dst;
     if (g->tb) {
         for (int h = 0; h < NR; h += 16)
-            pack_transposed(d + h, NR, 16, row_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k);
+            pack_transposed(d + h, NR, 16, row_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k, g->bf16);
         return;
     }
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
     for (int64_t i = 0; i < k; i++) {
         const float *s = row_at(g->b, g->ldb, k0 + i, col);
-        _mm512_store_ps(d + i * NR, _mm512_maskz_loadu_ps(lo, s));
-        _mm512_store_ps(d + i * NR + 16, _mm512_maskz_loadu_ps(hi, s + 16));
+        __m512 x = _mm512_maskz_loadu_ps(lo, s), y = _mm512_maskz_loadu_ps(hi, s + 16);
+        _mm512_store_ps(d + i * NR, g->bf16 ? round_bf16(x) : x);
+        _mm512_store_ps(d + i * NR + 16, g->bf16 ? round_bf16(y) : y);
     }
 }
 
@@ -70,14 +75,13 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const 
 }
 
 #include "kernel/simd/gemm_body.h"
+#include "kernel/simd/matmul_float.h"
 
 void dan_gemm_f32_avx512(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
 size_t dan_gemm_f32_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
 
-static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_F32 && dan_matmul_fits(a, &dan_dtype_f32); }
-
 const struct dan_kernel dan_kernel_matmul_f32_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_f32_avx512",
     .needs = DAN_CPU_AVX512, .rank = 30,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 2e-6f,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 2e-6f,
 };

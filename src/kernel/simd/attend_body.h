@@ -87,27 +87,52 @@ static void begin_tile(const struct dan_args *a, const struct sizes *s, const st
     }
 }
 
-/* Scores of one item in columns [c0, c1) become e^(score - max); returns what older sums are scaled by. */
-static inline float soften(float *p, struct keys k, int64_t c0, int64_t c1, float *max, float *sum)
+/* Largest score of an item in columns [c0, c1) and before.  all: the item sees them all. */
+INLINE float top_score(bool all, const float *p, struct keys k, int64_t c0, int64_t c1, float before)
 {
-    if (k.lo >= k.hi) {
-        for (int64_t c = c0; c < c1; c += VF) vf_store(p + c, vf_set(0));
-        return 1;
-    }
-    vf top = vf_set(*max), none = vf_set(-INFINITY), zero = vf_set(0), total = zero;
-    for (int64_t c = c0; c < c1; c += VF) top = vf_max(vf_keep(vf_load(p + c), k.lo - c, k.hi - c, none), top);
-    float new_max = vf_top(top), alpha;
-    vf m = vf_set(new_max), by = vf_exp(vf_sub(vf_set(*max), m));
+    vf top = vf_set(before), none = vf_set(-INFINITY);
+    for (int64_t c = c0; c < c1; c += VF) top = vf_max(all ? vf_load(p + c) : vf_keep(vf_load(p + c), k.lo - c, k.hi - c, none), top);
+    return vf_top(top);
+}
+
+/* Scores become e^(score - max), 0 where the item does not see the key; sum = sum * alpha + theirs. */
+INLINE void soften(bool all, float *p, struct keys k, int64_t c0, int64_t c1, float max, float alpha, float *sum)
+{
+    vf m = vf_set(max), zero = vf_set(0), total = zero;
     for (int64_t c = c0; c < c1; c += VF) {
-        vf x = vf_exp(vf_sub(vf_keep(vf_load(p + c), k.lo - c, k.hi - c, m), m));
-        x = vf_keep(x, k.lo - c, k.hi - c, zero);
+        vf x = vf_load(p + c);
+        x = vf_exp(vf_sub(all ? x : vf_keep(x, k.lo - c, k.hi - c, m), m));
+        if (!all) x = vf_keep(x, k.lo - c, k.hi - c, zero);
         vf_store(p + c, x);
         total = vf_add(total, x);
     }
-    vf_store(sum, vf_fma(vf_load(sum), by, total));
-    vf_store_n(&alpha, by, 1);
-    *max = new_max;
-    return alpha;
+    vf_store(sum, vf_fma(vf_load(sum), vf_set(alpha), total));
+}
+
+static inline bool sees_all(struct keys k, int64_t c0, int64_t c1) { return k.lo <= c0 && k.hi >= c1; }
+
+/* Scores of n items in columns [c0, c1) become weights; max and sum are brought up to date, and so are the
+ * older outputs.  The factors of all items take one exponential. */
+static void weigh(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, const struct keys *each, int64_t c0, int64_t c1)
+{
+    float drop[TILE_ROWS + 16] = {0}, *max = w->max + i0;
+    for (int64_t i = 0; i < n; i++) {
+        const float *p = w->p + i * BLOCK;
+        float top = max[i];
+        if (sees_all(each[i], c0, c1)) top = top_score(true, p, each[i], c0, c1, max[i]);
+        else if (each[i].lo < each[i].hi) top = top_score(false, p, each[i], c0, c1, max[i]);
+        drop[i] = top > max[i] ? max[i] - top : 0;     /* -inf before the first key */
+        max[i] = top;
+    }
+    for (int64_t i = 0; i < n; i += VF) vf_store(drop + i, vf_exp(vf_load(drop + i)));
+    for (int64_t i = 0; i < n; i++) {
+        float *p = w->p + i * BLOCK, *sum = w->sum + (i0 + i) * VF, *o = w->o + (i0 + i) * s->dp;
+        if (sees_all(each[i], c0, c1)) soften(true, p, each[i], c0, c1, max[i], drop[i], sum);
+        else if (each[i].lo < each[i].hi) soften(false, p, each[i], c0, c1, max[i], drop[i], sum);
+        else memset(p + c0, 0, (size_t)(c1 - c0) * sizeof *p);
+        if (drop[i] == 1) continue;
+        for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(vf_set(drop[i]), vf_load(o + c)));
+    }
 }
 
 /* Items [i0, i0 + n), n <= TILE_ROWS, against the block that starts at key b.  v: key row 0 of the block. */
@@ -117,15 +142,9 @@ static void attend_group(const struct sizes *s, const struct area *w, int64_t i0
     for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], b));
     if (all.lo >= all.hi) return;
     int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t c = c0; c < c1; c += VF) vf_store(w->p + i * BLOCK + c, vf_set(0));
-    small_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, w->p + c0, BLOCK, s->d, c1 - c0);
-    for (int64_t i = 0; i < n; i++) {
-        float alpha = soften(w->p + i * BLOCK, each[i], c0, c1, &w->max[i0 + i], w->sum + (i0 + i) * VF), *o = w->o + (i0 + i) * s->dp;
-        if (alpha == 1) continue;
-        for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(vf_set(alpha), vf_load(o + c)));
-    }
-    small_product(n, (struct left){w->p + all.lo, BLOCK, 1}, v + all.lo * ldv, ldv, w->o + i0 * s->dp, s->dp, all.hi - all.lo, s->d);
+    set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, w->p + c0, BLOCK, s->d, c1 - c0);
+    weigh(s, w, i0, n, each, c0, c1);
+    add_product(n, (struct left){w->p + all.lo, BLOCK, 1}, v + all.lo * ldv, ldv, w->o + i0 * s->dp, s->dp, all.hi - all.lo, s->d);
 }
 
 static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w, struct keys all, int64_t b)

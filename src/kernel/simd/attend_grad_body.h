@@ -118,13 +118,13 @@ static void load_rows(const struct dan_args *a, const struct sizes *s, const str
     }
 }
 
-/* In columns [c0, c1): p holds q.k and becomes p; ds holds do.v and becomes ds. */
-static inline void grad_scores(float *p, float *ds, struct keys k, int64_t c0, int64_t c1, float scale, float lse, float delta)
+/* In columns [c0, c1): p holds q.k and becomes p; ds holds do.v and becomes ds.  all: the row sees them all. */
+INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0, int64_t c1, float scale, float lse, float delta)
 {
     vf by = vf_set(scale), zero = vf_set(0);
     for (int64_t c = c0; c < c1; c += VF) {
         vf x = vf_exp(vf_sub(vf_mul(vf_load(p + c), by), vf_set(lse)));
-        x = vf_keep(x, k.lo - c, k.hi - c, zero);
+        if (!all) x = vf_keep(x, k.lo - c, k.hi - c, zero);
         vf_store(p + c, x);
         vf_store(ds + c, vf_mul(vf_mul(x, by), vf_sub(vf_load(ds + c), vf_set(delta))));
     }
@@ -136,18 +136,23 @@ static void grad_group(const struct dan_args *a, const struct sizes *s, const st
     struct keys each[TILE_ROWS], all = {0, 0};
     float *p = w->p + i0 * BLOCK, *ds = w->ds + i0 * BLOCK;
     for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], t->block));
-    memset(p, 0, (size_t)n * BLOCK * sizeof *p);
-    memset(ds, 0, (size_t)n * BLOCK * sizeof *ds);
+    if (all.lo > 0 || all.hi < BLOCK) {                /* what no row of the group sees stays zero */
+        memset(p, 0, (size_t)n * BLOCK * sizeof *p);
+        memset(ds, 0, (size_t)n * BLOCK * sizeof *ds);
+    }
     if (all.lo >= all.hi) return;
     int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi), ldq = a->out[DQ].stride[0] / 4;
-    small_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, p + c0, BLOCK, s->d, c1 - c0);
-    small_product(n, (struct left){w->d_o + i0 * s->dp, s->dp, 1}, w->vt + c0, BLOCK, ds + c0, BLOCK, s->d, c1 - c0);
+    set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, p + c0, BLOCK, s->d, c1 - c0);
+    set_product(n, (struct left){w->d_o + i0 * s->dp, s->dp, 1}, w->vt + c0, BLOCK, ds + c0, BLOCK, s->d, c1 - c0);
     for (int64_t i = 0; i < n; i++) {
-        if (each[i].lo < each[i].hi) grad_scores(p + i * BLOCK, ds + i * BLOCK, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
-        else memset(p + i * BLOCK, 0, BLOCK * sizeof *p), memset(ds + i * BLOCK, 0, BLOCK * sizeof *ds);
+        bool full = each[i].lo <= c0 && each[i].hi >= c1;
+        float *pi = p + i * BLOCK, *dsi = ds + i * BLOCK;
+        if (full) grad_scores(true, pi, dsi, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
+        else if (each[i].lo < each[i].hi) grad_scores(false, pi, dsi, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
+        else memset(pi, 0, BLOCK * sizeof *pi), memset(dsi, 0, BLOCK * sizeof *dsi);
     }
     float *dq = (float *)dan_row(&a->out[DQ], t->first + i0) + t->head * s->d;
-    small_product(n, (struct left){ds + all.lo, BLOCK, 1}, w->k + all.lo * s->dp, s->dp, dq, ldq, all.hi - all.lo, s->d);
+    add_product(n, (struct left){ds + all.lo, BLOCK, 1}, w->k + all.lo * s->dp, s->dp, dq, ldq, all.hi - all.lo, s->d);
 }
 
 /* Rows of the tile that see one of the keys [k.lo, k.hi) of the block: all between the first and the last. */
@@ -171,8 +176,8 @@ static void grad_tile(const struct dan_args *a, const struct sizes *s, const str
         int64_t n = least(TILE_ROWS, all.hi - j);
         struct keys r = rows_seeing(t, w, (struct keys){(int32_t)j, (int32_t)(j + n)});
         struct left pt = {w->p + r.lo * BLOCK + j, 1, BLOCK}, dst = {w->ds + r.lo * BLOCK + j, 1, BLOCK};
-        small_product(n, pt, w->d_o + r.lo * s->dp, s->dp, w->dv + j * s->dp, s->dp, r.hi - r.lo, s->dp);
-        small_product(n, dst, w->q + r.lo * s->dp, s->dp, w->dk + j * s->dp, s->dp, r.hi - r.lo, s->dp);
+        add_product(n, pt, w->d_o + r.lo * s->dp, s->dp, w->dv + j * s->dp, s->dp, r.hi - r.lo, s->dp);
+        add_product(n, dst, w->q + r.lo * s->dp, s->dp, w->dk + j * s->dp, s->dp, r.hi - r.lo, s->dp);
     }
 }
 

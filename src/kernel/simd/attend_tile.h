@@ -18,13 +18,13 @@ static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
 /* A factor of a small product: element (i, k) at p[i * row + k * step]. */
 struct left { const float *p; int64_t row, step; };
 
-/* c[rows][vecs * VF] += a[rows][n] b[n][..]: rows and vecs are constants where this is inlined.
- * tail > 0: only so many columns of the last vector of c exist. */
-INLINE void tile_of(int rows, int vecs, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t tail)
+/* c[rows][vecs * VF] (+)= a[rows][n] b[n][..]: rows, vecs and add are constants where this is inlined.
+ * tail > 0: only so many columns of the only vector of c exist. */
+INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t tail)
 {
     vf s[TILE_ROWS][TILE_VECS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vecs; j++) s[i][j] = tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF);
+        for (int j = 0; j < vecs; j++) s[i][j] = !add ? vf_set(0) : tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF);
     for (int64_t k = 0; k < n; k++, b += ldb) {
         vf y[TILE_VECS];
         for (int j = 0; j < vecs; j++) y[j] = vf_load(b + j * VF);
@@ -39,36 +39,46 @@ INLINE void tile_of(int rows, int vecs, struct left a, const float *b, int64_t l
             else vf_store(c + i * ldc + j * VF, s[i][j]);
 }
 
-/* c[rows][cols] += a[rows][n] b[n][cols].  b's rows are readable to the next multiple of VF. */
-INLINE void rows_of(int rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+/* c[rows][cols] (+)= a[rows][n] b[n][cols].  b's rows are readable to the next multiple of VF. */
+INLINE void rows_of(int rows, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
 {
     int64_t j = 0;
-    for (; j + TILE_VECS * VF <= cols; j += TILE_VECS * VF) tile_of(rows, TILE_VECS, a, b + j, ldb, c + j, ldc, n, 0);
+    for (; j + TILE_VECS * VF <= cols; j += TILE_VECS * VF) tile_of(rows, TILE_VECS, add, a, b + j, ldb, c + j, ldc, n, 0);
     if (TILE_VECS == 4 && j + 2 * VF <= cols) {
-        tile_of(rows, 2, a, b + j, ldb, c + j, ldc, n, 0);
+        tile_of(rows, 2, add, a, b + j, ldb, c + j, ldc, n, 0);
         j += 2 * VF;
     }
     if (j + VF <= cols) {
-        tile_of(rows, 1, a, b + j, ldb, c + j, ldc, n, 0);
+        tile_of(rows, 1, add, a, b + j, ldb, c + j, ldc, n, 0);
         j += VF;
     }
-    if (j < cols) tile_of(rows, 1, a, b + j, ldb, c + j, ldc, n, cols - j);
+    if (j < cols) tile_of(rows, 1, add, a, b + j, ldb, c + j, ldc, n, cols - j);
 }
 
 /* rows <= TILE_ROWS */
-static void small_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+INLINE void any_rows(int64_t rows, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
 {
     if (rows == TILE_ROWS) {
-        rows_of(TILE_ROWS, a, b, ldb, c, ldc, n, cols);
+        rows_of(TILE_ROWS, add, a, b, ldb, c, ldc, n, cols);
         return;
     }
     if (rows >= 4) {
-        rows_of(4, a, b, ldb, c, ldc, n, cols);
+        rows_of(4, add, a, b, ldb, c, ldc, n, cols);
         rows -= 4;
         a.p += 4 * a.row;
         c += 4 * ldc;
     }
-    for (; rows > 0; rows--, a.p += a.row, c += ldc) rows_of(1, a, b, ldb, c, ldc, n, cols);
+    for (; rows > 0; rows--, a.p += a.row, c += ldc) rows_of(1, add, a, b, ldb, c, ldc, n, cols);
+}
+
+static void set_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+{
+    any_rows(rows, false, a, b, ldb, c, ldc, n, cols);
+}
+
+static void add_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+{
+    any_rows(rows, true, a, b, ldb, c, ldc, n, cols);
 }
 
 /* dst[d][BLOCK] = src[n][d] transposed; columns from n to the next multiple of VF are zero. */

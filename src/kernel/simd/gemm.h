@@ -15,6 +15,8 @@ struct dan_gemm {
     const void *a, *b;                         /* a [M,K] or, ta, [K,M]; b [K,N] or, tb, [N,K] */
     int64_t lda, ldb;                          /* bytes from row to row */
     bool ta, tb;
+    const struct dan_dtype *b_type;            /* NULL: what the kernel is made for; else b is converted to f32 panel by panel */
+    bool bf16;                                 /* f32 kernels: round a and b to bf16 */
     bool add;                                  /* c += product */
     float *c;
     int64_t ldc;                               /* floats from row to row */
@@ -40,11 +42,11 @@ static inline bool dan_rows_flat(const struct dan_tensor *t)
 
 static inline int64_t dan_row_stride(const struct dan_tensor *t) { return t->shape.n >= 2 ? t->stride[t->shape.n - 2] : 0; }
 
-/* Shapes that every matmul kernel takes: f32 a and y, b of dtype `b`, rows at one distance. */
-static inline bool dan_matmul_fits(const struct dan_args *a, const struct dan_dtype *b)
+/* Shapes that every matmul kernel takes: f32 a and y, rows at one distance. */
+static inline bool dan_matmul_fits(const struct dan_args *a)
 {
     const struct dan_tensor *x = &a->in[0], *res = &a->in[3];
-    if (x->dtype != &dan_dtype_f32 || a->in[1].dtype != b || a->out[0].dtype != &dan_dtype_f32) return false;
+    if (x->dtype != &dan_dtype_f32 || a->out[0].dtype != &dan_dtype_f32) return false;
     if (x->shape.n < 2 || a->in[1].shape.n != 2 || !dan_rows_flat(x) || !dan_rows_flat(&a->out[0])) return false;
     return !res->dtype || (res->dtype == &dan_dtype_f32 && dan_rows_flat(res));
 }
@@ -56,6 +58,7 @@ static inline struct dan_gemm dan_matmul_gemm(const struct dan_args *a)
     return (struct dan_gemm){
         .m = ta ? dan_cols(x) : dan_rows(x), .n = w->shape.d[tb ? 0 : 1], .k = ta ? dan_rows(x) : dan_cols(x),
         .a = x->data, .b = w->data, .lda = dan_row_stride(x), .ldb = w->stride[0], .ta = ta, .tb = tb,
+        .b_type = w->dtype == &dan_dtype_f32 ? NULL : w->dtype, .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16,
         .c = y->data, .ldc = dan_row_stride(y) / 4,
         .bias = a->in[2].data, .res = a->in[3].data, .ldres = dan_row_stride(&a->in[3]) / 4,
         .act = (int)a->attr[DAN_MATMUL_ACT].i,

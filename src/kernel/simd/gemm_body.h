@@ -3,6 +3,7 @@
  *   enum { MR, NR }            register tile
  *   enum { KC }                k block: sums of a block are formed in registers, blocks are added in order
  *   enum { MC, NC, NC_THIN }   rows of a and columns of b that are packed at a time (multiples of MR, NR)
+ *   enum { PACK_COST }         cost of packing one element in multiply-adds
  *   size_t panel_a_bytes(k)    packed panel of at most MR rows, k columns; multiple of 64
  *   size_t panel_b_bytes(k)    the same for NR columns
  *   void pack_a(dst, g, row, rows, k0, k), pack_b(dst, g, col, cols, k0, k)
@@ -18,6 +19,9 @@
 /* Up to this many rows, all of a is packed at the start and b is packed NC_THIN columns at a time, so
  * that b goes from memory through L1 once: decode. */
 enum { THIN = 64 };
+
+/* Blocks of a storage format that may lie across a panel of b without tb; floats of one converted panel. */
+enum { MAX_BLOCK = 32, SCRATCH = KC * (NR + 2 * MAX_BLOCK) };
 
 struct span { int64_t lo, hi; };
 static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
@@ -51,9 +55,9 @@ static size_t area_a(int64_t m, int64_t k)
     return thin > block ? thin : block;
 }
 
-static size_t gemm_bytes(int64_t m, int64_t n, int64_t k, int nth)
+static inline size_t gemm_bytes(int64_t m, int64_t n, int64_t k, int nth)
 {
-    return (size_t)nth * (area_a(m, k) + (size_t)parts(least(n, NC), NR) * panel_b_bytes(KC));
+    return (size_t)nth * (area_a(m, k) + (size_t)parts(least(n, NC), NR) * panel_b_bytes(KC) + SCRATCH * sizeof(float));
 }
 
 static inline void finish_tile(const struct dan_gemm *g, int64_t row, int rows, int64_t col, int cols)
@@ -96,15 +100,32 @@ static void pack_rows(const struct dan_gemm *g, struct span rows, int64_t np, st
     }
 }
 
-static void pack_cols(const struct dan_gemm *g, struct span cols, struct span k, char *pb)
+/* A panel of b in another format goes through f32. */
+static void pack_converted(void *dst, const struct dan_gemm *g, int64_t col, int cols, struct span k, float *f)
 {
-    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += panel_b_bytes(KC))
-        pack_b(pb, g, col, (int)least(NR, cols.hi - col), k.lo, span_n(k));
+    const struct dan_dtype *t = g->b_type;
+    struct dan_gemm h = *g;
+    int64_t lead = g->tb ? 0 : col % t->block;
+    int64_t rows = g->tb ? cols : span_n(k), n = g->tb ? span_n(k) : parts(lead + cols, t->block) * t->block;
+    const char *src = (const char *)g->b + (g->tb ? col : k.lo) * g->ldb + dan_dtype_bytes(t, g->tb ? k.lo : col - lead);
+    for (int64_t i = 0; i < rows; i++) t->to_f32(src + i * g->ldb, f + i * n, n);
+    h.b = f + lead;
+    h.ldb = n * (int64_t)sizeof *f;
+    pack_b(dst, &h, 0, cols, 0, span_n(k));
+}
+
+static void pack_cols(const struct dan_gemm *g, struct span cols, struct span k, char *pb, float *scratch)
+{
+    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += panel_b_bytes(KC)) {
+        int n = (int)least(NR, cols.hi - col);
+        if (g->b_type) pack_converted(pb, g, col, n, k, scratch);
+        else pack_b(pb, g, col, n, k.lo, span_n(k));
+    }
 }
 
 static inline struct span k_block(const struct dan_gemm *g, int64_t k0) { return (struct span){k0, least(k0 + KC, g->k)}; }
 
-static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct span cols, char *pa, char *pb)
+static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct span cols, char *pa, char *pb, float *scratch)
 {
     int64_t np = parts(span_n(rows), MR), mcp = MC / MR, nc = NC;
     struct span all = {0, np};
@@ -119,7 +140,7 @@ static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct sp
         int64_t k0 = 0;
         do {                                           /* once even if K = 0: c = act(bias) + res */
             struct span k = k_block(g, k0);
-            pack_cols(g, c, k, pb);
+            pack_cols(g, c, k, pb, scratch);
             for (int64_t p0 = 0; p0 < np; p0 += mcp) {
                 struct span p = thin ? all : (struct span){p0, least(p0 + mcp, np)};
                 char *block = thin ? pa + (size_t)(k0 / KC) * a_block : pa;
@@ -137,20 +158,8 @@ static void gemm_run(const struct dan_gemm *g, void *ws, int ith, int nth)
     struct span rows, cols;
     share_grid(g, ith, nth, &rows, &cols);
     if (rows.lo >= rows.hi || cols.lo >= cols.hi) return;
-    char *pa = (char *)ws + gemm_bytes(g->m, g->n, g->k, nth) / (size_t)nth * (size_t)ith;
+    char *s = (char *)ws + gemm_bytes(g->m, g->n, g->k, nth) / (size_t)nth * (size_t)ith, *pa = s + SCRATCH * sizeof(float);
     tile_begin();
-    gemm_rectangle(g, rows, cols, pa, pa + area_a(g->m, g->k));
+    gemm_rectangle(g, rows, cols, pa, pa + area_a(g->m, g->k), (float *)s);
     tile_end();
-}
-
-static size_t workspace(const struct dan_args *a, int nth)
-{
-    struct dan_gemm g = dan_matmul_gemm(a);
-    return gemm_bytes(g.m, g.n, g.k, nth);
-}
-
-static void run(const struct dan_args *a)
-{
-    struct dan_gemm g = dan_matmul_gemm(a);
-    gemm_run(&g, a->ws, a->ith, a->nth);
 }

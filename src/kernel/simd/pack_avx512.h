@@ -34,14 +34,25 @@ static inline __attribute__((always_inline)) void transpose16(__m512 r[16])
 
 static inline const float *row_at(const void *x, int64_t ld, int64_t row, int64_t col) { return (const float *)((const char *)x + row * ld) + col; }
 
-/* dst[k][width] = src[n][k] for n < rows <= 16, zeros for n up to `width` <= 16; rows are `step` floats apart in dst. */
-static inline void pack_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+/* To bf16, nearest even, still as f32; NaN stays NaN. */
+static inline __m512 round_bf16(__m512 x)
+{
+    __m512i u = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    u = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    u = _mm512_and_si512(u, _mm512_set1_epi32((int)0xffff0000));
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), _mm512_castsi512_ps(u), x);
+}
+
+/* dst[k][width] = src[n][k] for n < rows <= 16, zeros for n up to `width` <= 16; rows are `step` floats apart
+ * in dst; rounded to bf16 if asked. */
+static inline void pack_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k, bool bf16)
 {
     __mmask16 keep = vf_mask(width);
     for (int64_t k0 = 0; k0 < k; k0 += 16) {
         __mmask16 part = vf_mask(k - k0);
         __m512 r[16];
         for (int i = 0; i < 16; i++) r[i] = i < rows ? _mm512_maskz_loadu_ps(part, row_at(src, ld, i, k0)) : _mm512_setzero_ps();
+        for (int i = 0; bf16 && i < 16; i++) r[i] = round_bf16(r[i]);
         transpose16(r);
         if (k - k0 >= 16) {
             for (int i = 0; i < 16; i++) _mm512_mask_storeu_ps(dst + (k0 + i) * step, keep, r[i]);
