@@ -58,7 +58,7 @@ static void train_options(struct train_run *r)
         .steps = o->steps, .batch = o->batch, .accumulate = o->accumulate, .context = o->context, .lr = o->lr, .min_lr = o->min_lr < 0 ? o->lr / 10 : o->min_lr,
         .decay_fraction = o->decay_fraction, .warmup = o->warmup, .schedule = dan_schedule_find(o->schedule), .optim = dan_optim_find(o->optimizer),
         .weight_decay = o->weight_decay, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .momentum = o->momentum, .nesterov = o->nesterov, .clip = o->clip,
-        .dropout = o->dropout, .ema = o->ema, .prec = precision(o->dtype), .remat = o->remat, .seed = (uint64_t)r->cli->seed,
+        .dropout = o->dropout, .ema = o->ema, .prec = precision(o->dtype), .remat = o->remat, .seed = (uint64_t)r->cli->seed, .threads = r->cli->threads > 0 ? (int32_t)r->cli->threads : dan_n_cores(),
         .fusion = strcmp(o->fusion, "off") ? NULL : "autodiff,mixed,dce",
         .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli}};
 }

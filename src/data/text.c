@@ -258,8 +258,8 @@ static int bad_row(const struct dan_text *t, const char *path, const json_t *row
     json_t *v;
     json_object_foreach((json_t *)(uintptr_t)row, key, v)
         if (json_is_string(v) && keys.n < 200) dan_str_printf(&keys, "%s%s", keys.n ? ", " : "", key);
-    int rc = dan_fail(e, DAN_EFORMAT, "no field '%s' in line %lld of '%s' (text fields: %s): name one with --field", t->field, (long long)line,
-                      path, keys.n ? dan_str_c(&keys) : "none");
+    int rc = dan_fail(e, DAN_EFORMAT, "no field '%s' in line %lld of '%s' (text fields: %s): name one with --field", t->field,
+                      (long long)line, path, keys.n ? dan_str_c(&keys) : "none");
     dan_str_release(&keys);
     return rc;
 }

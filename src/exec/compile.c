@@ -97,7 +97,7 @@ static void declare_strides(struct dan_program *p)
 static int add_workspace(struct dan_program *p, struct step *s)
 {
     const struct dan_node *n = &p->g.node[s->node];
-    int nth = dan_pool_size(p->opts.pool);
+    int nth = p->opts.plan_only && p->opts.plan_threads > 0 ? p->opts.plan_threads : dan_pool_size(p->opts.pool);
     size_t bytes = 0;
     if (s->kernel && s->kernel->workspace) bytes = s->kernel->workspace(&s->args, nth);
     if (!s->kernel && n->op->ref_ws) bytes = n->op->ref_ws(&s->args, nth);

@@ -12,6 +12,7 @@ struct dan_exec_opts {
     bool ref;                                  /* reference kernels only */
     bool profile;                              /* time every node */
     bool plan_only;                            /* plan memory, take none: the program cannot run */
+    int32_t plan_threads;                      /* plan_only: workspace for so many threads; 0 = 1 */
     uint64_t cpu_mask;                         /* features to use; 0 = all the machine has */
     /* called per node and run when tracing: name, tensor; NULL: off */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const struct dan_tensor *out);

@@ -127,7 +127,8 @@ static void damage(const char *name, const char *says, void (*change)(char *byte
     memcpy(copy, bytes, m = n);
     change(copy, &m, at % n);
     assert_int_equal(dan_write_file(p, copy, m, NULL), DAN_OK);
-    if (!dan_checkpoint_load(in_dir("checkpoints/step-1000000"), &s, &text, &e)) fail_msg("'%s' loaded though changed at %zu", name, at % n);
+    if (!dan_checkpoint_load(in_dir("checkpoints/step-1000000"), &s, &text, &e))
+        fail_msg("'%s' loaded though changed at %zu", name, at % n);
     if (!strstr(e.msg, says)) fail_msg("says: %s", e.msg);
     assert_int_equal(dan_write_file(p, bytes, n, NULL), DAN_OK);
     dan_free(bytes);

@@ -179,8 +179,8 @@ static int check_rules(const char *dir, const char *model, const struct dan_fiel
         const json_t *j = json_object_get(config, r->key);
         if (!j || json_is_null(j) || (strcmp(r->model, "*") && strcmp(r->model, model)) || is_field(fields, r->key)) continue;
         if (!is_allowed(r, j, shown, sizeof shown))
-            return dan_fail(e, DAN_EUNSUPPORTED, "unsupported '%s' (%s) in the config.json of '%s': it changes the arithmetic of the model; "
-                            "supported: %s", r->key, shown, dir, r->allowed[0] ? r->allowed : "none");
+            return dan_fail(e, DAN_EUNSUPPORTED, "unsupported '%s' (%s) in the config.json of '%s': it changes the arithmetic of the "
+                            "model; supported: %s", r->key, shown, dir, r->allowed[0] ? r->allowed : "none");
     }
     return DAN_OK;
 }

@@ -52,6 +52,7 @@ struct dan_tokenizer {
 
     char *json, *config, *chat_template;       /* as read, or NULL */
     size_t json_n, config_n;
+    bool   template_file;                      /* the template came from chat_template.jinja */
 };
 
 /* --- build.c.  The order: new, tokens in any order, finish; then bpe's merges. */

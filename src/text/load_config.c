@@ -72,6 +72,7 @@ static int config_at(struct dan_tokenizer *t, const char *dir, const char *name,
         dan_free(t->chat_template);
         t->chat_template = NULL;
         r = dan_read_file(path.p, &t->chat_template, &n, e);
+        t->template_file = r == DAN_OK;
     } else if (dan_path_exists(path.p)) r = config_file(t, path.p, strcmp(name, "tokenizer_config.json") == 0, e);
     dan_str_release(&path);
     return r;

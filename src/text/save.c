@@ -23,23 +23,18 @@ static void token_text(const struct dan_tokenizer *t, int32_t id, struct dan_str
     else dan_alphabet_put(out, p, n);
 }
 
-static bool is_added(const struct dan_tokenizer *t, int32_t id)
-{
-    for (size_t i = 0; i < t->n_added; i++)
-        if (t->added[i].id == id) return true;
-    return false;
-}
-
 static json_t *vocab_json(const struct dan_tokenizer *t)
 {
     json_t *vocab = json_object();
     struct dan_str text = {0};
     bool ok = vocab != NULL;
+    size_t k = 0;                              /* added tokens passed: both lists ascend */
     for (int32_t id = 0; id < t->n_vocab && ok; id++) {
         size_t n;
         const char *p = dan_tokenizer_token(t, id, &n);
         if (!p) continue;
-        if (is_added(t, id)) {
+        if (k < t->n_added && t->added[k].id == id) {
+            k++;
             dan_str_clear(&text);
             dan_str_append(&text, p, n);
         } else token_text(t, id, &text);
@@ -159,5 +154,7 @@ int dan_tokenizer_save(const struct dan_tokenizer *t, const char *dir, struct da
     json_t *whole = t->json ? NULL : t->kind == &dan_tok_char ? char_json(t) : bpe_json(t);
     int r = put_file(dir, "tokenizer.json", t->json, t->json_n, whole, e);
     if (r) return r;
-    return put_file(dir, "tokenizer_config.json", t->config, t->config_n, t->config ? NULL : config_json(t), e);
+    r = put_file(dir, "tokenizer_config.json", t->config, t->config_n, t->config ? NULL : config_json(t), e);
+    if (r || !t->template_file) return r;
+    return put_file(dir, "chat_template.jinja", t->chat_template, strlen(t->chat_template), NULL, e);
 }

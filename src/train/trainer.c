@@ -161,7 +161,7 @@ int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg,
     struct dan_lm lm = {.model = m, .cfg = *cfg};
     struct dan_graph *g = NULL, *eval = NULL;
     struct dan_program *p = NULL, *pe = NULL;
-    struct dan_exec_opts plan_only = {.plan_only = true};
+    struct dan_exec_opts plan_only = {.plan_only = true, .plan_threads = o->threads};
     int rc = build_graph(&lm, o, false, &g, e);
     if (!rc) rc = dan_compile(g, &plan_only, &p, e);
     if (!rc) rc = build_graph(&lm, o, true, &eval, e);

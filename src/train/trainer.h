@@ -25,6 +25,7 @@ struct dan_train_opts {
     enum dan_prec prec;
     bool    remat;
     uint64_t seed;
+    int32_t threads;                           /* dan_train_memory: workspace for so many */
     const char *fusion;                        /* NULL = the default pipeline; else a pipeline string */
     struct dan_pass_opts pass;                 /* dump options */
 };

@@ -231,7 +231,9 @@ static bool same_structure(int op, int i)
     struct fixture a, b;
     if (!fixture_build(&a, op, i, 5, &dan_dtype_f32, false)) return false;
     assert_true(fixture_build(&b, op, i, 6, &dan_dtype_f32, false));
-    if (a.g->n != b.g->n) FAULT(&a, "the graph of 5 rows has %d nodes, that of 6 has %d", a.g->n, b.g->n);
+    add_outputs(&a);
+    add_outputs(&b);
+    if (dan_graph_hash(a.g) != dan_graph_hash(b.g)) FAULT(&a, "the graphs of 5 and of 6 rows have different structure");
     fixture_free(&a);
     fixture_free(&b);
     return true;

@@ -147,6 +147,16 @@ static void attend_group(const struct sizes *s, const struct area *w, int64_t i0
     add_product(n, (struct left){w->p + all.lo, BLOCK, 1}, v + all.lo * ldv, ldv, w->o + i0 * s->dp, s->dp, all.hi - all.lo, s->d);
 }
 
+/* Keys or values [lo, hi) of a tile on their way to the cache: rows of one head lie far apart, which the
+ * hardware does not foresee. */
+static void fetch_rows(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t lo, int64_t hi)
+{
+    for (int64_t r = lo; r < hi; r++) {
+        const char *p = (const char *)key_at(x, s, t, r);
+        for (int64_t i = 0; i < s->d * 4; i += 64) __builtin_prefetch(p + i);
+    }
+}
+
 static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w, struct keys all, int64_t b)
 {
     struct keys k = in_block(all, b);
@@ -154,6 +164,10 @@ static void attend_block(const struct dan_args *a, const struct sizes *s, const 
     int64_t c0 = k.lo / VF * VF, ldk = a->in[1].stride[0] / 4, ldv = a->in[2].stride[0] / 4;
     pack_transposed(w->kt + c0, key_at(&a->in[1], s, t, b + c0), ldk, k.hi - c0, s->d);
     const float *v = key_at(&a->in[2], s, t, b);
+    if (t->n <= 8) {                                   /* decode waits for memory */
+        fetch_rows(&a->in[1], s, t, b + BLOCK, least(all.hi, b + 2 * BLOCK));
+        fetch_rows(&a->in[2], s, t, b + BLOCK, least(all.hi, b + 2 * BLOCK));
+    }
     if (t->n > 8 || s->d % VF) {                       /* a copy pays when several items read it: 64 rows at a power of 2 share few cache sets */
         pack_rows(w->v + k.lo * s->dp, v + k.lo * ldv, ldv, k.hi - k.lo, s->d);
         v = w->v;
