@@ -51,7 +51,7 @@ void dan_buffer_drop(struct dan_buffer *b)
 
 /* ---- named tensors ---- */
 
-struct item { const char *name; struct dan_tensor t; struct dan_buffer *b; };
+struct item { const char *name; struct dan_tensor t; struct dan_buffer *b; bool bound; };
 
 struct dan_store {
     struct dan_map *index;                         /* name -> number of the item; owns the names */
@@ -113,6 +113,13 @@ int dan_store_put(struct dan_store *s, const char *name, struct dan_tensor t, st
     it->b = dan_buffer_keep(b);
     dan_buffer_drop(old);
     return DAN_OK;
+}
+
+bool dan_store_bound(struct dan_store *s, const char *name, bool mark)
+{
+    struct item *it = item_find(s, name);
+    if (it && mark) it->bound = true;
+    return it && it->bound;
 }
 
 int dan_store_share(struct dan_store *s, const char *name, const struct dan_store *from, const char *from_name, struct dan_err *e)

@@ -19,6 +19,8 @@ void dan_store_free(struct dan_store *s);
 int  dan_store_put(struct dan_store *s, const char *name, struct dan_tensor t, struct dan_buffer *b, struct dan_err *e);
 /* The tensor `from_name` of another store under a new name, sharing its memory. */
 int  dan_store_share(struct dan_store *s, const char *name, const struct dan_store *from, const char *from_name, struct dan_err *e);
+/* A program reads this tensor's memory by address: it may not move any more.  mark = false only asks. */
+bool dan_store_bound(struct dan_store *s, const char *name, bool mark);
 /* Allocates a zeroed contiguous tensor. */
 int  dan_store_add(struct dan_store *s, const char *name, const struct dan_dtype *t, struct dan_shape shape, struct dan_err *e);
 struct dan_tensor *dan_store_find(const struct dan_store *s, const char *name);   /* NULL when there is none */

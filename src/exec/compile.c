@@ -22,7 +22,7 @@ static int copy_nodes(struct dan_program *p, const struct dan_graph *g, struct d
     memcpy(p->g.node, g->node, sizeof *g->node * (size_t)g->n);
     for (int32_t i = 1; i < g->n; i++) {
         struct dan_node *n = &p->g.node[i];
-        if (n->n_out < 2) continue;
+        if (!n->part) continue;
         struct dan_out *part = need(p, sizeof *part * (size_t)n->n_out, e);
         if (!part) return DAN_ENOMEM;
         memcpy(part, n->part, sizeof *part * (size_t)n->n_out);
@@ -119,6 +119,8 @@ int dan_compile(const struct dan_graph *g, const struct dan_exec_opts *o, struct
     p->arena = a;
     p->source = g;
     if (o) p->opts = *o;
+    p->cpu = dan_cpu_features();               /* cpuid traps in virtual machines: ask once */
+    if (p->opts.cpu_mask) p->cpu &= p->opts.cpu_mask;
     int rc = copy_nodes(p, g, e);
     if (!rc) rc = make_units(p, e);
     if (!rc) declare_strides(p);

@@ -42,9 +42,8 @@ struct dan_program {
     char    *memory;
     size_t   memory_bytes;
     bool     dirty_shape, dirty_data;
-    bool     bound_all;
+    uint64_t cpu;                              /* features kernels may use */
     int64_t  infers;
-    struct dan_err err;
 };
 
 int  dan_program_plan(struct dan_program *p, struct dan_err *e);      /* exec/plan.c: offsets of all units */

@@ -13,13 +13,11 @@ static bool is_double(const struct step *s, const struct dan_node *n)
 int dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e)
 {
     const struct dan_node *n = &p->g.node[s->node];
-    uint64_t have = dan_cpu_features();
-    if (p->opts.cpu_mask) have &= p->opts.cpu_mask;
     bool dbl = is_double(s, n);
     s->kernel = NULL;
     for (int i = 0; !p->opts.ref && !dbl && dan_kernels[i]; i++) {
         const struct dan_kernel *k = dan_kernels[i];
-        if (strcmp(k->op, n->op->name) || (k->needs & have) != k->needs) continue;
+        if (strcmp(k->op, n->op->name) || (k->needs & p->cpu) != k->needs) continue;
         if (s->kernel && k->rank <= s->kernel->rank) continue;
         if (!k->accepts || k->accepts(&s->args)) s->kernel = k;
     }

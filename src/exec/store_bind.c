@@ -5,7 +5,7 @@
 #include "exec/exec.h"
 #include "exec/program.h"
 
-static int check_parts(const struct dan_store *s, const char *joined, const struct dan_shape *want, struct dan_err *e)
+static int check_parts(struct dan_store *s, const char *joined, const struct dan_shape *want, struct dan_err *e)
 {
     char name[256];
     int64_t rows = 0;
@@ -16,6 +16,8 @@ static int check_parts(const struct dan_store *s, const char *joined, const stru
         name[n] = 0;
         const struct dan_tensor *t = dan_store_find(s, name);
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", name);
+        if (dan_store_bound(s, name, false))
+            return dan_fail(e, DAN_EINVAL, "'%s' is in use by an unfused program and cannot move into '%s'; bind the fused program first", name, joined);
         rows += t->shape.d[0];
         p += n + (p[n] == '+');
     }
@@ -68,6 +70,7 @@ int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", n->name);
         int rc = dan_bind(p, n->name, t, e);
         if (rc) return rc;
+        dan_store_bound(s, n->name, true);
     }
     return DAN_OK;
 }

@@ -165,7 +165,7 @@ static bool make_feeds(struct drive *d)
     return prefill;
 }
 
-static int draw_all(struct drive *d, struct dan_err *e)
+static int draw_all(struct drive *d, bool prefill, struct dan_err *e)
 {
     for (int64_t i = 0; i < d->n_feeds; i++) {
         struct dan_gen *g = d->g[d->who[i]];
@@ -173,6 +173,7 @@ static int draw_all(struct drive *d, struct dan_err *e)
         int rc = dan_gen_draw(g, d->draw, d->feed[i].logits, e);
         if (rc) return rc;
         d->times->new_tokens++;
+        d->times->decode_tokens += !prefill;
         give_out(d, g);
     }
     return DAN_OK;
@@ -188,7 +189,7 @@ static int drive(struct drive *d, struct dan_err *e)
         bool prefill = make_feeds(d);
         if (!d->n_feeds) return DAN_OK;
         int rc = dan_session_feed(d->s, d->feed, d->n_feeds, e);
-        if (!rc) rc = draw_all(d, e);
+        if (!rc) rc = draw_all(d, prefill, e);
         if (rc) return rc;
         *(prefill ? &d->times->prompt_seconds : &d->times->decode_seconds) += dan_now() - t0;
         for (int64_t i = 0; prefill && i < d->n_feeds; i++) d->times->prompt_tokens += d->feed[i].n;

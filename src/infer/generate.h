@@ -53,7 +53,10 @@ struct dan_gen_hooks {                         /* both may be NULL */
     bool (*go_on)(void *ctx);                  /* false: the texts that still run end as cancelled */
     void  *ctx;
 };
-struct dan_gen_times { int64_t prompt_tokens, new_tokens; double prompt_seconds, decode_seconds; };   /* added to */
+struct dan_gen_times {                         /* added to */
+    int64_t prompt_tokens, new_tokens, decode_tokens;    /* decode_tokens: new ones that no prompt's run gave */
+    double  prompt_seconds, decode_seconds;
+};
 /* Runs all of g[0..n) to their ends.  What a slot holds already is taken to be the beginning of g's ids (a chat's
  * cache).  A prompt that does not fit in the context is an error; a full context ends a text with length. */
 int  dan_gen_run(struct dan_session *s, struct dan_gen *const *g, int64_t n, const struct dan_gen_hooks *hooks, struct dan_gen_times *times, struct dan_err *e);

@@ -58,7 +58,6 @@ static void test_values(void **state)
     struct config c;
     struct dan_err e = {0};
     assert_int_equal(load("{\"vocab_size\": 1e3, \"n_embd\": 64, \"eos_token_id\": [2, 3], \"norm\": {\"eps\": 1}, "
-                          "\"bos_token_id\": null,"
                           "\"bos_token_id\": null, \"rope_scaling\": null,"
                           "\"rope_parameters\": {\"rope_theta\": 5e5, \"rope_type\": \"default\"}}", &c, &e), DAN_OK);
     assert_int_equal(c.vocab, 1000);

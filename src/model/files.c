@@ -140,15 +140,47 @@ static int save_weights(const struct dan_lm *lm, const char *path, struct dan_er
     return rc;
 }
 
+static const struct dan_dtype *block_format(const struct dan_lm *lm)
+{
+    for (size_t i = 0; i < dan_store_count(lm->store); i++)
+        if (dan_store_at(lm->store, i)->dtype->block > 1) return dan_store_at(lm->store, i)->dtype;
+    return NULL;
+}
+
 int dan_lm_save(const struct dan_lm *lm, const char *dir, struct dan_err *e)
 {
+    char format[64] = "";
+    const struct dan_dtype *q = block_format(lm);
+    if (q) snprintf(format, sizeof format, "{\"format\": \"%s\"}", q->name);
+    struct dan_pair quantized = {"danlu_quantization", format};
     struct dan_str path = {0};
     dan_str_printf(&path, "%s/model.safetensors", dir);
     struct dan_hf_generation gen = {.bos = lm->cfg.bos, .eos = {lm->cfg.eos}, .n_eos = lm->cfg.eos >= 0, .pad = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
     int rc = dan_mkdirs(dir, e);
-    if (!rc) rc = dan_hf_config_save(dir, lm->model->hf_model_type, lm->model->hf_arch, lm->model->fields, &lm->cfg, NULL, 0, e);
+    if (!rc) rc = dan_hf_config_save(dir, lm->model->hf_model_type, lm->model->hf_arch, lm->model->fields, &lm->cfg, &quantized, q != NULL, e);
     if (!rc) rc = dan_hf_generation_save(dir, &gen, e);
     if (!rc) rc = save_weights(lm, dan_str_c(&path), e);
     dan_str_release(&path);
+    return rc;
+}
+
+int dan_lm_copy_beside(const char *from, const char *to, struct dan_err *e)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+                                        "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"};
+    int rc = DAN_OK;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !rc; i++) {
+        struct dan_str a = {0}, b = {0};
+        struct dan_mapping m;
+        dan_str_printf(&a, "%s/%s", from, names[i]);
+        dan_str_printf(&b, "%s/%s", to, names[i]);
+        if (a.failed || b.failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to copy '%s'", names[i]);
+        else if (dan_path_exists(a.p) && !(rc = dan_map_file(a.p, &m, e))) {
+            rc = dan_write_file(b.p, m.p, m.n, e);
+            dan_unmap_file(&m);
+        }
+        dan_str_release(&a);
+        dan_str_release(&b);
+    }
     return rc;
 }

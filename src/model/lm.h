@@ -19,6 +19,8 @@ int  dan_lm_init(struct dan_lm *lm, const struct dan_model *model, const struct 
 int  dan_lm_load(struct dan_lm *lm, const char *dir, bool writable, struct dan_err *e);
 /* Writes config.json, generation_config.json and model.safetensors, each atomically. */
 int  dan_lm_save(const struct dan_lm *lm, const char *dir, struct dan_err *e);
+/* Copies what belongs to a model but not to its weights: tokenizer files, chat template, generation_config.json. */
+int  dan_lm_copy_beside(const char *from, const char *to, struct dan_err *e);
 void dan_lm_release(struct dan_lm *lm);
 int64_t dan_lm_n_params(const struct dan_lm *lm);                 /* elements; tied weights once */
 

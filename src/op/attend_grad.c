@@ -15,9 +15,11 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     const struct dan_node *q = dan_in(g, n, Q), *k = dan_in(g, n, K);
     const struct dan_node *o = dan_in(g, n, O), *lse = dan_in(g, n, LSE), *d_o = dan_in(g, n, DO);
     struct dan_shape nh = DAN_SHAPE(q->shape.d[0], n->attr[DAN_ATTEND_HEADS].i);
-    if (o->dtype != q->dtype || d_o->dtype != q->dtype || !dan_shape_equal(&o->shape, &q->shape) || !dan_shape_equal(&d_o->shape, &q->shape))
+    bool same_type = o->dtype == q->dtype && d_o->dtype == q->dtype;
+    if (!same_type || !dan_shape_equal(&o->shape, &q->shape) || !dan_shape_equal(&d_o->shape, &q->shape))
         return dan_infer_fail(n, e, "o and do must have the type and shape of q");
-    if (lse->dtype != q->dtype || !dan_shape_equal(&lse->shape, &nh)) return dan_infer_fail(n, e, "lse must be attend's second output [N,H]");
+    if (lse->dtype != q->dtype || !dan_shape_equal(&lse->shape, &nh))
+        return dan_infer_fail(n, e, "lse must be attend's second output [N,H]");
     rc = dan_node_parts(g, n, 3, e);
     if (rc) return rc;
     dan_node_part(n, DQ, q->dtype, q->shape);

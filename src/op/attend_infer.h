@@ -10,8 +10,10 @@ static inline int attend_check(const struct dan_graph *g, const struct dan_node 
     int64_t heads = n->attr[DAN_ATTEND_HEADS].i, kv = n->attr[DAN_ATTEND_KV_HEADS].i;
     if (q->shape.n != 2 || k->shape.n != 2 || !dan_shape_equal(&k->shape, &v->shape))
         return dan_infer_fail(n, e, "q must be [N,H*D], k and v [S,K*D]");
-    if (!dan_is_float(q->dtype) || k->dtype != q->dtype || v->dtype != q->dtype) return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64");
-    if (heads <= 0 || kv <= 0 || heads % kv) return dan_infer_fail(n, e, "%lld heads cannot share %lld kv heads: it must divide them", (long long)heads, (long long)kv);
+    if (!dan_is_float(q->dtype) || k->dtype != q->dtype || v->dtype != q->dtype)
+        return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64");
+    if (heads <= 0 || kv <= 0 || heads % kv)
+        return dan_infer_fail(n, e, "%lld heads cannot share %lld kv heads: it must divide them", (long long)heads, (long long)kv);
     if (q->shape.d[1] % heads || k->shape.d[1] != q->shape.d[1] / heads * kv)
         return dan_infer_fail(n, e, "q has %lld columns for %lld heads and k %lld for %lld: head dims must agree", (long long)q->shape.d[1],
                               (long long)heads, (long long)k->shape.d[1], (long long)kv);

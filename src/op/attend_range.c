@@ -14,8 +14,10 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
         if (x && (x->dtype != &dan_dtype_i32 || x->shape.n != 1 || x->shape.d[0] != start->shape.d[0]))
             return dan_infer_fail(n, e, "input %d must be i32 [N], one value a row", i);
     }
-    if (mask < DAN_MASK_CAUSAL || mask > DAN_MASK_PREFIX) return dan_infer_fail(n, e, "mask %lld does not exist: use one of enum dan_mask", (long long)mask);
-    if (mask == DAN_MASK_WINDOW && window <= 0) return dan_infer_fail(n, e, "window %lld is empty: give a positive width", (long long)window);
+    if (mask < DAN_MASK_CAUSAL || mask > DAN_MASK_PREFIX)
+        return dan_infer_fail(n, e, "mask %lld does not exist: use one of enum dan_mask", (long long)mask);
+    if (mask == DAN_MASK_WINDOW && window <= 0)
+        return dan_infer_fail(n, e, "window %lld is empty: give a positive width", (long long)window);
     if (mask == DAN_MASK_PREFIX && !dan_in_opt(g, n, 3)) return dan_infer_fail(n, e, "the prefix mask needs prefix lengths: give input 3");
     n->n_out = 1;
     n->dtype = &dan_dtype_i32;

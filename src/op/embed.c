@@ -7,8 +7,10 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
 {
     const struct dan_node *table = dan_in(g, n, 0), *ids = dan_in(g, n, 1);
     if (table->shape.n != 2) return dan_infer_fail(n, e, "table must be [V,C], not %d-dimensional", (int)table->shape.n);
-    if (!dan_is_float(table->dtype) && !table->dtype->to_f32) return dan_infer_fail(n, e, "table in '%s' cannot be read as numbers", table->dtype->name);
-    if (ids->dtype != &dan_dtype_i32 || ids->shape.n >= DAN_MAX_DIMS) return dan_infer_fail(n, e, "ids must be i32 with fewer than %d dimensions", DAN_MAX_DIMS);
+    if (!dan_is_float(table->dtype) && !table->dtype->to_f32)
+        return dan_infer_fail(n, e, "table in '%s' cannot be read as numbers", table->dtype->name);
+    if (ids->dtype != &dan_dtype_i32 || ids->shape.n >= DAN_MAX_DIMS)
+        return dan_infer_fail(n, e, "ids must be i32 with fewer than %d dimensions", DAN_MAX_DIMS);
     n->n_out = 1;
     n->dtype = dan_is_float(table->dtype) ? table->dtype : &dan_dtype_f32;
     n->shape = ids->shape;
@@ -64,7 +66,8 @@ static bool sample(struct dan_sample *s, int i)
         s->y = dan_embed(s->b, s->real(s, DAN_SHAPE(5, 8), 1, false), s->ints(s, DAN_SHAPE(s->rows, 2), 5, true));
         return true;
     }
-    s->y = dan_embed(s->b, s->real(s, DAN_SHAPE(11, c[i]), 1, false), s->ints(s, DAN_SHAPE(s->rows), i == 1 ? 14 : 11, true));   /* 1: some out of range */
+    dan_ref table = s->real(s, DAN_SHAPE(11, c[i]), 1, false);
+    s->y = dan_embed(s->b, table, s->ints(s, DAN_SHAPE(s->rows), i == 1 ? 14 : 11, true));     /* 1: some out of range */
     return true;
 }
 

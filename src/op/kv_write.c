@@ -55,10 +55,11 @@ static bool sample(struct dan_sample *s, int i)
     if (i >= 3) return false;
     s->no_grad = true;
     dan_ref cache = dan_state(s->b, "cache", s->dtype, DAN_SHAPE(12, c[i]));
-    dan_ref rows = i == 1 ? dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, 30), 1, true), 1, 8, 16) : s->real(s, DAN_SHAPE(s->rows, c[i]), 1, true);
+    dan_ref rows = dan_sample_columns(s, c[i], i == 1);
     int32_t slots[64];
     for (int64_t r = 0; r < 64; r++) slots[r] = (int32_t)(r * 5 % 13) - 1;
-    s->y = dan_kv_write(s->b, cache, rows, s->rows <= 64 ? s->values(s, DAN_SHAPE(s->rows), slots, true) : s->ints(s, DAN_SHAPE(s->rows), 12, true));
+    struct dan_shape n = DAN_SHAPE(s->rows);
+    s->y = dan_kv_write(s->b, cache, rows, s->rows <= 64 ? s->values(s, n, slots, true) : s->ints(s, n, 12, true));
     return true;
 }
 

@@ -30,12 +30,15 @@ static int check_operands(const struct dan_node *n, const struct dan_node *a, co
 {
     bool ta = n->attr[DAN_MATMUL_TA].i, tb = n->attr[DAN_MATMUL_TB].i;
     if (!dan_is_float(a->dtype)) return dan_infer_fail(n, e, "a must be f32 or f64, not '%s': convert it", a->dtype->name);
-    if (a->shape.n < 2 || (ta && a->shape.n != 2)) return dan_infer_fail(n, e, "a has %d dimensions: give it two or, without ta, more", (int)a->shape.n);
+    if (a->shape.n < 2 || (ta && a->shape.n != 2))
+        return dan_infer_fail(n, e, "a has %d dimensions: give it two or, without ta, more", (int)a->shape.n);
     if (b->shape.n != 2) return dan_infer_fail(n, e, "b has %d dimensions: give it two", (int)b->shape.n);
-    if (b->dtype != a->dtype && (ta || !b->dtype->to_f32))
-        return dan_infer_fail(n, e, "b is '%s' and a '%s': a weight in another format needs ta = 0", b->dtype->name, a->dtype->name);
+    if (b->dtype != a->dtype && (ta || dan_is_float(b->dtype) || !b->dtype->to_f32))
+        return dan_infer_fail(n, e, "b is '%s' and a '%s': give both the same type, or a storage format to b and ta = 0",
+                              b->dtype->name, a->dtype->name);
     int64_t ka = a->shape.d[ta ? 0 : a->shape.n - 1], kb = b->shape.d[tb ? 1 : 0];
-    if (ka != kb) return dan_infer_fail(n, e, "inner dimensions differ, %lld and %lld: check ta, tb and the shapes", (long long)ka, (long long)kb);
+    if (ka != kb)
+        return dan_infer_fail(n, e, "inner dimensions differ, %lld and %lld: check ta, tb and the shapes", (long long)ka, (long long)kb);
     return DAN_OK;
 }
 
@@ -51,7 +54,8 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     n->shape = a->shape;
     n->shape.d[n->shape.n - 1] = d.n;
     if (n->attr[DAN_MATMUL_TA].i) n->shape.d[0] = d.m;
-    if (bias && !dan_is_vector(bias, a->dtype, d.n)) return dan_infer_fail(n, e, "bias must be '%s' [%lld]", a->dtype->name, (long long)d.n);
+    if (bias && !dan_is_vector(bias, a->dtype, d.n))
+        return dan_infer_fail(n, e, "bias must be '%s' [%lld]", a->dtype->name, (long long)d.n);
     if (res && (res->dtype != a->dtype || !dan_shape_equal(&res->shape, &n->shape)))
         return dan_infer_fail(n, e, "residual must have the type and shape of the product");
     if (n->attr[DAN_MATMUL_ACT].i < 0 || n->attr[DAN_MATMUL_ACT].i >= DAN_N_ACTS)
@@ -134,7 +138,8 @@ static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx
 {
     const struct dan_node n = *dan_at(b->g, y);        /* a copy: appending moves the nodes */
     if (n.attr[DAN_MATMUL_ACT].i || n.in[3]) {
-        dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act", n.where ? n.where : "?");
+        dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act",
+                   n.where ? n.where : "?");
         return;
     }
     int ta = n.attr[DAN_MATMUL_TA].i != 0, tb = n.attr[DAN_MATMUL_TB].i != 0;
@@ -155,9 +160,10 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
     *bytes = dan_cost_bytes(g, n);
 }
 
-static dan_ref emit(struct dan_builder *b, dan_ref a, dan_ref w, dan_ref bias, dan_ref res, int ta, int tb, enum dan_prec prec, enum dan_act act)
+struct form { int ta, tb; enum dan_prec prec; enum dan_act act; };
+static dan_ref emit(struct dan_builder *b, dan_ref a, dan_ref w, dan_ref bias, dan_ref res, struct form f)
 {
-    const union dan_attr attr[] = {DAN_I(ta), DAN_I(tb), DAN_I(prec), DAN_I(act)};
+    const union dan_attr attr[] = {DAN_I(f.ta), DAN_I(f.tb), DAN_I(f.prec), DAN_I(f.act)};
     return DAN_EMIT(b, matmul, 4, attr, a, w, bias, res);
 }
 
@@ -166,8 +172,9 @@ static void sample_layout(struct dan_sample *s, int ta, int tb)
 {
     int64_t m = s->rows, n = 9, k = 33;
     if (ta && tb) m = 5, k = 7;
-    dan_ref a = ta && !tb ? s->real(s, DAN_SHAPE(m, 7), 1, true) : ta ? s->real(s, DAN_SHAPE(k, m), 1, false) : s->real(s, DAN_SHAPE(m, k), 1, true);
-    dan_ref w = ta && !tb ? s->real(s, DAN_SHAPE(m, n), 1, true) : s->real(s, tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n), 1, false);
+    bool dynamic_k = ta && !tb;
+    dan_ref a = s->real(s, dynamic_k ? DAN_SHAPE(m, 7) : ta ? DAN_SHAPE(k, m) : DAN_SHAPE(m, k), 1, !ta || dynamic_k);
+    dan_ref w = s->real(s, dynamic_k ? DAN_SHAPE(m, n) : tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n), 1, dynamic_k);
     s->y = dan_matmul(s->b, a, w, ta, tb);
 }
 
@@ -179,20 +186,22 @@ static bool sample(struct dan_sample *s, int i)
         return true;
     }
     if (i == 4) {
-        s->y = dan_linear(s->b, s->real(s, DAN_SHAPE(r, 3, 8), 1, true), s->real(s, DAN_SHAPE(17, 8), 1, false), s->real(s, DAN_SHAPE(17), 1, false));
+        dan_ref a = s->real(s, DAN_SHAPE(r, 3, 8), 1, true), w = s->real(s, DAN_SHAPE(17, 8), 1, false);
+        s->y = dan_linear(s->b, a, w, s->real(s, DAN_SHAPE(17), 1, false));
     } else if (i == 5) {                               /* a is a slice of columns */
         dan_ref a = dan_slice(s->b, s->real(s, DAN_SHAPE(r, 40), 1, true), 1, 5, 38);
         s->y = dan_linear(s->b, a, s->real(s, DAN_SHAPE(64, 33), 1, false), 0);
     } else if (i < 6 + DAN_N_ACTS) {
         s->no_grad = true;
         dan_ref a = s->real(s, DAN_SHAPE(r, 64), 1, true), w = s->real(s, DAN_SHAPE(48, 64), 0.2, false);
-        s->y = emit(s->b, a, w, s->real(s, DAN_SHAPE(48), 1, false), s->real(s, DAN_SHAPE(r, 48), 1, true), 0, 1, DAN_PREC_F32, (enum dan_act)(i - 6));
+        dan_ref bias = s->real(s, DAN_SHAPE(48), 1, false), res = s->real(s, DAN_SHAPE(r, 48), 1, true);
+        s->y = emit(s->b, a, w, bias, res, (struct form){.tb = 1, .act = (enum dan_act)(i - 6)});
     } else if (i < 10 + DAN_N_ACTS) {                  /* operands rounded to bf16 */
         int t = i - 6 - DAN_N_ACTS;
         s->no_grad = true;
         dan_ref a = s->real(s, t & 2 ? DAN_SHAPE(r, 33) : DAN_SHAPE(r, 70), 1, true);
         dan_ref w = s->real(s, t & 2 ? DAN_SHAPE(r, 50) : t & 1 ? DAN_SHAPE(50, 70) : DAN_SHAPE(70, 50), 1, t & 2);
-        s->y = emit(s->b, a, w, 0, 0, t >> 1, t == 1, DAN_PREC_BF16, DAN_ACT_NONE);
+        s->y = emit(s->b, a, w, 0, 0, (struct form){.ta = t >> 1, .tb = t == 1, .prec = DAN_PREC_BF16});
         return t < 3;
     } else {
         return false;

@@ -38,4 +38,11 @@ static inline int32_t dan_id_at(const struct dan_tensor *ids, int64_t r)
     return ((const int32_t *)dan_row(ids, r / c))[r % c];
 }
 
+/* A test input [N,c], or columns 3.. of a wider one. */
+static inline dan_ref dan_sample_columns(struct dan_sample *s, int64_t c, bool slice)
+{
+    if (!slice) return s->real(s, DAN_SHAPE(s->rows, c), 1, true);
+    return dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, c + 9), 1, true), 1, 3, 3 + c);
+}
+
 #endif

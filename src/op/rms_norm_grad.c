@@ -9,8 +9,10 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     const struct dan_node *x = dan_in(g, n, 0), *dy = dan_in(g, n, 2), *dres = dan_in_opt(g, n, 3);
     if (!dan_is_float(x->dtype) || x->shape.n < 1) return dan_infer_fail(n, e, "x must be f32 or f64 with at least one dimension");
     int64_t c = x->shape.d[x->shape.n - 1];
-    if (!dan_is_vector(dan_in(g, n, 1), x->dtype, c)) return dan_infer_fail(n, e, "gamma must be '%s' [%lld]", x->dtype->name, (long long)c);
-    if (dy->dtype != x->dtype || !dan_shape_equal(&dy->shape, &x->shape)) return dan_infer_fail(n, e, "dy must have the type and shape of x");
+    if (!dan_is_vector(dan_in(g, n, 1), x->dtype, c))
+        return dan_infer_fail(n, e, "gamma must be '%s' [%lld]", x->dtype->name, (long long)c);
+    if (dy->dtype != x->dtype || !dan_shape_equal(&dy->shape, &x->shape))
+        return dan_infer_fail(n, e, "dy must have the type and shape of x");
     if (dres && (dres->dtype != x->dtype || !dan_shape_equal(&dres->shape, &x->shape)))
         return dan_infer_fail(n, e, "dres must have the type and shape of x");
     int rc = dan_node_parts(g, n, 2, e);

@@ -11,7 +11,8 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     int64_t d = n->attr[DAN_ROPE_DIM].i;
     if (!dan_is_float(x->dtype) || x->shape.n != 2) return dan_infer_fail(n, e, "x must be f32 or f64 [N,H*D]");
     if (d <= 0 || d % 2 || x->shape.d[1] % d)
-        return dan_infer_fail(n, e, "head dim %lld does not fit %lld columns: it must be even and divide them", (long long)d, (long long)x->shape.d[1]);
+        return dan_infer_fail(n, e, "head dim %lld does not fit %lld columns: it must be even and divide them",
+                              (long long)d, (long long)x->shape.d[1]);
     if (pos->dtype != &dan_dtype_i32 || pos->shape.n != 1 || pos->shape.d[0] != x->shape.d[0])
         return dan_infer_fail(n, e, "pos must be i32 [%lld], one position a row", (long long)x->shape.d[0]);
     return dan_infer_same(g, n, e);
@@ -56,7 +57,7 @@ static bool sample(struct dan_sample *s, int i)
     static const int64_t dim[] = {8, 6, 64, 32}, heads[] = {3, 1, 2, 2};
     if (i >= 4) return false;
     int64_t c = dim[i] * heads[i];
-    dan_ref x = i == 0 ? dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, 40), 1, true), 1, 8, 8 + c) : s->real(s, DAN_SHAPE(s->rows, c), 1, true);
+    dan_ref x = dan_sample_columns(s, c, i == 0);
     s->y = dan_rope(s->b, x, s->ints(s, DAN_SHAPE(s->rows), i == 2 ? 100000 : 64, true), dim[i], i == 1 ? 500000 : 10000, i == 3);
     return true;
 }

@@ -49,7 +49,7 @@ static bool sample(struct dan_sample *s, int i)
     if (i >= 4) return false;
     s->no_grad = true;
     struct dan_shape xs = DAN_SHAPE(s->rows, c[i]);
-    dan_ref x = i == 3 ? dan_slice(s->b, s->real(s, DAN_SHAPE(s->rows, 80), 1, true), 1, 9, 73) : s->real(s, xs, 1, true);
+    dan_ref x = dan_sample_columns(s, c[i], i == 3);
     dan_ref y = s->real(s, xs, 1, true), gamma = s->real(s, DAN_SHAPE(c[i]), 1, false);
     s->y = dan_skip_rms_norm(s->b, x, y, gamma, 1e-5);
     return true;

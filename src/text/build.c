@@ -76,6 +76,13 @@ memory:
     return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", n);
 }
 
+int32_t dan_tok_id_of(const struct dan_tokenizer *t, const char *text, size_t n, char *raw)
+{
+    int64_t id;
+    size_t m = dan_alphabet_get(text, n, raw);
+    return dan_map_get(t->by_bytes, raw, m, &id) ? (int32_t)id : -1;
+}
+
 static int32_t merged_id(const struct dan_tokenizer *t, int32_t left, int32_t right, char *buf)
 {
     size_t a, b;

@@ -62,6 +62,8 @@ struct dan_tok_entry { const char *p; size_t n; uint8_t added; };      /* raw by
 int  dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry, size_t n, struct dan_err *e);
 /* pair: [n][2] ids, in order of rank; taken over.  `where` names the source in messages. */
 int  dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e);
+/* The token that a text in the byte-level alphabet names, -1: none.  raw holds n bytes. */
+int32_t dan_tok_id_of(const struct dan_tokenizer *t, const char *text, size_t n, char *raw);
 int  dan_tok_set_chars(struct dan_tokenizer *t, struct dan_err *e);
 /* Hash, and defaults for bos and eos. */
 void dan_tok_finish(struct dan_tokenizer *t);

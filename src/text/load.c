@@ -10,8 +10,8 @@ enum { MAX_VOCAB = 1 << 24 };
 
 int dan_tok_unsupported(const char *path, const char *key, const char *value, struct dan_err *e)
 {
-    return dan_fail(e, DAN_EUNSUPPORTED, "%s: %s '%.160s' is not supported yet; danlu reads byte-level BPE (GPT-2, Llama 3, Qwen 2, SmolLM) "
-                    "and character tokenizers", path, key, value);
+    return dan_fail(e, DAN_EUNSUPPORTED, "%s: %s '%.160s' is not supported yet; danlu reads byte-level BPE (GPT-2, Llama 3, Qwen 2, "
+                    "SmolLM) and character tokenizers", path, key, value);
 }
 
 const char *dan_tok_text(const json_t *object, const char *key)
@@ -78,15 +78,16 @@ static int vocab_added(struct vocab *v, json_t *added, struct dan_err *e)
         if (!*text) return dan_fail(e, DAN_EFORMAT, "%s: added token %zu has no content; give it a text", v->path, i);
         for (int f = 0; f < 3; f++)
             if (json_is_true(json_object_get(a, flags[f])))
-                return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has %s true, which is not supported yet; set it to false if the "
-                                "white space around the token may stay", v->path, text, flags[f]);
+                return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has %s true, which is not supported yet; set it to false if "
+                                "the white space around the token may stay", v->path, text, flags[f]);
         uint8_t kind = json_is_true(json_object_get(a, "special")) ? 1 : 2;
         v->entry[json_integer_value(json_object_get(a, "id"))] = (struct dan_tok_entry){text, strlen(text), kind};
     }
     return DAN_OK;
 }
 
-static int load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet, struct dan_err *e)
+static int load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet,
+                      struct dan_err *e)
 {
     json_t *words = json_object_get(model, "vocab"), *added = json_object_get(root, "added_tokens");
     struct vocab v = {.path = path};
@@ -107,13 +108,6 @@ static int load_vocab(struct dan_tokenizer *t, const char *path, const json_t *r
 }
 
 /* --- merges: "a b" or ["a", "b"] */
-static int32_t id_of(const struct dan_tokenizer *t, const char *text, size_t n, char *raw)
-{
-    int64_t id;
-    size_t m = dan_alphabet_get(text, n, raw);
-    return dan_map_get(t->by_bytes, raw, m, &id) ? (int32_t)id : -1;
-}
-
 static int merge_halves(const json_t *m, const char *half[2], size_t n[2])
 {
     if (json_is_string(m)) {
@@ -143,13 +137,14 @@ static int load_merges(struct dan_tokenizer *t, const char *path, const json_t *
         const char *half[2] = {"", ""};
         size_t n[2] = {0, 0};
         if (status) break;
-        if (merge_halves(m, half, n) != 0) status = dan_fail(e, DAN_EFORMAT, "%s: merge %zu is not two tokens; the file is damaged", path, r);
+        if (merge_halves(m, half, n) != 0)
+            status = dan_fail(e, DAN_EFORMAT, "%s: merge %zu is not two tokens; the file is damaged", path, r);
         for (int i = 0; i < 2 && !status; i++) {
             if (raw.cap < n[i] + 1 && dan_vec_grow(&raw.p, &raw.cap, n[i] + 1, 1) != 0)
                 status = dan_fail(e, DAN_ENOMEM, "out of memory for merge %zu", r);
-            else if ((pair[2 * r + (size_t)i] = id_of(t, half[i], n[i], raw.p)) < 0)
-                status = dan_fail(e, DAN_EFORMAT, "%s: merge %zu names '%.*s', which is not in the vocabulary; the file is damaged", path, r,
-                                  (int)(n[i] > 80 ? 80 : n[i]), half[i]);
+            else if ((pair[2 * r + (size_t)i] = dan_tok_id_of(t, half[i], n[i], raw.p)) < 0)
+                status = dan_fail(e, DAN_EFORMAT, "%s: merge %zu names '%.*s', which is not in the vocabulary; the file is damaged", path,
+                                  r, (int)(n[i] > 80 ? 80 : n[i]), half[i]);
         }
     }
     dan_free(raw.p);
@@ -256,8 +251,8 @@ static int find_files(const char *path, struct dan_str *file, struct dan_str *di
     }
     if (file->failed || dir->failed) return dan_fail(e, DAN_ENOMEM, "out of memory for the path '%.200s'", path);
     if (dan_path_exists(file->p)) return DAN_OK;
-    return dan_fail(e, DAN_EIO, "no tokenizer at '%s'; give a model directory with tokenizer.json, or make one with 'danlu tokenizer train'",
-                    path);
+    return dan_fail(e, DAN_EIO, "no tokenizer at '%s'; give a model directory with tokenizer.json, or make one with "
+                    "'danlu tokenizer train'", path);
 }
 
 int dan_tokenizer_load(const char *path, struct dan_tokenizer **out, struct dan_err *e)

@@ -2,20 +2,13 @@
 #include "base/mem.h"
 #include "text/impl.h"
 
-static int32_t id_of(const struct dan_tokenizer *t, const char *text, size_t n, char *raw)
-{
-    int64_t id;
-    size_t m = dan_alphabet_get(text, n, raw);
-    return dan_map_get(t->by_bytes, raw, m, &id) ? (int32_t)id : -1;
-}
-
 /* raw holds the longest merge. */
 static int parts_pairs(const struct dan_tokenizer *t, const struct dan_tokenizer_parts *p, int32_t *pair, char *raw, struct dan_err *e)
 {
     for (size_t r = 0; r < p->n_merges; r++) {
         const char *m = p->merge[r], *space = strchr(m, ' ');
-        pair[2 * r] = space ? id_of(t, m, (size_t)(space - m), raw) : -1;
-        pair[2 * r + 1] = space ? id_of(t, space + 1, strlen(space + 1), raw) : -1;
+        pair[2 * r] = space ? dan_tok_id_of(t, m, (size_t)(space - m), raw) : -1;
+        pair[2 * r + 1] = space ? dan_tok_id_of(t, space + 1, strlen(space + 1), raw) : -1;
         if (pair[2 * r] < 0 || pair[2 * r + 1] < 0)
             return dan_fail(e, DAN_EFORMAT, "merge %zu '%.80s' is not two tokens of the vocabulary; the file is damaged", r, m);
     }
@@ -64,7 +57,8 @@ int dan_tokenizer_from_parts(const struct dan_tokenizer_parts *p, struct dan_tok
 {
     const struct dan_split *split = dan_split_named(p->split ? p->split : "gpt2");
     if (!split)
-        return dan_fail(e, DAN_EUNSUPPORTED, "pre-tokenizer '%s' is not supported yet; danlu knows gpt-2, smollm, llama-bpe and qwen2", p->split);
+        return dan_fail(e, DAN_EUNSUPPORTED, "pre-tokenizer '%s' is not supported yet; danlu knows gpt-2, smollm, llama-bpe and qwen2",
+                        p->split);
     struct dan_tokenizer *t = dan_tok_new(&dan_tok_bpe);
     if (!t) return dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     t->split = *split;

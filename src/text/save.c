@@ -72,8 +72,8 @@ static json_t *added_json(const struct dan_tokenizer *t)
     json_t *list = json_array();
     for (size_t i = 0; list && i < t->n_added; i++) {
         const struct dan_added *a = &t->added[i];
-        json_t *one = json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id, "content", a->p, a->n, "single_word", 0, "lstrip", 0,
-                                "rstrip", 0, "normalized", 0, "special", a->special);
+        json_t *one = json_pack("{s:i, s:s%, s:b, s:b, s:b, s:b, s:b}", "id", (int)a->id, "content", a->p, a->n, "single_word", 0, "lstrip",
+                                0, "rstrip", 0, "normalized", 0, "special", a->special);
         if (json_array_append_new(list, one) != 0) {
             json_decref(list);
             list = NULL;
@@ -86,8 +86,8 @@ static json_t *split_json(const struct dan_tokenizer *t)
 {
     if (t->split.regex)
         return json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, {s:s, s:b, s:b, s:b}]}", "type", "Sequence", "pretokenizers", "type", "Split",
-                         "pattern", "Regex", t->split.regex, "behavior", "Isolated", "invert", 0, "type", "ByteLevel", "add_prefix_space", 0,
-                         "trim_offsets", 1, "use_regex", 0);
+                         "pattern", "Regex", t->split.regex, "behavior", "Isolated", "invert", 0, "type", "ByteLevel", "add_prefix_space",
+                         0, "trim_offsets", 1, "use_regex", 0);
     if (t->split.digits_alone)
         return json_pack("{s:s, s:[{s:s, s:b}, o]}", "type", "Sequence", "pretokenizers", "type", "Digits", "individual_digits", 1,
                          byte_level());
@@ -111,7 +111,8 @@ static json_t *char_json(const struct dan_tokenizer *t)
     const char *p = dan_tokenizer_token(t, t->unk, &n);
     dan_str_append(&unk, p ? p : "<unk>", p ? n : 5);              /* WordLevel insists on a name, present or not */
     json_t *model = json_pack("{s:s, s:o, s:o}", "type", "WordLevel", "vocab", vocab_json(t), "unk_token", text_json(&unk));
-    json_t *pre = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", "[\\s\\S]", "behavior", "Isolated", "invert", 0);
+    json_t *pre = json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "Regex", "[\\s\\S]", "behavior", "Isolated",
+                            "invert", 0);
     dan_str_release(&unk);
     return json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:n, s:{s:s}, s:o}", "version", "1.0", "truncation", "padding", "added_tokens",
                      added_json(t), "normalizer", "pre_tokenizer", pre, "post_processor", "decoder", "type", "Fuse", "model", model);

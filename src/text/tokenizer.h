@@ -50,12 +50,14 @@ enum dan_encode_flags {
     DAN_ENCODE_UNK = 2,                        /* what the vocabulary lacks becomes <unk>; else it is an error */
 };
 
-/* Appends the ids of n bytes; adds no bos or eos.  Any bytes are accepted by "bpe" and "bytes"; "char"
- * fails with the character and its offset when the vocabulary lacks it (see DAN_ENCODE_UNK). */
+/* Appends the ids of n bytes; adds no bos or eos.  After a failure *out holds what came before it.  Any
+ * bytes are accepted by "bpe" and "bytes"; "char" needs UTF-8 and fails with the character and its
+ * offset when the vocabulary lacks it (see DAN_ENCODE_UNK). */
 int dan_tokenizer_encode(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
                          struct dan_err *e);
 
-/* Remembers the ids of short words (2 MiB, bounded): same ids, 3-5x as fast on running text.  One per thread. */
+/* Remembers the ids of short words (2 MiB, bounded): same ids, twice as fast on English (GPT-2's vocabulary, 37 MB of
+ * Wikipedia, one core: 43 and 90 MB/s).  One per thread. */
 struct dan_tok_cache;
 int  dan_tok_cache_new(const struct dan_tokenizer *t, struct dan_tok_cache **out, struct dan_err *e);
 void dan_tok_cache_free(struct dan_tok_cache *c);

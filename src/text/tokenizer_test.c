@@ -55,7 +55,8 @@ static struct dan_tokenizer *of_chars(const char *text, const struct dan_tok_tra
 
 static const char *const story =
     "The furnace stood in the middle of the yard. It's lit, they're waiting; we'll see in 1987 or 2026.\n\n"
-    "  The waiting was the work, the work was the waiting.\t老师傅说，炼丹要看火候。炼丹要看火候。\r\n naïve café 🙂🙂";
+    "  The waiting was the work, the work was the waiting.\t"
+    "老师傅说，炼丹要看火候。炼丹要看火候。\r\n naïve café 🙂🙂";
 
 /* Encodes with and without a cache (twice, so that it hits) and decodes. */
 static void round_trip(const struct dan_tokenizer *t, struct dan_tok_cache *c, const char *p, size_t n, int flags)
@@ -229,8 +230,8 @@ static void test_save_load(void **state)
 {
     (void)state;
     const char *const special[] = {"<|endoftext|>", "<unk>", "<|é|>"};
-    struct dan_tok_train_opts plain = {0}, qwen = {.split = "qwen2", .special = special, .n_special = 3}, digits = {.split = "gpt2-digits"},
-                              chars = {.special = special, .n_special = 3};
+    struct dan_tok_train_opts plain = {0}, qwen = {.split = "qwen2", .special = special, .n_special = 3},
+                              digits = {.split = "gpt2-digits"}, chars = {.special = special, .n_special = 3};
     struct dan_tokenizer *t[5] = {trained(story, strlen(story), 300, &plain), trained(story, strlen(story), 300, &qwen),
                                   trained(story, strlen(story), 300, &digits), of_chars(story, &chars)};
     struct dan_err e = {0};
@@ -273,8 +274,8 @@ static void test_refused(void **state)
          "merge 0 makes a token"},
         {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [7]}}",
          "merge 0 is not two tokens"},
-        {"{\"added_tokens\": [{\"id\": 1, \"content\": \"<m>\", \"lstrip\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"model\": "
-         "{\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "'<m>' has lstrip"},
+        {"{\"added_tokens\": [{\"id\": 1, \"content\": \"<m>\", \"lstrip\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\"}, "
+         "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "'<m>' has lstrip"},
         {"{}", "no 'model'"},
     };
     char path[] = "/tmp/danlu-tokenizer-XXXXXX";
@@ -553,7 +554,7 @@ static void test_long_runs(void **state)
     dan_tokenizer_free(t);
 }
 
-/* A merge of tokens that HF's training orders by (count, ids): equal counts go to the lower ids. */
+/* What a special token says is never part of a word. */
 static void test_specials_never_learnt(void **state)
 {
     (void)state;

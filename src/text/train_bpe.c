@@ -280,7 +280,8 @@ static int start_learner(struct learner *l, const struct dan_words *w, struct da
     int32_t sym_of[256];
     size_t n_sym = 1;
     for (size_t k = 0, n; k < dan_map_count(w->count); k++, n_sym += n + 1) dan_map_at(w->count, k, NULL, &n, NULL);
-    if (n_sym >= UINT32_MAX) return dan_fail(e, DAN_EINVAL, "too many different words: %zu bytes of them, at most 4 Gi; lower the memory bound", n_sym);
+    if (n_sym >= UINT32_MAX)
+        return dan_fail(e, DAN_EINVAL, "too many different words: %zu bytes of them, at most 4 Gi; lower the memory bound", n_sym);
     l->n_sym = n_sym;
     l->known = dan_map_new();
     if (l->known && lay_bytes(l, sym_of) == 0 && lay_words(l, w, sym_of) == 0) return DAN_OK;
@@ -329,8 +330,8 @@ static int check_opts(const struct dan_tok_train_opts *o, struct dan_split *spli
     if (r) return r;
     size_t least = 256 + dan_tok_n_special(o);
     if (o->vocab_size < (int32_t)least)
-        return dan_fail(e, DAN_EINVAL, "vocabulary of %d is too small; byte-level BPE needs at least %zu (256 bytes and %zu special tokens)",
-                        o->vocab_size, least, least - 256);
+        return dan_fail(e, DAN_EINVAL, "vocabulary of %d is too small; byte-level BPE needs at least %zu (256 bytes, %zu special "
+                        "tokens)", o->vocab_size, least, least - 256);
     const struct dan_split *s = dan_split_named(o->split ? o->split : "gpt2");
     if (!s) return dan_fail(e, DAN_EINVAL, "unknown split '%s'; use gpt2, gpt2-digits, llama3 or qwen2", o->split);
     *split = *s;

@@ -18,7 +18,8 @@ static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, 
     struct dan_pass_opts p = o->pass;
     p.prec = o->prec;
     const char *train = o->fusion ? o->fusion : o->remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN;
-    return dan_lm_graph(lm, &io, eval ? DAN_PIPELINE_EVAL : train, &p, g, e);
+    const char *forward = o->fusion ? "mixed,dce" : DAN_PIPELINE_EVAL;          /* fused alike: both bind one store */
+    return dan_lm_graph(lm, &io, eval ? forward : train, &p, g, e);
 }
 
 static int compile(struct dan_trainer *t, struct dan_err *e)

@@ -13,6 +13,7 @@ static inline size_t panel_b_bytes(int64_t k) { return (size_t)(up32(k) * NR * 2
 
 struct tile_config { uint8_t palette, start_row, zero[14]; uint16_t row_bytes[16]; uint8_t rows[16]; };
 
+static inline size_t chunk_a_bytes(int rows) { (void)rows; return MR * CHUNK * 2; }
 static inline void tile_begin(void)
 {
     struct tile_config t = {.palette = 1};

@@ -9,6 +9,7 @@ enum { MR = 14, NR = 32, KC = 256, MC = 36 * MR, NC = 1024, NC_THIN = 2 * NR, PA
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
+static inline size_t chunk_a_bytes(int rows) { return (size_t)rows * CHUNK * 4; }
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 

@@ -14,6 +14,7 @@ enum { A_Q = MR * BLOCK, A_STEP = A_Q + MR * 8, B_Q = NR * BLOCK, B_STEP = B_Q +
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k / BLOCK * A_STEP + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k / BLOCK * B_STEP); }
+static inline size_t chunk_a_bytes(int rows) { (void)rows; return A_STEP; }
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 

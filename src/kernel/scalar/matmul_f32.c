@@ -7,6 +7,7 @@ enum { MR = 4, NR = 8, KC = 256, MC = 64 * MR, NC = 1024, NC_THIN = 8 * NR, PACK
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4 + 63) / 64 * 64; }
+static inline size_t chunk_a_bytes(int rows) { (void)rows; return MR * CHUNK * 4; }
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 

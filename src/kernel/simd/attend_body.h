@@ -157,7 +157,8 @@ static void fetch_rows(const struct dan_tensor *x, const struct sizes *s, const 
     }
 }
 
-static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w, struct keys all, int64_t b)
+static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w,
+                         struct keys all, int64_t b)
 {
     struct keys k = in_block(all, b);
     if (k.lo >= k.hi) return;
@@ -168,7 +169,7 @@ static void attend_block(const struct dan_args *a, const struct sizes *s, const 
         fetch_rows(&a->in[1], s, t, b + BLOCK, least(all.hi, b + 2 * BLOCK));
         fetch_rows(&a->in[2], s, t, b + BLOCK, least(all.hi, b + 2 * BLOCK));
     }
-    if (t->n > 8 || s->d % VF) {                       /* a copy pays when several items read it: 64 rows at a power of 2 share few cache sets */
+    if (t->n > 8 || s->d % VF) {                       /* several items read it: 64 rows at a power of 2 would share few cache sets */
         pack_rows(w->v + k.lo * s->dp, v + k.lo * ldv, ldv, k.hi - k.lo, s->d);
         v = w->v;
         ldv = s->dp;

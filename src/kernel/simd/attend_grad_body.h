@@ -188,7 +188,8 @@ static void add_rows(float *y, int64_t ld, const float *x, const struct sizes *s
 }
 
 /* All rows [first, end) of one base against the keys k of block t->block, for all query heads of the group. */
-static void grad_block(const struct dan_args *a, const struct sizes *s, const struct plan *p, struct work *t, int64_t first, int64_t end, struct keys k, const struct area *w)
+static void grad_block(const struct dan_args *a, const struct sizes *s, const struct plan *p, struct work *t,
+                       int64_t first, int64_t end, struct keys k, const struct area *w)
 {
     int64_t c0 = k.lo / VF * VF, key = t->base + t->block, col = t->kv_head * s->d;
     int64_t ldk = a->in[K].stride[0] / 4, ldv = a->in[V].stride[0] / 4;
@@ -209,7 +210,8 @@ static void grad_block(const struct dan_args *a, const struct sizes *s, const st
 }
 
 /* Rows [first, end): one unit. */
-static void grad_unit(const struct dan_args *a, const struct sizes *s, const struct plan *p, int64_t first, int64_t end, int64_t kv_head, const struct area *w)
+static void grad_unit(const struct dan_args *a, const struct sizes *s, const struct plan *p, int64_t first, int64_t end,
+                      int64_t kv_head, const struct area *w)
 {
     while (first < end) {
         int64_t stop = run_end(a, first, end);

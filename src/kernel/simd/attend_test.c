@@ -25,8 +25,8 @@ static float *randoms(int64_t n, uint64_t seed)
 }
 
 /* Rows [first, first + n) of q against a cache in which the sequence starts at row `base`. */
-static void run_rows(const struct dan_kernel *k, const struct problem *p, const float *q, const float *keys, const float *values, int64_t base,
-                     int64_t first, int64_t n, float *o, float *lse)
+static void run_rows(const struct dan_kernel *k, const struct problem *p, const float *q, const float *keys, const float *values,
+                     int64_t base, int64_t first, int64_t n, float *o, float *lse)
 {
     int32_t *range = dan_calloc((size_t)n, 3 * sizeof *range);
     for (int64_t i = 0; i < n; i++) {
@@ -79,7 +79,8 @@ static void rows_do_not_depend_on_their_neighbours(void **state)
 {
     (void)state;
     static const struct problem problems[] = {
-        {70, 70, 2, 2, 32, 0}, {150, 200, 4, 2, 64, 0}, {33, 100, 8, 1, 6, 0}, {40, 140, 3, 3, 16, 50}, {7, 65, 2, 1, 80, 0}, {66, 130, 1, 1, 40, 3},
+        {70, 70, 2, 2, 32, 0}, {150, 200, 4, 2, 64, 0}, {33, 100, 8, 1, 6, 0},
+        {40, 140, 3, 3, 16, 50}, {7, 65, 2, 1, 80, 0}, {66, 130, 1, 1, 40, 3},
     };
     for (int i = 0; dan_kernels[i]; i++) {
         const struct dan_kernel *k = dan_kernels[i];

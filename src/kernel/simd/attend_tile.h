@@ -20,7 +20,8 @@ struct left { const float *p; int64_t row, step; };
 
 /* c[rows][vecs * VF] (+)= a[rows][n] b[n][..]: rows, vecs and add are constants where this is inlined.
  * tail > 0: only so many columns of the only vector of c exist. */
-INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t tail)
+INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                    int64_t n, int64_t tail)
 {
     vf s[TILE_ROWS][TILE_VECS];
     for (int i = 0; i < rows; i++)

@@ -10,6 +10,8 @@
 #include "core/args.h"
 #include "op/attrs.h"
 
+enum { CHUNK = 32 };                           /* columns of a, rows of b that packing may take at a time; KC is a multiple */
+
 struct dan_gemm {
     int64_t m, n, k;
     const void *a, *b;                         /* a [M,K] or, ta, [K,M]; b [K,N] or, tb, [N,K] */

@@ -6,6 +6,7 @@
  *   enum { PACK_COST }         cost of packing one element in multiply-adds
  *   size_t panel_a_bytes(k)    packed panel of at most MR rows, k columns; multiple of 64
  *   size_t panel_b_bytes(k)    the same for NR columns
+ *   size_t chunk_a_bytes(rows) bytes of CHUNK columns of a packed panel of a with `rows` rows
  *   void pack_a(dst, g, row, rows, k0, k), pack_b(dst, g, col, cols, k0, k)
  *   void tile(rows, cols, k, a, b, c, ldc, first)   c (+)= panel a x panel b
  *   void tile_begin(void), tile_end(void)           state of the unit, once per call and thread
@@ -16,9 +17,9 @@
  * one edge of the grid (2 % for two threads at M = N = 768). */
 #include "kernel/simd/gemm.h"
 
-/* Up to this many rows, all of a is packed at the start and b is packed NC_THIN columns at a time, so
+/* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
  * that b goes from memory through L1 once: decode. */
-enum { THIN = 64 };
+enum { THIN = 64, THIN_K = 16384 };
 
 /* Blocks of a storage format that may lie across a panel of b without tb; floats of one converted panel. */
 enum { MAX_BLOCK = 32, SCRATCH = KC * (NR + 2 * MAX_BLOCK) };
@@ -50,7 +51,7 @@ static void share_grid(const struct dan_gemm *g, int ith, int nth, struct span *
 
 static size_t area_a(int64_t m, int64_t k)
 {
-    size_t thin = (size_t)(parts(least(m, THIN), MR) * parts(k, KC)) * panel_a_bytes(KC);
+    size_t thin = k > THIN_K ? 0 : (size_t)(parts(least(m, THIN), MR) * parts(k, KC)) * panel_a_bytes(KC);
     size_t block = (size_t)parts(least(m, MC), MR) * panel_a_bytes(KC);
     return thin > block ? thin : block;
 }
@@ -92,11 +93,18 @@ static void multiply(const struct dan_gemm *g, struct span rows, int64_t np, str
     }
 }
 
+/* An operand whose rows run along the panels is packed CHUNK rows at a time over all panels: that reads
+ * streams which the prefetcher follows; one panel after the other would miss on every row. */
 static void pack_rows(const struct dan_gemm *g, struct span rows, int64_t np, struct span p, struct span k, char *pa)
 {
-    for (int64_t i = p.lo; i < p.hi; i++, pa += panel_a_bytes(KC)) {
-        int64_t row = panel_row(rows, np, i);
-        pack_a(pa, g, row, (int)(panel_row(rows, np, i + 1) - row), k.lo, span_n(k));
+    int64_t n = span_n(k), chunk = g->ta ? CHUNK : n;
+    for (int64_t k0 = 0; k0 < n; k0 += chunk) {
+        char *dst = pa;
+        for (int64_t i = p.lo; i < p.hi; i++, dst += panel_a_bytes(KC)) {
+            int64_t row = panel_row(rows, np, i);
+            int nr = (int)(panel_row(rows, np, i + 1) - row);
+            pack_a(dst + (size_t)(k0 / CHUNK) * chunk_a_bytes(nr), g, row, nr, k.lo + k0, least(chunk, n - k0));
+        }
     }
 }
 
@@ -116,10 +124,14 @@ static void pack_converted(void *dst, const struct dan_gemm *g, int64_t col, int
 
 static void pack_cols(const struct dan_gemm *g, struct span cols, struct span k, char *pb, float *scratch)
 {
-    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += panel_b_bytes(KC)) {
-        int n = (int)least(NR, cols.hi - col);
-        if (g->b_type) pack_converted(pb, g, col, n, k, scratch);
-        else pack_b(pb, g, col, n, k.lo, span_n(k));
+    int64_t n = span_n(k), chunk = g->tb || g->b_type ? n : CHUNK;
+    for (int64_t k0 = 0; k0 < n; k0 += chunk) {
+        char *dst = pb + (size_t)(k0 / CHUNK) * panel_b_bytes(CHUNK);
+        for (int64_t col = cols.lo; col < cols.hi; col += NR, dst += panel_b_bytes(KC)) {
+            int nc = (int)least(NR, cols.hi - col);
+            if (g->b_type) pack_converted(dst, g, col, nc, k, scratch);
+            else pack_b(dst, g, col, nc, k.lo + k0, least(chunk, n - k0));
+        }
     }
 }
 
@@ -129,7 +141,7 @@ static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct sp
 {
     int64_t np = parts(span_n(rows), MR), mcp = MC / MR, nc = NC;
     struct span all = {0, np};
-    bool thin = span_n(rows) <= THIN;
+    bool thin = span_n(rows) <= THIN && g->k <= THIN_K;
     size_t a_block = (size_t)np * panel_a_bytes(KC);
     if (thin) {
         nc = NC_THIN;

@@ -1,0 +1,86 @@
+#include "cli/lm_open.h"
+#include <string.h>
+#include "base/file.h"
+#include "base/threads.h"
+#include "base/utf8.h"
+
+static void add_eos(struct lm_files *m, int64_t id)
+{
+    for (size_t i = 0; i < m->n_eos; i++)
+        if (m->eos[i] == id) return;
+    if (id >= 0 && m->n_eos < sizeof m->eos / sizeof *m->eos) m->eos[m->n_eos++] = (int32_t)id;
+}
+
+static int check_dir(const char *dir, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    dan_str_printf(&path, "%s/config.json", dir);
+    bool ok = dan_path_exists(dan_str_c(&path));
+    dan_str_release(&path);
+    if (ok) return DAN_OK;
+    if (!dan_path_exists(dir)) return dan_fail(e, DAN_EIO, "there is no model folder '%s'; give the folder that 'danlu train' wrote or one from Hugging Face", dir);
+    return dan_fail(e, DAN_EFORMAT, "'%s' is no model folder: it has no config.json; if a training was stopped, finish it with 'danlu train --resume --out %s'", dir, dir);
+}
+
+static int check_vocab(const struct lm_files *m, struct dan_err *e)
+{
+    if (dan_tokenizer_vocab_size(m->tok) <= m->lm.cfg.vocab) return DAN_OK;
+    return dan_fail(e, DAN_EINVAL, "the tokenizer of '%s' has %d tokens, the model %lld; do they belong together?", m->dir,
+                    dan_tokenizer_vocab_size(m->tok), (long long)m->lm.cfg.vocab);
+}
+
+static int open_tokenizer(struct lm_files *m, struct dan_err *e)
+{
+    int rc = dan_tokenizer_load(m->dir, &m->tok, e);
+    if (!rc) rc = check_vocab(m, e);
+    if (!rc) rc = dan_prompt_prefix(m->dir, m->tok, &m->prefix, e);
+    if (!rc && m->n_eos == 0) add_eos(m, dan_tokenizer_eos(m->tok));
+    return rc;
+}
+
+int lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
+{
+    *m = (struct lm_files){.dir = dir};
+    int rc = check_dir(dir, e);
+    if (!rc) rc = dan_pool_new((int)cli->threads, &m->pool, e);
+    if (!rc) rc = dan_lm_load(&m->lm, dir, false, e);
+    if (!rc) rc = dan_hf_generation_load(dir, &m->gen, e);
+    if (rc) return rc;
+    for (int32_t i = 0; i < m->gen.n_eos; i++) add_eos(m, m->gen.eos[i]);
+    add_eos(m, m->lm.cfg.eos);
+    return tokenizer ? open_tokenizer(m, e) : DAN_OK;
+}
+
+void lm_close(struct lm_files *m)
+{
+    dan_lm_release(&m->lm);
+    dan_tokenizer_free(m->tok);
+    dan_ids_release(&m->prefix);
+    dan_pool_free(m->pool);
+}
+
+struct dan_sampling lm_sampling_of(const struct dan_cli *cli, const struct lm_sampling *o, const struct lm_files *m)
+{
+    struct dan_sampling s = {.temperature = o->temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p,
+                             .repetition_penalty = o->repetition_penalty, .seed = (uint64_t)cli->seed};
+    if (!m->gen.sample) return s;
+    if (!dan_given(cli, "temperature")) s.temperature = m->gen.temperature;
+    if (!dan_given(cli, "top-k")) s.top_k = m->gen.top_k;
+    if (!dan_given(cli, "top-p")) s.top_p = m->gen.top_p;
+    if (!dan_given(cli, "repetition-penalty")) s.repetition_penalty = m->gen.repetition_penalty;
+    return s;
+}
+
+json_t *lm_json_text(const char *p, size_t n)
+{
+    struct dan_str clean = {0};
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        char bytes[4];
+        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
+        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
+    }
+    json_t *j = json_stringn(dan_str_c(&clean), clean.n);
+    dan_str_release(&clean);
+    return j;
+}

@@ -1,0 +1,82 @@
+/* Weights b in q8_0 [N,K] in plain C; see avx512/matmul_q8_0.c. */
+#include <math.h>
+#include "core/half.h"
+#include "kernel/simd/gemm.h"
+#include "kernel/simd/math_scalar.h"
+
+enum { MR = 4, NR = 4, KC = 512, MC = 64 * MR, NC = 1024, NC_THIN = NR, PACK_COST = 40 };
+enum { BLOCK = 32 };
+
+/* A block of a panel: 4 x 32 int16, 4 scales. */
+struct block { int16_t q[4][BLOCK]; float scale[4]; };
+struct source { uint16_t d; int8_t q[BLOCK]; };
+
+static inline size_t panel_a_bytes(int64_t k) { return ((size_t)(k / BLOCK) * sizeof(struct block) + 63) / 64 * 64; }
+static inline size_t panel_b_bytes(int64_t k) { return panel_a_bytes(k); }
+static inline size_t chunk_a_bytes(int rows) { (void)rows; return sizeof(struct block); }
+static inline void tile_begin(void) {}
+static inline void tile_end(void) {}
+
+/* To nearest even, as cvtps2dq, for |x| < 2^22; x beyond int8 (from infinities) is cut. */
+static inline int16_t round_even(float x)
+{
+    float r = (x + 12582912.f) - 12582912.f;
+    return (int16_t)(r > 127 ? 127 : r > -128 ? r : -128);
+}
+
+static inline void quantise_block(const float *x, int16_t *q, float *scale)
+{
+    float max = 0;
+    for (int i = 0; i < BLOCK; i++) max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+    float inverse = max > 1e-35f ? 127.f / max : 0.f;
+    for (int i = 0; i < BLOCK; i++) q[i] = round_even(x[i] * inverse);
+    *scale = max / 127.f;
+}
+
+static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
+{
+    struct block *d = dst;
+    for (int64_t b = 0; b < k; b += BLOCK, d++)
+        for (int i = 0; i < rows; i++) quantise_block((const float *)((const char *)g->a + (row + i) * g->lda) + k0 + b, d->q[i], d->scale + i);
+}
+
+static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)
+{
+    for (int i = 0; i < NR; i++) {
+        struct block *d = dst;
+        const struct source *s = (const struct source *)((const char *)g->b + (col + i) * g->ldb) + k0 / BLOCK;
+        for (int64_t b = 0; b < k; b += BLOCK, d++, s++) {
+            d->scale[i] = i < cols ? dan_f16_to_f32(s->d) : 0;
+            for (int j = 0; j < BLOCK; j++) d->q[i][j] = i < cols ? s->q[j] : 0;
+        }
+    }
+}
+
+static inline int32_t dot(const int16_t *x, const int16_t *y)
+{
+    int32_t t = 0;
+    for (int i = 0; i < BLOCK; i++) t += x[i] * y[i];
+    return t;
+}
+
+/* The f32 sum runs over all blocks of K in order: it goes on from c. */
+static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first)
+{
+    for (int i = 0; i < rows; i++) {
+        for (int j = 0; j < cols; j++) {
+            const struct block *a = pa, *b = pb;
+            float s = first ? 0 : c[i * ldc + j];
+            for (int64_t l = 0; l < k; l += BLOCK, a++, b++) s += (float)dot(a->q[i], b->q[j]) * (b->scale[j] * a->scale[i]);
+            c[i * ldc + j] = s;
+        }
+    }
+}
+
+#include "kernel/simd/gemm_body.h"
+#include "kernel/simd/matmul_q8_0.h"
+
+const struct dan_kernel dan_kernel_matmul_q8_0_scalar = {
+    .op = "matmul", .isa = "scalar", .name = "matmul_q8_0_scalar",
+    .rank = 15,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f,
+};
