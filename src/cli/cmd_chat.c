@@ -19,7 +19,14 @@ static const struct dan_opt options[] = {
     {.name = "system", .type = 's', .offset = AT(system), .meta = "TEXT", .help = "instructions that stand before the conversation"},
     LM_SAMPLING_OPTIONS(struct chat_opts, sampling, "512"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end an answer before any of these strings"},
-    {.name = "context", .type = 'i', .offset = AT(context), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX, .help = "tokens to remember (0: the model's context, 4096 at most)"},
+    {.name = "context",
+     .type = 'i',
+     .offset = AT(context),
+     .dflt = "0",
+     .meta = "N",
+     .min = 0,
+     .max = INT32_MAX,
+     .help = "tokens to remember (0: the model's context, 4096 at most)"},
     {.name = NULL}};
 
 enum { DEFAULT_CONTEXT = 4096, MAX_STOPS = 16 };
@@ -43,7 +50,10 @@ struct talk {
 static void gen_options(struct talk *t)
 {
     const struct dan_chat_format *f = t->chat.format;
-    t->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(t->cli, &t->o->sampling, &t->m), .max_tokens = t->o->sampling.max_tokens, .stop = t->stop, .eos = t->eos};
+    t->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(t->cli, &t->o->sampling, &t->m),
+                                   .max_tokens = t->o->sampling.max_tokens,
+                                   .stop = t->stop,
+                                   .eos = t->eos};
     if (f->stop) t->stop[t->gen.n_stop++] = f->stop;
     for (size_t i = 0; i < t->o->stop.n && t->gen.n_stop < MAX_STOPS; i++) t->stop[t->gen.n_stop++] = t->o->stop.v[i];
     for (size_t i = 0; i < t->m.n_eos; i++) t->eos[t->gen.n_eos++] = t->m.eos[i];
@@ -63,7 +73,9 @@ static int open_talk(struct talk *t, struct dan_err *e)
     if (rc) return rc;
     const struct dan_chat_format *f = dan_chat_format_of(t->m.tok, &known);
     dan_chat_init(&t->chat, t->m.tok, f, &t->m.prefix);
-    if (!known) dan_warn(&t->cli->ui, "the model's chat template is of a kind that danlu does not know; talking to it in the form 'User: ... / Assistant:'");
+    if (!known)
+        dan_warn(&t->cli->ui,
+                 "the model's chat template is of a kind that danlu does not know; talking to it in the form 'User: ... / Assistant:'");
     else if (!f->mark) dan_say(&t->cli->ui, "the model has no chat template: it continues a text of the form 'User: ... / Assistant:'");
     gen_options(t);
     rc = dan_sampling_check(&t->gen.sampling, e);
@@ -107,8 +119,11 @@ static void remember(struct talk *t, const struct dan_gen *g)
 static int print_end(struct talk *t, const struct dan_gen *g, const struct dan_gen_times *x, struct dan_err *e)
 {
     if (t->cli->json)
-        return dan_out_json(&t->cli->ui, json_pack("{s:s,s:o,s:s,s:I,s:I}", "role", "assistant", "text", lm_json_text(dan_str_c(&g->text), g->text.n), "finish_reason",
-                                                   dan_finish_name(g->finish), "fed_tokens", (json_int_t)x->prompt_tokens, "new_tokens", (json_int_t)x->new_tokens), e);
+        return dan_out_json(&t->cli->ui,
+                            json_pack("{s:s,s:o,s:s,s:I,s:I}", "role", "assistant", "text", lm_json_text(dan_str_c(&g->text), g->text.n),
+                                      "finish_reason", dan_finish_name(g->finish), "fed_tokens", (json_int_t)x->prompt_tokens, "new_tokens",
+                                      (json_int_t)x->new_tokens),
+                            e);
     put(t, "\n", 1);
     if (g->finish == DAN_GEN_LENGTH) dan_say(&t->cli->ui, dan_session_room(t->s, 0) ? "(ended by --max-tokens)" : "(the context is full)");
     if (g->finish == DAN_GEN_CANCELLED) dan_say(&t->cli->ui, "(stopped)");
@@ -140,7 +155,9 @@ static int answer(struct talk *t, const char *line, size_t n, struct dan_err *e)
     int rc = dan_chat_user(&t->chat, line, n, e);
     if (rc) return rc;
     rc = dan_chat_prompt(&t->chat, context - (reserve > 0 ? reserve : 1), &prompt, &dropped, e);
-    if (dropped) dan_say(&t->cli->ui, "(the conversation is longer than the context of %lld tokens: forgetting its first %zu messages)", (long long)context, dropped);
+    if (dropped)
+        dan_say(&t->cli->ui, "(the conversation is longer than the context of %lld tokens: forgetting its first %zu messages)",
+                (long long)context, dropped);
     if (rc) dan_chat_drop_last(&t->chat);
     else rc = generate(t, &prompt, e);
     dan_ids_release(&prompt);
@@ -156,7 +173,9 @@ static bool command(struct talk *t, const char *line)
         dan_chat_clear(&t->chat);
         dan_say(ui, "(forgotten; a new conversation)");
     } else if (!strcmp(line, "/help")) {
-        dan_say(ui, "/reset  begin a new conversation\n/exit   end (also Ctrl-D)\n/help   this\nCtrl-C  stops an answer; twice ends the program");
+        dan_say(
+            ui,
+            "/reset  begin a new conversation\n/exit   end (also Ctrl-D)\n/help   this\nCtrl-C  stops an answer; twice ends the program");
     } else {
         dan_say(ui, "there is no '%s'; /help lists what there is", line);
     }

@@ -15,18 +15,40 @@ static const struct dan_opt options[] = {
     {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .required = true, .help = "text files, .jsonl files or folders"},
     {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "field of .jsonl rows that holds the text"},
     {.name = "allow-invalid", .type = 'b', .offset = AT(allow_invalid), .help = "accept invalid UTF-8"},
-    {.name = "context", .type = 'i', .offset = AT(context), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX, .section = "Protocol",
+    {.name = "context",
+     .type = 'i',
+     .offset = AT(context),
+     .dflt = "0",
+     .meta = "N",
+     .min = 0,
+     .max = INT32_MAX,
+     .section = "Protocol",
      .help = "tokens of a window (0: the model's context, 2048 at most)"},
-    {.name = "stride", .type = 'i', .offset = AT(stride), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX,
+    {.name = "stride",
+     .type = 'i',
+     .offset = AT(stride),
+     .dflt = "0",
+     .meta = "N",
+     .min = 0,
+     .max = INT32_MAX,
      .help = "sliding windows that advance by N tokens (0: non-overlapping windows)"},
-    {.name = "batch", .type = 'i', .offset = AT(batch), .dflt = "0", .meta = "N", .min = 0, .max = 65536, .help = "windows computed together (0: about 2048 tokens); changes no result"},
+    {.name = "batch",
+     .type = 'i',
+     .offset = AT(batch),
+     .dflt = "0",
+     .meta = "N",
+     .min = 0,
+     .max = 65536,
+     .help = "windows computed together (0: about 2048 tokens); changes no result"},
     {.name = NULL}};
 
 struct corpus { struct dan_ids ids; int64_t *doc; size_t n_docs, cap; int64_t bytes; };
 
-static int add_document(struct corpus *c, const struct lm_files *m, struct dan_tok_cache *cache, const struct dan_document *d, struct dan_err *e)
+static int add_document(struct corpus *c, const struct lm_files *m, struct dan_tok_cache *cache, const struct dan_document *d,
+                        struct dan_err *e)
 {
-    if (dan_vec_grow(&c->doc, &c->cap, c->n_docs + 1, sizeof *c->doc)) return dan_fail(e, DAN_ENOMEM, "not enough memory for another document");
+    if (dan_vec_grow(&c->doc, &c->cap, c->n_docs + 1, sizeof *c->doc))
+        return dan_fail(e, DAN_ENOMEM, "not enough memory for another document");
     c->doc[c->n_docs++] = (int64_t)c->ids.n;
     for (size_t i = 0; i < m->prefix.n; i++) dan_ids_push(&c->ids, m->prefix.v[i]);
     int rc = dan_tok_cache_encode(cache, d->p, d->n, DAN_ENCODE_UNK, &c->ids, e);
@@ -63,15 +85,21 @@ static bool progress(void *ctx, int64_t done, int64_t total)
     return !s->cli->stop;
 }
 
-static int print(struct dan_cli *cli, const struct eval_opts *o, const struct corpus *c, const struct dan_eval_result *r, double seconds, struct dan_err *e)
+static int print(struct dan_cli *cli, const struct eval_opts *o, const struct corpus *c, const struct dan_eval_result *r, double seconds,
+                 struct dan_err *e)
 {
     double bpb = r->nats / log(2) / (double)c->bytes;
     if (cli->json)
-        return dan_out_json(&cli->ui, json_pack("{s:s,s:f,s:f,s:f,s:I,s:I,s:I,s:s,s:I,s:f}", "model", o->model, "loss", r->loss, "perplexity", r->perplexity, "bits_per_byte", bpb,
-                                                "tokens", (json_int_t)r->tokens, "bytes", (json_int_t)c->bytes, "documents", (json_int_t)c->n_docs, "protocol", r->protocol,
-                                                "context", (json_int_t)r->context, "seconds", seconds), e);
+        return dan_out_json(&cli->ui,
+                            json_pack("{s:s,s:f,s:f,s:f,s:I,s:I,s:I,s:s,s:I,s:f}", "model", o->model, "loss", r->loss, "perplexity",
+                                      r->perplexity, "bits_per_byte", bpb, "tokens", (json_int_t)r->tokens, "bytes", (json_int_t)c->bytes,
+                                      "documents", (json_int_t)c->n_docs, "protocol", r->protocol, "context", (json_int_t)r->context,
+                                      "seconds", seconds),
+                            e);
     struct dan_str s = {0};
-    dan_str_printf(&s, "loss           %.4f nats per token\nperplexity     %.3f\nbits per byte  %.4f\ntext           %lld tokens to predict, %lld bytes, %zu documents\nprotocol       %s\n",
+    dan_str_printf(&s,
+                   "loss           %.4f nats per token\nperplexity     %.3f\nbits per byte  %.4f\ntext           %lld tokens to predict, "
+                   "%lld bytes, %zu documents\nprotocol       %s\n",
                    r->loss, r->perplexity, bpb, (long long)r->tokens, (long long)c->bytes, c->n_docs, r->protocol);
     int rc = dan_out(&cli->ui, dan_str_c(&s), s.n, e);
     dan_str_release(&s);
@@ -83,7 +111,8 @@ static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_fi
     struct dan_shards *text = NULL;
     struct dan_eval_result r;
     struct show show = {.cli = cli};
-    struct dan_eval_opts eo = {.context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .progress = progress, .progress_ctx = &show};
+    struct dan_eval_opts eo = {
+        .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .progress = progress, .progress_ctx = &show};
     int rc = dan_shards_of(c->ids.v, (int64_t)c->ids.n, c->doc, (int64_t)c->n_docs, dan_tokenizer_eos(m->tok), &text, e);
     if (rc) return rc;
     double t0 = dan_now();
@@ -109,9 +138,15 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     return rc;
 }
 
-const struct dan_cmd dan_cmd_eval = {
-    .name = "eval", .doc = "measure a model's perplexity on text", .group = DAN_GROUP_MODEL, .rank = 4,
-    .about = "Every token but the first of each document is predicted once. Perplexities compare only between models with one tokenizer and one\n"
-             "protocol; bits per byte also between tokenizers. The protocol is part of the output.",
-    .example = "danlu eval runs/book --data book.txt\ndanlu eval runs/book --data book.txt --stride 64 --json",
-    .opts = options, .opts_bytes = sizeof(struct eval_opts), .run = run};
+const struct dan_cmd dan_cmd_eval = {.name = "eval",
+                                     .doc = "measure a model's perplexity on text",
+                                     .group = DAN_GROUP_MODEL,
+                                     .rank = 4,
+                                     .about = "Every token but the first of each document is predicted once. Perplexities compare only "
+                                              "between models with one tokenizer and one\n"
+                                              "protocol; bits per byte also between tokenizers. The protocol is part of the output.",
+                                     .example =
+                                         "danlu eval runs/book --data book.txt\ndanlu eval runs/book --data book.txt --stride 64 --json",
+                                     .opts = options,
+                                     .opts_bytes = sizeof(struct eval_opts),
+                                     .run = run};

@@ -20,12 +20,29 @@ struct generate_opts {
 #define AT(f) offsetof(struct generate_opts, f)
 static const struct dan_opt options[] = {
     {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
-    {.name = "prompt", .letter = 'p', .type = 'S', .offset = AT(prompts), .meta = "TEXT", .help = "text to continue; several are continued together"},
-    {.name = "prompt-file", .letter = 'f', .type = 's', .offset = AT(prompt_file), .meta = "FILE", .help = "take the prompt from a file (without both: from standard input)"},
+    {.name = "prompt",
+     .letter = 'p',
+     .type = 'S',
+     .offset = AT(prompts),
+     .meta = "TEXT",
+     .help = "text to continue; several are continued together"},
+    {.name = "prompt-file",
+     .letter = 'f',
+     .type = 's',
+     .offset = AT(prompt_file),
+     .meta = "FILE",
+     .help = "take the prompt from a file (without both: from standard input)"},
     LM_SAMPLING_OPTIONS(struct generate_opts, sampling, "256"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end before any of these strings"},
     {.name = "ignore-eos", .type = 'b', .offset = AT(ignore_eos), .help = "go on after the end-of-text token"},
-    {.name = "context", .type = 'i', .offset = AT(context), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX, .help = "tokens of prompt and text (0: what is needed, up to the model's)"},
+    {.name = "context",
+     .type = 'i',
+     .offset = AT(context),
+     .dflt = "0",
+     .meta = "N",
+     .min = 0,
+     .max = INT32_MAX,
+     .help = "tokens of prompt and text (0: what is needed, up to the model's)"},
     {.name = "echo", .type = 'b', .offset = AT(echo), .section = "Output", .help = "print the prompt before its continuation"},
     {.name = NULL}};
 
@@ -98,7 +115,9 @@ static int open_session(struct job *j, struct dan_session **s, struct dan_err *e
     for (size_t i = 0; i < j->n; i++)
         if ((int64_t)j->prompt[i].gen.n_prompt > most) most = (int64_t)j->prompt[i].gen.n_prompt;
     int64_t want = j->gen.max_tokens > 0 && most + j->gen.max_tokens < limit ? most + j->gen.max_tokens : limit;
-    struct dan_session_opts o = {.slots = j->n < SLOTS ? (int64_t)j->n : SLOTS, .context = j->o->context ? j->o->context : want, .pool = j->m.pool};
+    struct dan_session_opts o = {.slots = j->n < SLOTS ? (int64_t)j->n : SLOTS,
+                                 .context = j->o->context ? j->o->context : want,
+                                 .pool = j->m.pool};
     return dan_session_new(&j->m.lm, &o, s, e);
 }
 
@@ -133,9 +152,12 @@ static int print_json(struct job *j, const struct prompt *p, const struct dan_ge
     json_t *timings = json_pack("{s:f,s:f,s:f,s:f}", "prompt_seconds", t->prompt_seconds, "decode_seconds", t->decode_seconds,
                                 "prompt_tokens_per_second", rate(t->prompt_tokens, t->prompt_seconds),
                                 "decode_tokens_per_second", rate(t->decode_tokens, t->decode_seconds));
-    return dan_out_json(&j->cli->ui, json_pack("{s:o,s:o,s:o,s:I,s:I,s:s,s:o}", "prompt", lm_json_text(p->text, p->n), "text", lm_json_text(dan_str_c(&g->text), g->text.n),
-                                               "tokens", ids_json(g), "prompt_tokens", (json_int_t)g->n_prompt, "new_tokens", (json_int_t)dan_gen_new_tokens(g),
-                                               "finish_reason", dan_finish_name(g->finish), "timings", timings), e);
+    return dan_out_json(&j->cli->ui,
+                        json_pack("{s:o,s:o,s:o,s:I,s:I,s:s,s:o}", "prompt", lm_json_text(p->text, p->n), "text",
+                                  lm_json_text(dan_str_c(&g->text), g->text.n), "tokens", ids_json(g), "prompt_tokens",
+                                  (json_int_t)g->n_prompt, "new_tokens", (json_int_t)dan_gen_new_tokens(g), "finish_reason",
+                                  dan_finish_name(g->finish), "timings", timings),
+                        e);
 }
 
 static int print_done(struct job *j, size_t i, const struct dan_gen_times *t, struct dan_err *e)
@@ -178,7 +200,8 @@ static void say_times(struct job *j)
     char a[DAN_NUM], b[DAN_NUM];
     const struct dan_gen_times *t = &j->times;
     dan_say(&j->cli->ui, "prompt %lld tokens, %s/s; text %lld tokens, %s/s; %s", (long long)t->prompt_tokens,
-            dan_fmt_count(rate(t->prompt_tokens, t->prompt_seconds), a), (long long)t->new_tokens, dan_fmt_count(rate(t->decode_tokens, t->decode_seconds), b),
+            dan_fmt_count(rate(t->prompt_tokens, t->prompt_seconds), a), (long long)t->new_tokens,
+            dan_fmt_count(rate(t->decode_tokens, t->decode_seconds), b),
             j->n == 1 && j->prompt[0].gen.finish == DAN_GEN_LENGTH ? "ended by length" : "done");
 }
 
@@ -187,8 +210,13 @@ static int generate(struct job *j, struct dan_err *e)
     struct dan_session *s = NULL;
     int rc = lm_open(j->cli, j->o->model, true, &j->m, e);
     if (!rc) {
-        j->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(j->cli, &j->o->sampling, &j->m), .max_tokens = j->o->sampling.max_tokens, .stop = j->o->stop.v,
-                                       .n_stop = j->o->stop.n, .eos = j->m.eos, .n_eos = j->m.n_eos, .ignore_eos = j->o->ignore_eos};
+        j->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(j->cli, &j->o->sampling, &j->m),
+                                       .max_tokens = j->o->sampling.max_tokens,
+                                       .stop = j->o->stop.v,
+                                       .n_stop = j->o->stop.n,
+                                       .eos = j->m.eos,
+                                       .n_eos = j->m.n_eos,
+                                       .ignore_eos = j->o->ignore_eos};
         rc = dan_sampling_check(&j->gen.sampling, e);
     }
     if (!rc && j->m.lm.model->time_major && j->gen.max_tokens == 0 && (j->gen.ignore_eos || j->gen.n_eos == 0))
@@ -213,10 +241,18 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 }
 
 const struct dan_cmd dan_cmd_generate = {
-    .name = "generate", .doc = "continue a text with a model", .group = DAN_GROUP_USE, .rank = 1,
-    .about = "Prints the continuation as it is made.  Several prompts are continued together, each as if it were alone: the text depends on the\n"
-             "model, the prompt, its number, the sampling options and --seed, not on its company or --threads.\n\n"
-             "Sampling options that are not given come from the model's generation_config.json when that says to sample.  They apply in this\n"
-             "order: repetition penalty, temperature, top-k, top-p, min-p.",
-    .example = "danlu generate runs/book --prompt \"Once upon a time\" --max-tokens 200\ndanlu generate runs/book --prompt A B C --temperature 0 --json",
-    .opts = options, .opts_bytes = sizeof(struct generate_opts), .run = run};
+    .name = "generate",
+    .doc = "continue a text with a model",
+    .group = DAN_GROUP_USE,
+    .rank = 1,
+    .about =
+        "Prints the continuation as it is made.  Several prompts are continued together, each as if it were alone: the text depends on "
+        "the\n"
+        "model, the prompt, its number, the sampling options and --seed, not on its company or --threads.\n\n"
+        "Sampling options that are not given come from the model's generation_config.json when that says to sample.  They apply in this\n"
+        "order: repetition penalty, temperature, top-k, top-p, min-p.",
+    .example = "danlu generate runs/book --prompt \"Once upon a time\" --max-tokens 200\ndanlu generate runs/book --prompt A B C "
+               "--temperature 0 --json",
+    .opts = options,
+    .opts_bytes = sizeof(struct generate_opts),
+    .run = run};

@@ -26,6 +26,7 @@ static const struct dan_opt options[] = {
     {.name = "context", .type = 'i', .offset = AT(context), .dflt = "128", .meta = "N", .min = 1, .max = 1 << 20, .alias = "block-size|seq-len|context-length|max-length", .help = "context length in tokens"},
     {.name = "tied", .type = 'b', .offset = AT(tied), .dflt = "true", .help = "output head shares the token embedding"},
     {.name = "bias", .type = 'b', .offset = AT(bias), .dflt = "true", .help = "biases in linear layers and norms (gpt)"},
+    {.name = "init-std", .type = 'f', .offset = AT(init_std), .dflt = "0", .meta = "X", .min = 0, .max = 10, .help = "deviation of fresh weights (0: by hidden size)"},
     {.name = "steps", .type = 'i', .offset = AT(steps), .dflt = "1000", .meta = "N", .min = 1, .max = 1e12, .alias = "max-steps|iters|max-iters", .section = "Optimisation", .help = "optimiser steps"},
     {.name = "batch", .type = 'i', .offset = AT(batch), .dflt = "16", .meta = "N", .min = 1, .max = 1 << 20, .alias = "batch-size", .help = "sequences of a micro-batch"},
     {.name = "accumulate", .type = 'i', .offset = AT(accumulate), .dflt = "1", .meta = "N", .min = 1, .max = 1 << 20, .alias = "gradient-accumulation-steps", .help = "micro-batches of a step"},
@@ -50,6 +51,8 @@ static const struct dan_opt options[] = {
     {.name = "memory-limit", .type = 'f', .offset = AT(memory_limit), .dflt = "0", .meta = "GIB", .min = 0, .max = 1e6, .help = "refuse to start above this (0: what the machine has)"},
     {.name = "dump-after", .type = 's', .offset = AT(dump_after), .meta = "PASS|all", .help = "print the graph after a pass"},
     {.name = "graph", .type = 'b', .offset = AT(graph), .help = "print the final training graph and stop"},
+    {.name = "trace", .type = 'b', .offset = AT(trace), .help = "print what every node of the first step made: shape, min, max, mean, nan"},
+    {.name = "ref", .type = 'b', .offset = AT(ref), .help = "reference kernels only (slow; to find a wrong kernel)"},
     {.name = "out", .type = 's', .offset = AT(out), .dflt = "runs/model", .meta = "DIR", .letter = 'o', .section = "Output", .help = "folder of the model and the run"},
     {.name = "resume", .type = 'b', .offset = AT(resume), .help = "go on from the newest checkpoint in --out, with its recipe"},
     {.name = "eval-every", .type = 'i', .offset = AT(eval_every), .dflt = "250", .meta = "N", .min = 0, .max = 1e12, .alias = "eval-interval", .help = "steps between validations (0: only at the end)"},
@@ -59,13 +62,63 @@ static const struct dan_opt options[] = {
     {.name = "patience", .type = 'i', .offset = AT(patience), .dflt = "0", .meta = "N", .min = 0, .max = 1e9, .help = "early stopping: validations without improvement (0: off); the best weights are saved"},
     {.name = NULL}};
 
+/* What a run cannot change: its text and vocabulary are on disk, its weights and optimiser state have their shapes. */
+static const char *const fixed[] = {"data", "val-fraction", "field", "allow-invalid", "tokenizer", "vocab", "model", "layers", "hidden", "heads", "kv-heads", "ffn",
+                                    "context", "tied", "bias", "optimizer", "fusion", NULL};
+/* What changes no weight. */
+static const char *const harmless[] = {"remat", "memory-limit", "dump-after", "graph", "trace", "eval-every", "eval-batches", "save-every", "keep", "patience", NULL};
+
+static bool listed(const char *const *list, const char *name)
+{
+    while (*list && strcmp(*list, name)) list++;
+    return *list != NULL;
+}
+
+/* An option of the command line that differs from the run's recipe is refused or said. */
+static int compare_option(struct train_run *r, const char *name, const json_t *now, const json_t *was, struct dan_err *e)
+{
+    char *a = now ? json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL, *b = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
+    int rc = DAN_OK;
+    bool same = a && b ? strcmp(a, b) == 0 : !a && !b;
+    bool no_ema = strcmp(name, "ema") == 0 && (json_number_value(now) > 0) != (json_number_value(was) > 0);
+    if (!same && (no_ema || listed(fixed, name)))
+        rc = dan_fail(e, DAN_EUSAGE, "--%s %s cannot change in a run that goes on (it was %s); leave it out, or start a new run with another --out", name, a ? a : "", b ? b : "not set");
+    else if (!same && !listed(harmless, name))
+        dan_say(&r->cli->ui, "resume   with --%s %s instead of %s: the weights will differ from those of a run without the change", name, a ? a : "", b ? b : "nothing");
+    dan_free(a);
+    dan_free(b);
+    return rc;
+}
+
+static int compare_recipe(struct train_run *r, const char *file, struct dan_err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    int rc = dan_read_file(file, &text, &n, e);
+    if (rc) return rc;
+    json_t *was = json_loadb(text, n, 0, NULL), *now = dan_options_to_json(r->cli, r->cli->cmd, &r->o);
+    for (int i = 0; was && now && options[i].name && !rc; i++) {
+        const char *name = options[i].name;
+        if (r->cli->origin[i] != DAN_FROM_COMMAND || strcmp(name, "resume") == 0 || strcmp(name, "out") == 0) continue;
+        rc = compare_option(r, name, json_object_get(now, name), json_object_get(was, name), e);
+    }
+    json_decref(was);
+    json_decref(now);
+    dan_free(text);
+    return rc;
+}
+
 /* --resume needs only --out: the rest comes from the run's own recipe; what the command line says wins. */
 static int own_recipe(struct train_run *r, struct dan_err *e)
 {
-    const char *file = train_path(r, "recipe.json");
+    const char *file = train_path(r, "recipe.json"), *out = r->o.out;
     if (!r->o.resume) return DAN_OK;
     if (!dan_path_exists(file)) return dan_fail(e, DAN_EIO, "there is no run in '%s' to resume; check --out, or start without --resume", r->o.out);
-    return dan_recipe_apply(r->cli, r->cli->cmd, &r->o, file, e);
+    int rc = compare_recipe(r, file, e);
+    if (!rc) rc = dan_recipe_apply(r->cli, r->cli->cmd, &r->o, file, e);
+    r->o.out = out;                            /* the folder may have been moved */
+    r->o.resume = true;                        /* the recipe is of a run that began without */
+    return rc;
 }
 
 static int check_out(const struct train_run *r, struct train_run *w, struct dan_err *e)

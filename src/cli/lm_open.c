@@ -18,8 +18,13 @@ static int check_dir(const char *dir, struct dan_err *e)
     bool ok = dan_path_exists(dan_str_c(&path));
     dan_str_release(&path);
     if (ok) return DAN_OK;
-    if (!dan_path_exists(dir)) return dan_fail(e, DAN_EIO, "there is no model folder '%s'; give the folder that 'danlu train' wrote or one from Hugging Face", dir);
-    return dan_fail(e, DAN_EFORMAT, "'%s' is no model folder: it has no config.json; if a training was stopped, finish it with 'danlu train --resume --out %s'", dir, dir);
+    if (!dan_path_exists(dir))
+        return dan_fail(e, DAN_EIO, "there is no model folder '%s'; give the folder that 'danlu train' wrote or one from Hugging Face",
+                        dir);
+    return dan_fail(
+        e, DAN_EFORMAT,
+        "'%s' is no model folder: it has no config.json; if a training was stopped, finish it with 'danlu train --resume --out %s'", dir,
+        dir);
 }
 
 static int check_vocab(const struct lm_files *m, struct dan_err *e)

@@ -20,19 +20,20 @@ void lm_close(struct lm_files *m);
 
 /* Options that every command that samples has; put LM_SAMPLING_OPTIONS(struct opts, field) in its table. */
 struct lm_sampling { double temperature, top_p, min_p, repetition_penalty; int64_t top_k, max_tokens; };
-#define LM_SAMPLING_OPTIONS(owner, field, max_tokens_default)                                                                                    \
-    {.name = "max-tokens", .letter = 'n', .type = 'i', .offset = offsetof(owner, field.max_tokens), .dflt = max_tokens_default, .meta = "N",     \
-     .min = 0, .max = INFINITY, .alias = "max-new-tokens|n-predict", .section = "Sampling", .help = "new tokens at most (0: until the context is full)"}, \
-    {.name = "temperature", .type = 'f', .offset = offsetof(owner, field.temperature), .dflt = "0.8", .meta = "T", .min = 0, .max = 100,          \
-     .alias = "temp", .help = "0 takes the likeliest token, 1 samples as the model says"},                                                      \
-    {.name = "top-k", .type = 'i', .offset = offsetof(owner, field.top_k), .dflt = "0", .meta = "K", .min = 0, .max = INFINITY,                   \
-     .help = "only the K likeliest tokens (0: off)"},                                                                                           \
-    {.name = "top-p", .type = 'f', .offset = offsetof(owner, field.top_p), .dflt = "0.95", .meta = "P", .min = 0, .max = 1,                       \
-     .help = "only the likeliest tokens that reach probability P (1: off)"},                                                                    \
-    {.name = "min-p", .type = 'f', .offset = offsetof(owner, field.min_p), .dflt = "0", .meta = "P", .min = 0, .max = 1,                          \
-     .help = "only tokens at least P times as likely as the likeliest (0: off)"},                                                               \
-    {.name = "repetition-penalty", .type = 'f', .offset = offsetof(owner, field.repetition_penalty), .dflt = "1", .meta = "X", .min = 0.01,       \
-     .max = 100, .alias = "repeat-penalty", .help = "divides the logits of tokens that occurred (1: off)"}
+#define LM_SAMPLING_OPTIONS(owner, field, max_tokens_default)                                                                         \
+    {.name = "max-tokens", .letter = 'n', .type = 'i', .offset = offsetof(owner, field.max_tokens), .dflt = max_tokens_default,       \
+     .meta = "N", .min = 0, .max = INFINITY, .alias = "max-new-tokens|n-predict", .section = "Sampling",                              \
+     .help = "new tokens at most (0: until the context is full)"},                                                                    \
+    {.name = "temperature", .type = 'f', .offset = offsetof(owner, field.temperature), .dflt = "0.8", .meta = "T", .min = 0, .max = 100,\
+     .alias = "temp", .help = "0 takes the likeliest token, 1 samples as the model says"},                                            \
+    {.name = "top-k", .type = 'i', .offset = offsetof(owner, field.top_k), .dflt = "0", .meta = "K", .min = 0, .max = INFINITY,       \
+     .help = "only the K likeliest tokens (0: off)"},                                                                                 \
+    {.name = "top-p", .type = 'f', .offset = offsetof(owner, field.top_p), .dflt = "0.95", .meta = "P", .min = 0, .max = 1,           \
+     .help = "only the likeliest tokens that reach probability P (1: off)"},                                                          \
+    {.name = "min-p", .type = 'f', .offset = offsetof(owner, field.min_p), .dflt = "0", .meta = "P", .min = 0, .max = 1,              \
+     .help = "only tokens at least P times as likely as the likeliest (0: off)"},                                                     \
+    {.name = "repetition-penalty", .type = 'f', .offset = offsetof(owner, field.repetition_penalty), .dflt = "1", .meta = "X",        \
+     .min = 0.01, .max = 100, .alias = "repeat-penalty", .help = "divides the logits of tokens that occurred (1: off)"}
 /* The options; what was not given comes from generation_config.json when that says to sample. */
 struct dan_sampling lm_sampling_of(const struct dan_cli *cli, const struct lm_sampling *o, const struct lm_files *m);
 

@@ -97,7 +97,7 @@ static int save_checkpoint(struct train_run *r, struct dan_err *e)
     if (r->last_saved == step) return DAN_OK;
     char extra[160];
     if (isnan(r->best)) snprintf(extra, sizeof extra, "{\"bad_evals\": %lld}", (long long)r->bad_evals);
-    else snprintf(extra, sizeof extra, "{\"best\": %.17g, \"bad_evals\": %lld}", r->best, (long long)r->bad_evals);
+    else snprintf(extra, sizeof extra, "{\"best\": %.17g, \"bad_evals\": %lld, \"best_saved\": %s}", r->best, (long long)r->bad_evals, r->best_saved ? "true" : "false");
     struct dan_err why = {0};
     int rc = dan_trainer_save(r->trainer, r->o.out, extra, (int)r->o.keep, &why);
     if (!rc) {
@@ -117,6 +117,12 @@ static int save_model(struct train_run *r, struct dan_err *e)
     return rc;
 }
 
+static int save_last(struct train_run *r, struct dan_err *e)
+{
+    r->best_saved = false;                     /* the folder holds the newest weights, which may not be the best */
+    return save_model(r, e);
+}
+
 /* ---- validation and early stopping --------------------------------------------------------- */
 
 static int validate(struct train_run *r, int64_t batches, double *val, bool *stop, struct dan_err *e)
@@ -126,6 +132,7 @@ static int validate(struct train_run *r, int64_t batches, double *val, bool *sto
     r->last_val = *val;
     bool better = isnan(r->best) || *val < r->best;
     if (better) r->best = *val;
+    if (better) r->best_saved = r->o.patience > 0;
     r->bad_evals = better ? 0 : r->bad_evals + 1;
     if (r->o.patience <= 0) return DAN_OK;
     *stop = r->bad_evals >= r->o.patience;
@@ -152,7 +159,10 @@ static void start_record(struct train_run *r)
 static int save_recipe(struct train_run *r, struct dan_err *e)
 {
     struct dan_str text = {0};
-    int rc = dan_recipe_text(r->cli, &r->o, &text, e);
+    struct train_opts o = r->o;
+    o.resume = o.graph = o.trace = false;      /* what one call asked for, not what the run is */
+    o.dump_after = NULL;
+    int rc = dan_recipe_text(r->cli, &o, &text, e);
     if (!rc) rc = dan_write_file(train_path(r, "recipe.json"), dan_str_c(&text), text.n, e);
     dan_str_release(&text);
     return rc;
@@ -191,7 +201,7 @@ static int after_step(struct train_run *r, struct dan_bar *bar, const struct dan
 static int steps(struct train_run *r, struct dan_bar *bar, struct dan_err *e)
 {
     struct pace pace = {dan_now(), 0};
-    bool stop = false;
+    bool stop = r->o.patience > 0 && r->bad_evals >= r->o.patience;        /* resumed after an early stop */
     int rc = DAN_OK;
     while (!rc && !stop && dan_trainer_done(r->trainer) < r->o.steps) {
         if (r->cli->stop) {
@@ -204,7 +214,7 @@ static int steps(struct train_run *r, struct dan_bar *bar, struct dan_err *e)
         if (!rc) rc = after_step(r, bar, &s, rate_of(&pace, s.tokens, dan_now()), &stop, e);
         pace.t0 = dan_now();                   /* validation and checkpoints are not training time */
     }
-    if (!rc && stop) dan_say(&r->cli->ui, "early stop after %lld validations without improvement; the best weights are saved", (long long)r->bad_evals);
+    if (!rc && stop) dan_say(&r->cli->ui, "early stop after %lld validations without improvement; the best weights are saved (a higher --patience goes on)", (long long)r->bad_evals);
     return rc;
 }
 
@@ -214,6 +224,7 @@ static void farewell(struct train_run *r)
     struct dan_ui *ui = &r->cli->ui;
     if (!isnan(r->last_val) && r->bytes_per_token > 0)
         dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val), r->last_val / log(2) / r->bytes_per_token);
+    if (r->o.patience > 0 && r->best_saved) dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
     dan_say(ui, "peak     %s resident", dan_fmt_bytes((double)dan_peak_rss(), a));
     dan_say(ui, "saved    %s (loss.svg, log.jsonl)", r->o.out);
 }
@@ -231,7 +242,7 @@ int train_loop(struct train_run *r, struct dan_err *e)
     rc = steps(r, &bar, e);
     dan_bar_finish(&bar);
     if (r->loss.n) draw(r);
-    if (!rc && !(r->o.patience > 0 && r->val)) rc = save_model(r, e);
+    if (!rc && !(r->o.patience > 0 && r->best_saved)) rc = save_last(r, e);
     if (!rc && r->o.save_every > 0) rc = save_checkpoint(r, e);
     dan_runs_update(r->runs, r->run_id, &r->record, NULL);
     dan_runs_finish(r->runs, r->run_id, rc == DAN_OK ? "finished" : rc == DAN_ECANCELLED ? "interrupted" : "failed", NULL);

@@ -33,7 +33,7 @@ static void model_config(const struct train_run *r, struct dan_lm_config *c)
 {
     const struct train_opts *o = &r->o;
     *c = (struct dan_lm_config){.vocab = dan_tokenizer_vocab_size(r->tok), .context = o->context, .hidden = o->hidden, .layers = o->layers, .heads = o->heads,
-                                .kv_heads = o->kv_heads, .ffn = o->ffn, .tied = o->tied, .bias = o->bias,
+                                .kv_heads = o->kv_heads, .ffn = o->ffn, .tied = o->tied, .bias = o->bias, .init_std = o->init_std,
                                 .bos = dan_tokenizer_bos(r->tok), .eos = dan_tokenizer_eos(r->tok)};
 }
 
@@ -62,13 +62,32 @@ static void train_options(struct train_run *r)
         .weight_decay = o->weight_decay, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .momentum = o->momentum, .nesterov = o->nesterov, .clip = o->clip,
         .dropout = o->dropout, .ema = o->ema, .prec = precision(o->dtype), .remat = o->remat, .seed = (uint64_t)r->cli->seed, .threads = r->cli->threads > 0 ? (int32_t)r->cli->threads : dan_n_cores(),
         .fusion = strcmp(o->fusion, "off") ? NULL : "autodiff,mixed,dce",
-        .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli}};
+        .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli},
+        .ref = o->ref, .trace = o->trace ? dan_trace_node : NULL, .trace_ctx = &r->trace};
+    r->trace = (struct dan_trace){.ui = &r->cli->ui};
 }
 
 static int check_fusion(const struct train_run *r, struct dan_err *e)
 {
     if (strcmp(r->o.fusion, "on") == 0 || strcmp(r->o.fusion, "off") == 0) return DAN_OK;
     return dan_fail(e, DAN_EUSAGE, "--fusion '%s' is not known; use on or off", r->o.fusion);
+}
+
+static int check_dump(const struct train_run *r, struct dan_err *e)
+{
+    const char *name = r->o.dump_after;
+    struct dan_str list = {0};
+    if (!name || strcmp(name, "all") == 0) return DAN_OK;
+    for (int i = 0; dan_passes[i]; i++) {
+        if (strcmp(dan_passes[i]->name, name) == 0) {
+            dan_str_release(&list);
+            return DAN_OK;
+        }
+        dan_str_printf(&list, ", %s", dan_passes[i]->name);
+    }
+    dan_fail(e, DAN_EUSAGE, "there is no pass '%s' for --dump-after; use all%s", name, dan_str_c(&list));
+    dan_str_release(&list);
+    return DAN_EUSAGE;
 }
 
 /* Refused before the first step, with the numbers and what to change. */
@@ -116,8 +135,11 @@ static int resume(struct train_run *r, struct dan_err *e)
     if (!rc && !path.n) dan_say(&r->cli->ui, "resume   no checkpoint yet: starting from step 0");
     json_t *j = extra ? json_loads(extra, 0, NULL) : NULL;
     json_t *best = json_object_get(j, "best"), *bad = json_object_get(j, "bad_evals");
-    if (json_is_number(best)) r->best = json_number_value(best);
-    if (json_is_integer(bad)) r->bad_evals = json_integer_value(bad);
+    r->best_saved = json_is_true(json_object_get(j, "best_saved"));
+    if (r->o.patience <= 0 || r->best_saved) { /* --patience is new: its count begins here, with the weights there are */
+        if (json_is_number(best)) r->best = json_number_value(best);
+        if (json_is_integer(bad)) r->bad_evals = json_integer_value(bad);
+    }
     json_decref(j);
     dan_free(extra);
     dan_str_release(&path);
@@ -131,6 +153,7 @@ int train_prepare(struct train_run *r, struct dan_err *e)
     r->best = r->last_val = NAN;
     r->last_saved = -1;
     int rc = check_fusion(r, e);
+    if (!rc) rc = check_dump(r, e);
     const struct dan_model *m = dan_model_find(r->o.model);
     struct dan_lm_config probe = {.vocab = 257, .context = r->o.context, .hidden = r->o.hidden, .layers = r->o.layers, .heads = r->o.heads, .kv_heads = r->o.kv_heads, .ffn = r->o.ffn};
     if (!rc) rc = m->complete(&probe, e);      /* before the data is touched */

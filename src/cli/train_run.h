@@ -2,6 +2,7 @@
 #ifndef DAN_CLI_TRAIN_RUN_H
 #define DAN_CLI_TRAIN_RUN_H
 #include "cli/cmd.h"
+#include "cli/trace.h"
 #include "data/shards.h"
 #include "io/runs.h"
 #include "model/lm.h"
@@ -13,8 +14,8 @@ struct train_opts {
     struct dan_strings data;
     int64_t layers, hidden, heads, kv_heads, ffn, context, vocab;
     int64_t steps, batch, accumulate, warmup, eval_every, eval_batches, save_every, keep, patience;
-    double  val_fraction, lr, min_lr, weight_decay, beta1, beta2, eps, momentum, clip, dropout, ema, decay_fraction, memory_limit;
-    bool    resume, remat, nesterov, bias, tied, allow_invalid, graph;
+    double  val_fraction, lr, min_lr, weight_decay, beta1, beta2, eps, momentum, clip, dropout, ema, decay_fraction, memory_limit, init_std;
+    bool    resume, remat, nesterov, bias, tied, allow_invalid, graph, trace, ref;
 };
 
 struct train_run {
@@ -26,11 +27,13 @@ struct train_run {
     struct dan_lm lm;
     struct dan_train_opts t;
     struct dan_trainer *trainer;
+    struct dan_trace trace;
     struct dan_runs *runs;
     struct dan_run record;
     double bytes_per_token;                    /* of the validation text, for bits per byte */
     int64_t run_id, last_saved;
     double best, last_val;
+    bool   best_saved;                         /* the model folder holds the weights of `best` */
     int64_t bad_evals, first_step;
     struct curve { double *x, *y; size_t n, cap; } loss, val_loss;
 };

@@ -154,5 +154,4 @@ size_t dan_program_bytes(const struct dan_program *p)
     return n;
 }
 
-int64_t dan_program_allocs(const struct dan_program *p) { (void)p; return 0; }   /* nothing after compile calls an allocator: see run.c */
 int64_t dan_program_infers(const struct dan_program *p) { return p->infers; }

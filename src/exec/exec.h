@@ -1,5 +1,5 @@
 /* Compiles a graph to a program and runs it many times.  After warm-up a run allocates nothing
- * and plans nothing (R8). */
+ * and plans nothing (R8; exec_test.c counts the calls of malloc). */
 #ifndef DAN_EXEC_EXEC_H
 #define DAN_EXEC_EXEC_H
 #include "base/threads.h"
@@ -14,8 +14,9 @@ struct dan_exec_opts {
     bool plan_only;                            /* plan memory, take none: the program cannot run */
     int32_t plan_threads;                      /* plan_only: workspace for so many threads; 0 = 1 */
     uint64_t cpu_mask;                         /* features to use; 0 = all the machine has */
-    /* called per node and run when tracing: name, tensor; NULL: off */
-    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const struct dan_tensor *out);
+    /* called by one thread after every node of a run, once per output part, with the kernel that ran; NULL: off.
+     * Nodes inside a scan are not shown. */
+    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;
 };
 
@@ -35,7 +36,6 @@ const struct dan_tensor *dan_result(const struct dan_program *p, int i);
 const struct dan_tensor *dan_result_named(const struct dan_program *p, const char *name);   /* NULL when there is none */
 
 size_t  dan_program_bytes(const struct dan_program *p);          /* planned activations and workspace */
-int64_t dan_program_allocs(const struct dan_program *p);         /* allocations since compile: stays 0 (R8) */
 int64_t dan_program_infers(const struct dan_program *p);         /* re-inferences since compile */
 
 struct dan_profile_row { dan_ref node; const char *kernel; double seconds, flops, bytes; int64_t runs; };

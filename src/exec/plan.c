@@ -66,8 +66,9 @@ static void link_in_place(struct dan_program *p)
         if (dan_op_is(m, "pick")) m = &p->g.node[m->in[0]];    /* part of a split: a strided view, too */
         if (m->op->props & DAN_OP_VIEW || p->unit[root].kind != UNIT_ARENA || p->unit[root].last != i) continue;
         if (p->unit[in].t.dtype != p->unit[out].t.dtype || !dan_shape_equal(&p->unit[in].t.shape, &p->unit[out].t.shape)) continue;
-        bool twice = false;                    /* another input in the same memory */
-        for (int k = 1; k < n->n_in; k++) twice = twice || (n->in[k] && root_of(p, input_unit(p, n->in[k])) == root && n->in[k] != n->in[0]);
+        /* Another input in the same memory: x op x is safe only where out[i] needs nothing but x[i]. */
+        bool twice = false, alone = n->op->props & DAN_OP_ELEMENTWISE;
+        for (int k = 1; k < n->n_in; k++) twice = twice || (n->in[k] && root_of(p, input_unit(p, n->in[k])) == root && !(alone && n->in[k] == n->in[0]));
         if (twice) continue;
         int32_t last = p->unit[out].last;
         p->unit[out].root = root;

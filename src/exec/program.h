@@ -50,6 +50,7 @@ int  dan_program_plan(struct dan_program *p, struct dan_err *e);      /* exec/pl
 void dan_program_refresh(struct dan_program *p);                      /* tensors of all units and steps */
 int  dan_program_prepare(struct dan_program *p, struct dan_err *e);    /* infer and refresh after binds */
 int  dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e);   /* exec/select.c */
+const char *dan_step_kernel(const struct step *s);
 void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
 void dan_scan_thread(struct dan_program *p, struct step *s, int ith, int nth);       /* exec/scan.c */
 

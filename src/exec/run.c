@@ -20,7 +20,7 @@ static int check_bind(const struct dan_program *p, const struct unit *u, const s
         return dan_fail(e, DAN_ESHAPE, "'%s' is %s, expected %s", n->name, t->dtype->name, n->dtype->name);
     int64_t unit = dan_op_is(n, "input") ? n->attr[DAN_INPUT_DYNAMIC].i : 0;
     bool ok = t->shape.n == n->shape.n;
-    for (int i = 0; ok && i < t->shape.n; i++) ok = t->shape.d[i] == n->shape.d[i] || (i == 0 && unit && t->shape.d[0] <= n->shape.d[0] && t->shape.d[0] % unit == 0);
+    for (int i = 0; ok && i < t->shape.n; i++) ok = t->shape.d[i] == n->shape.d[i] || (i == 0 && unit && t->shape.d[0] >= 0 && t->shape.d[0] <= n->shape.d[0] && t->shape.d[0] % unit == 0);
     return ok ? DAN_OK : dan_fail(e, DAN_ESHAPE, "'%s' has shape %s, expected %s%s", n->name, got, want, unit ? " or fewer rows" : "");
 }
 
@@ -123,7 +123,7 @@ void dan_program_thread(struct dan_program *p, int ith, int nth)
         if (!p->opts.trace) continue;
         if (ith == 0)
             for (int k = 0; k < p->step[i].args.n_out; k++)
-                p->opts.trace(p->opts.trace_ctx, &p->g, p->step[i].node, &p->step[i].out[k]);
+                p->opts.trace(p->opts.trace_ctx, &p->g, p->step[i].node, dan_step_kernel(&p->step[i]), &p->step[i].out[k]);
         sync(p, nth);
     }
 }
@@ -157,6 +157,7 @@ int dan_program_prepare(struct dan_program *p, struct dan_err *e)
 
 int dan_run(struct dan_program *p, struct dan_err *e)
 {
+    if (p->opts.plan_only) return dan_fail(e, DAN_EINVAL, "a program that was only planned cannot run; compile it without plan_only");
     int rc = dan_program_prepare(p, e);
     if (rc) return rc;
     dan_pool_run(p->opts.pool, thread_main, p);

@@ -26,9 +26,11 @@ int dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e)
     return DAN_OK;
 }
 
+const char *dan_step_kernel(const struct step *s) { return s->body ? "scan" : s->kernel ? s->kernel->name : "ref"; }
+
 const char *dan_program_kernel(const struct dan_program *p, dan_ref r)
 {
     for (int32_t i = 0; i < p->n_steps; i++)
-        if (p->step[i].node == r) return p->step[i].body ? "scan" : p->step[i].kernel ? p->step[i].kernel->name : "ref";
+        if (p->step[i].node == r) return dan_step_kernel(&p->step[i]);
     return "";
 }

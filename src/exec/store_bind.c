@@ -1,13 +1,24 @@
 /* Params and states by name from a store.  A name "a+b+c" (fuse_horizontal) joins rows: the parts
  * move into one contiguous tensor and the store's tensors become views of it, so loading,
  * saving and the optimiser go on seeing a, b, c. */
+#include <stdio.h>
 #include <string.h>
 #include "exec/exec.h"
 #include "exec/program.h"
 
-static int check_parts(struct dan_store *s, const char *joined, const struct dan_shape *want, struct dan_err *e)
+/* Rows of t go into the joined tensor as they are: same type, same shape but for the first dimension. */
+static bool same_rows(const struct dan_tensor *t, const struct dan_node *joined)
+{
+    bool ok = t->dtype == joined->dtype && t->shape.n == joined->shape.n;
+    for (int i = 1; ok && i < t->shape.n; i++) ok = t->shape.d[i] == joined->shape.d[i];
+    return ok;
+}
+
+static int check_parts(struct dan_store *s, const struct dan_node *node, struct dan_err *e)
 {
     char name[256];
+    const char *joined = node->name;
+    const struct dan_shape *want = &node->shape;
     int64_t rows = 0;
     for (const char *p = joined; *p;) {
         size_t n = strcspn(p, "+");
@@ -17,7 +28,8 @@ static int check_parts(struct dan_store *s, const char *joined, const struct dan
         const struct dan_tensor *t = dan_store_find(s, name);
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", name);
         if (dan_store_bound(s, name, false))
-            return dan_fail(e, DAN_EINVAL, "'%s' is in use by an unfused program and cannot move into '%s'; bind the fused program first", name, joined);
+            return dan_fail(e, DAN_EINVAL, "'%s' is in use by another program and cannot move into '%s'; bind the program that joins most first", name, joined);
+        if (!same_rows(t, node)) return dan_fail(e, DAN_ESHAPE, "'%s' has another type or row length than '%s', into which it should move; build the graph from these weights", name, joined);
         rows += t->shape.d[0];
         p += n + (p[n] == '+');
     }
@@ -46,7 +58,7 @@ static int join(struct dan_store *s, const struct dan_node *n, struct dan_err *e
 {
     struct dan_buffer *buf;
     struct dan_tensor t = dan_tensor_of(n->dtype, n->shape, NULL);
-    int rc = check_parts(s, n->name, &n->shape, e);
+    int rc = check_parts(s, n, e);
     if (!rc) rc = dan_buffer_new(dan_tensor_bytes(&t), &buf, e);
     if (rc) return rc;
     t.data = buf->data;
@@ -54,6 +66,19 @@ static int join(struct dan_store *s, const struct dan_node *n, struct dan_err *e
     if (!rc) rc = dan_store_put(s, n->name, t, buf, e);
     dan_buffer_drop(buf);
     return rc;
+}
+
+/* Parts of a joined tensor are in use with it. */
+static void mark_bound(struct dan_store *s, const char *name)
+{
+    char part[256];
+    dan_store_bound(s, name, true);
+    for (const char *p = strchr(name, '+') ? name : ""; *p;) {
+        size_t n = strcspn(p, "+");
+        snprintf(part, sizeof part, "%.*s", (int)n, p);
+        dan_store_bound(s, part, true);
+        p += n + (p[n] == '+');
+    }
 }
 
 int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e)
@@ -70,7 +95,7 @@ int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", n->name);
         int rc = dan_bind(p, n->name, t, e);
         if (rc) return rc;
-        dan_store_bound(s, n->name, true);
+        mark_bound(s, n->name);
     }
     return DAN_OK;
 }

@@ -97,11 +97,13 @@ dan_ref dan_emit_body(struct dan_builder *b, const struct dan_op *op, const dan_
     for (int i = 0; i < n_total - op->n_opt; i++)
         if (i >= n_in || in[i] <= 0 || in[i] >= b->g->n)
             return dan_poison(b, DAN_EINVAL, "input %d of '%s' is missing", i, op->name);
+    for (int i = n_total - op->n_opt; i < n_in; i++)
+        if (in[i] < 0 || in[i] >= b->g->n) return dan_poison(b, DAN_EINVAL, "optional input %d of '%s' does not exist", i, op->name);
     struct dan_node n = {.op = op, .where = b->where, .layer = b->layer, .n_in = n_total, .n_out = 1, .body = body};
     n.in = copy_inputs(b, op, in, n_in, n_total);
     if (!n.in) return 0;
     for (int i = 0; i < n_attr && i < DAN_MAX_ATTR; i++) n.attr[i] = attr[i];
-    if (b->scope[0]) n.name = dan_arena_strdup(b->g->arena, b->scope);
+    if (b->scope[0]) n.name = dan_arena_strdup(b->g->arena, b->scope);     /* NULL when memory is out: only for reading */
     struct dan_err e = {0};
     if (op->infer(b->g, &n, &e)) return dan_poison(b, e.code ? e.code : DAN_ESHAPE, "%s", e.msg);
     return append(b, &n);
@@ -117,12 +119,21 @@ static dan_ref leaf(struct dan_builder *b, const struct dan_op *op, const char *
     if (b->err.code) return 0;
     dan_ref old = dan_leaf(b->g, name);
     if (old) {
-        if (b->g->node[old].op == op && dan_shape_equal(&b->g->node[old].shape, &s)) return old;
-        return dan_poison(b, DAN_EINVAL, "the name '%s' is used twice with different shapes or kinds", name);
+        if (b->g->node[old].op == op && b->g->node[old].dtype == t && dan_shape_equal(&b->g->node[old].shape, &s)) return old;
+        return dan_poison(b, DAN_EINVAL, "the name '%s' is used twice with different shapes, types or kinds", name);
     }
     struct dan_node n = {.op = op, .dtype = t, .shape = s, .where = b->where, .layer = b->layer, .n_out = 1};
     n.name = dan_arena_strdup(b->g->arena, name);
+    if (!n.name) return dan_poison(b, DAN_ENOMEM, "not enough memory for the name '%s'", name);
     return append(b, &n);
+}
+
+/* The scope's name of a param or state, of any length: fuse_horizontal joins up to six. */
+static dan_ref scoped_leaf(struct dan_builder *b, const struct dan_op *op, const char *name, const struct dan_dtype *t, struct dan_shape s)
+{
+    if (b->err.code || !b->scope[0]) return leaf(b, op, name, t, s);
+    const char *full = dan_arena_printf(b->g->arena, "%s%s", b->scope, name);
+    return full ? leaf(b, op, full, t, s) : dan_poison(b, DAN_ENOMEM, "not enough memory for the name '%s'", name);
 }
 
 dan_ref dan_input(struct dan_builder *b, const char *name, const struct dan_dtype *t, struct dan_shape s, int64_t dynamic)
@@ -134,18 +145,15 @@ dan_ref dan_input(struct dan_builder *b, const char *name, const struct dan_dtyp
 
 dan_ref dan_param(struct dan_builder *b, const char *name, const struct dan_dtype *t, struct dan_shape s, const char *init)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s", b->scope, name);
-    dan_ref r = leaf(b, &dan_op_param, full, t, s);
-    if (r && !b->g->node[r].init) b->g->node[r].init = dan_arena_strdup(b->g->arena, init);
-    return r;
+    dan_ref r = scoped_leaf(b, &dan_op_param, name, t, s);
+    if (!r || b->g->node[r].init) return r;
+    b->g->node[r].init = dan_arena_strdup(b->g->arena, init);
+    return b->g->node[r].init ? r : dan_poison(b, DAN_ENOMEM, "not enough memory for the param '%s'", name);
 }
 
 dan_ref dan_state(struct dan_builder *b, const char *name, const struct dan_dtype *t, struct dan_shape s)
 {
-    char full[256];
-    snprintf(full, sizeof full, "%s%s", b->scope, name);
-    return leaf(b, &dan_op_state, full, t, s);
+    return scoped_leaf(b, &dan_op_state, name, t, s);
 }
 
 dan_ref dan_pick(struct dan_builder *b, dan_ref x, int i)
@@ -177,8 +185,13 @@ void dan_output(struct dan_builder *b, const char *name, dan_ref x)
         g->out_name = names;
         g->out_cap = cap;
     }
+    char *copy = dan_arena_strdup(g->arena, name);
+    if (!copy) {
+        dan_poison(b, DAN_ENOMEM, "not enough memory for output '%s'", name);
+        return;
+    }
     g->out[g->n_out] = x;
-    g->out_name[g->n_out++] = dan_arena_strdup(g->arena, name);
+    g->out_name[g->n_out++] = copy;
 }
 
 void dan_scope(struct dan_builder *b, const char *fmt, ...)

@@ -47,7 +47,14 @@ static int check_edges(const struct dan_graph *g, int32_t i, struct dan_err *e)
     return DAN_OK;
 }
 
-/* Writes are in place, so nobody may read an older version of a state after a newer one was written. */
+/* The node whose memory r shows: through views and picks. */
+static dan_ref owner(const struct dan_graph *g, dan_ref r)
+{
+    while (g->node[r].op->props & DAN_OP_VIEW || dan_op_is(&g->node[r], "pick")) r = g->node[r].in[0];
+    return r;
+}
+
+/* Writes are in place, so nobody may read an older version of a state, or a view of one, after a newer one was written. */
 static int check_states(const struct dan_graph *g, struct dan_err *e)
 {
     int32_t *written_by = dan_calloc((size_t)g->n, sizeof *written_by);   /* version -> its overwriter */
@@ -56,9 +63,9 @@ static int check_states(const struct dan_graph *g, struct dan_err *e)
     for (int32_t i = 1; i < g->n && !rc; i++) {
         const struct dan_node *n = &g->node[i];
         for (int k = 0; k < n->n_in && !rc; k++)
-            if (n->in[k] && written_by[n->in[k]])
-                rc = dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads a state version that node %%%d has overwritten", i, n->op->name, written_by[n->in[k]]);
-        if (n->op->props & DAN_OP_STATE) written_by[n->in[0]] = i;
+            if (n->in[k] && written_by[owner(g, n->in[k])])
+                rc = dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads a state version that node %%%d has overwritten", i, n->op->name, written_by[owner(g, n->in[k])]);
+        if (n->op->props & DAN_OP_STATE) written_by[owner(g, n->in[0])] = i;
     }
     dan_free(written_by);
     return rc;

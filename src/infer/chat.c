@@ -159,7 +159,10 @@ int dan_chat_prompt(struct dan_chat *c, int64_t most, struct dan_ids *out, size_
     while (first + 2 < c->n && (int64_t)(total(c, first) + open.n) > most) first += 2;
     *dropped = first;
     if (!rc && (int64_t)(total(c, first) + open.n) > most)
-        rc = dan_fail(e, DAN_EINVAL, "the message has %zu tokens, with the system text and an answer that is more than the context; make it shorter or raise --context", c->n ? c->turn[c->n - 1].ids.n : 0);
+        rc = dan_fail(e, DAN_EINVAL,
+                      "the message has %zu tokens, with the system text and an answer that is more than the context; make it shorter or "
+                      "raise --context",
+                      c->n ? c->turn[c->n - 1].ids.n : 0);
     if (!rc) {
         drop_first(c, first);
         append(out, c->prefix);

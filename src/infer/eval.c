@@ -24,10 +24,13 @@ static int settle(const struct dan_lm *lm, struct dan_eval_opts *o, struct dan_e
     bool recurrent = lm->model->time_major;
     if (o->context < 1) o->context = lm->cfg.context < MAX_CONTEXT ? lm->cfg.context : MAX_CONTEXT;
     if (!recurrent && o->context > lm->cfg.context)
-        return dan_fail(e, DAN_EINVAL, "the model was made for %lld positions, windows of %lld were asked for; use --context %lld or less", (long long)lm->cfg.context,
-                        (long long)o->context, (long long)lm->cfg.context);
-    if (o->stride > 0 && recurrent) return dan_fail(e, DAN_EINVAL, "sliding windows need attention; leave out --stride for '%s'", lm->model->name);
-    if (o->stride > o->context) return dan_fail(e, DAN_EINVAL, "a stride of %lld leaves gaps between windows of %lld; use a smaller one", (long long)o->stride, (long long)o->context);
+        return dan_fail(e, DAN_EINVAL, "the model was made for %lld positions, windows of %lld were asked for; use --context %lld or less",
+                        (long long)lm->cfg.context, (long long)o->context, (long long)lm->cfg.context);
+    if (o->stride > 0 && recurrent)
+        return dan_fail(e, DAN_EINVAL, "sliding windows need attention; leave out --stride for '%s'", lm->model->name);
+    if (o->stride > o->context)
+        return dan_fail(e, DAN_EINVAL, "a stride of %lld leaves gaps between windows of %lld; use a smaller one", (long long)o->stride,
+                        (long long)o->context);
     if (o->batch < 1) o->batch = ROWS / o->context > 1 ? ROWS / o->context : 1;
     return DAN_OK;
 }
@@ -44,7 +47,8 @@ static int open_program(struct eval *v, struct dan_err *e)
     if (rc) return rc;
     size_t n = ((size_t)rows + 15) & ~(size_t)15;
     v->memory = dan_calloc(n * N_ARRAYS, sizeof *v->memory);
-    if (!v->memory) return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows; use a smaller --batch or --context", (long long)rows);
+    if (!v->memory)
+        return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows; use a smaller --batch or --context", (long long)rows);
     int32_t **where[] = {&v->b.tokens, &v->b.targets, &v->b.pos, &v->b.start, &v->b.stop, &v->b.self, &v->b.reset};
     for (int i = 0; i < 7; i++) *where[i] = v->memory + n * (size_t)i;
     v->b.weights = (float *)(v->memory + n * 7);
@@ -59,7 +63,10 @@ static int bind(struct eval *v, const char *name, void *data, const struct dan_d
 
 static int bind_batch(struct eval *v, struct dan_err *e)
 {
-    const struct { const char *name; void *data; } packed[] = {{"pos", v->b.pos}, {"start", v->b.start}, {"stop", v->b.stop}, {"self", v->b.self}};
+    const struct {
+        const char *name;
+        void *data;
+    } packed[] = {{"pos", v->b.pos}, {"start", v->b.start}, {"stop", v->b.stop}, {"self", v->b.self}};
     int rc = bind(v, "tokens", v->b.tokens, &dan_dtype_i32, e);
     if (!rc) rc = bind(v, "targets", v->b.targets, &dan_dtype_i32, e);
     if (!rc) rc = bind(v, "weights", v->b.weights, &dan_dtype_f32, e);
@@ -148,13 +155,16 @@ static int conclude(const struct eval *v, struct dan_eval_result *out, struct da
     double loss = v->nats / (double)v->targets;
     *out = (struct dan_eval_result){.nats = v->nats, .loss = loss, .perplexity = exp(loss), .tokens = v->targets, .context = v->o.context};
     if (v->o.stride > 0)
-        snprintf(out->protocol, sizeof out->protocol, "sliding windows of %lld tokens, stride %lld, within documents", (long long)v->o.context, (long long)v->o.stride);
+        snprintf(out->protocol, sizeof out->protocol, "sliding windows of %lld tokens, stride %lld, within documents",
+                 (long long)v->o.context, (long long)v->o.stride);
     else
-        snprintf(out->protocol, sizeof out->protocol, "non-overlapping windows of %lld tokens; documents do not see each other", (long long)v->o.context);
+        snprintf(out->protocol, sizeof out->protocol, "non-overlapping windows of %lld tokens; documents do not see each other",
+                 (long long)v->o.context);
     return DAN_OK;
 }
 
-int dan_eval(struct dan_lm *lm, const struct dan_shards *text, const struct dan_eval_opts *o, struct dan_eval_result *out, struct dan_err *e)
+int dan_eval(struct dan_lm *lm, const struct dan_shards *text, const struct dan_eval_opts *o, struct dan_eval_result *out,
+             struct dan_err *e)
 {
     struct eval v = {.lm = lm, .text = text, .total = dan_shards_tokens(text) - dan_shards_docs(text)};
     if (o) v.o = *o;

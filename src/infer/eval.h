@@ -26,6 +26,7 @@ struct dan_eval_result {
     int64_t tokens, context;                   /* targets; rows of a window */
     char    protocol[160];
 };
-int dan_eval(struct dan_lm *lm, const struct dan_shards *text, const struct dan_eval_opts *o, struct dan_eval_result *out, struct dan_err *e);
+int dan_eval(struct dan_lm *lm, const struct dan_shards *text, const struct dan_eval_opts *o, struct dan_eval_result *out,
+             struct dan_err *e);
 
 #endif

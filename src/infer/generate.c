@@ -7,7 +7,8 @@ enum { CHUNK = 256 };                          /* prompt tokens between two look
 
 const char *dan_finish_name(enum dan_finish f)
 {
-    static const char *const names[] = {[DAN_GEN_EOS] = "stop", [DAN_GEN_STOP] = "stop", [DAN_GEN_LENGTH] = "length", [DAN_GEN_CANCELLED] = "cancelled"};
+    static const char *const names[] = {
+        [DAN_GEN_EOS] = "stop", [DAN_GEN_STOP] = "stop", [DAN_GEN_LENGTH] = "length", [DAN_GEN_CANCELLED] = "cancelled"};
     return names[f];
 }
 
@@ -16,7 +17,8 @@ static int out_of_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "no
 int dan_gen_begin(struct dan_gen *g, const struct dan_gen_opts *o, const struct dan_tokenizer *tok, int32_t slot, uint64_t stream,
                   const int32_t *prompt, size_t n, struct dan_err *e)
 {
-    *g = (struct dan_gen){.o = o, .sampling = o->sampling, .slot = slot, .n_prompt = n, .detok = {.t = tok, .skip_special = !o->ignore_eos}};
+    *g =
+        (struct dan_gen){.o = o, .sampling = o->sampling, .slot = slot, .n_prompt = n, .detok = {.t = tok, .skip_special = !o->ignore_eos}};
     g->sampling.stream = stream;
     if (n == 0) return dan_fail(e, DAN_EINVAL, "the prompt is empty and the tokenizer has no token to begin a text with; give a prompt");
     for (size_t i = 0; i < n; i++) dan_ids_push(&g->ids, prompt[i]);
@@ -139,7 +141,8 @@ static int check_prompts(const struct drive *d, struct dan_err *e)
 {
     for (int64_t i = 0; i < d->n; i++)
         if ((int64_t)d->g[i]->ids.n > dan_session_context(d->s))
-            return dan_fail(e, DAN_EINVAL, "the prompt has %zu tokens, the context holds %lld; shorten the prompt%s", d->g[i]->ids.n, (long long)dan_session_context(d->s),
+            return dan_fail(e, DAN_EINVAL, "the prompt has %zu tokens, the context holds %lld; shorten the prompt%s", d->g[i]->ids.n,
+                            (long long)dan_session_context(d->s),
                             dan_session_context(d->s) < dan_session_lm(d->s)->cfg.context ? " or raise --context" : "");
     return DAN_OK;
 }
@@ -159,7 +162,8 @@ static bool make_feeds(struct drive *d)
         }
         bool last = left <= CHUNK;
         prefill = prefill || left > 1 || dan_gen_new_tokens(g) == 0;
-        d->feed[d->n_feeds] = (struct dan_feed){g->slot, g->ids.v + fed, last ? left : CHUNK, last, d->logits + d->n_feeds * dan_session_vocab(d->s)};
+        d->feed[d->n_feeds] =
+            (struct dan_feed){g->slot, g->ids.v + fed, last ? left : CHUNK, last, d->logits + d->n_feeds * dan_session_vocab(d->s)};
         d->who[d->n_feeds++] = i;
     }
     return prefill;
@@ -196,7 +200,8 @@ static int drive(struct drive *d, struct dan_err *e)
     }
 }
 
-int dan_gen_run(struct dan_session *s, struct dan_gen *const *g, int64_t n, const struct dan_gen_hooks *hooks, struct dan_gen_times *times, struct dan_err *e)
+int dan_gen_run(struct dan_session *s, struct dan_gen *const *g, int64_t n, const struct dan_gen_hooks *hooks, struct dan_gen_times *times,
+                struct dan_err *e)
 {
     struct dan_gen_times unused = {0};
     struct drive d = {.s = s, .g = g, .n = n, .hooks = hooks, .times = times ? times : &unused};

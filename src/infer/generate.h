@@ -59,12 +59,14 @@ struct dan_gen_times {                         /* added to */
 };
 /* Runs all of g[0..n) to their ends.  What a slot holds already is taken to be the beginning of g's ids (a chat's
  * cache).  A prompt that does not fit in the context is an error; a full context ends a text with length. */
-int  dan_gen_run(struct dan_session *s, struct dan_gen *const *g, int64_t n, const struct dan_gen_hooks *hooks, struct dan_gen_times *times, struct dan_err *e);
+int dan_gen_run(struct dan_session *s, struct dan_gen *const *g, int64_t n, const struct dan_gen_hooks *hooks, struct dan_gen_times *times,
+                struct dan_err *e);
 
 /* What the model wants before every text: the special tokens that tokenizer.json's post_processor puts in
  * front (or, when tokenizer_config.json has add_bos_token, bos).  None is common. */
 int  dan_prompt_prefix(const char *model_dir, const struct dan_tokenizer *tok, struct dan_ids *out, struct dan_err *e);
 /* Prefix and text; an empty text without a prefix becomes eos, the boundary between documents. */
-int  dan_prompt_encode(const struct dan_tokenizer *tok, const struct dan_ids *prefix, const char *text, size_t n, struct dan_ids *out, struct dan_err *e);
+int dan_prompt_encode(const struct dan_tokenizer *tok, const struct dan_ids *prefix, const char *text, size_t n, struct dan_ids *out,
+                      struct dan_err *e);
 
 #endif

@@ -70,7 +70,8 @@ int dan_prompt_prefix(const char *model_dir, const struct dan_tokenizer *tok, st
     return out->failed ? dan_fail(e, DAN_ENOMEM, "not enough memory to read the tokenizer of '%s'", model_dir) : DAN_OK;
 }
 
-int dan_prompt_encode(const struct dan_tokenizer *tok, const struct dan_ids *prefix, const char *text, size_t n, struct dan_ids *out, struct dan_err *e)
+int dan_prompt_encode(const struct dan_tokenizer *tok, const struct dan_ids *prefix, const char *text, size_t n, struct dan_ids *out,
+                      struct dan_err *e)
 {
     for (size_t i = 0; prefix && i < prefix->n; i++) dan_ids_push(out, prefix->v[i]);
     int rc = dan_tokenizer_encode(tok, text, n, 0, out, e);

@@ -14,11 +14,16 @@ struct dan_draw {
 
 int dan_sampling_check(const struct dan_sampling *p, struct dan_err *e)
 {
-    if (!(p->temperature >= 0) || isinf(p->temperature)) return dan_fail(e, DAN_EINVAL, "temperature %g is not possible; use 0 (greedy) or more, e.g. 0.8", p->temperature);
+    if (!(p->temperature >= 0) || isinf(p->temperature))
+        return dan_fail(e, DAN_EINVAL, "temperature %g is not possible; use 0 (greedy) or more, e.g. 0.8", p->temperature);
     if (p->top_k < 0) return dan_fail(e, DAN_EINVAL, "top-k %lld is not possible; use 0 (off) or more", (long long)p->top_k);
-    if (!(p->top_p >= 0 && p->top_p <= 1)) return dan_fail(e, DAN_EINVAL, "top-p %g is not possible; use a value in [0, 1], 1 is off", p->top_p);
-    if (!(p->min_p >= 0 && p->min_p <= 1)) return dan_fail(e, DAN_EINVAL, "min-p %g is not possible; use a value in [0, 1], 0 is off", p->min_p);
-    if (!(p->repetition_penalty >= 0)) return dan_fail(e, DAN_EINVAL, "repetition penalty %g is not possible; use 1 (off) or a little more, e.g. 1.1", p->repetition_penalty);
+    if (!(p->top_p >= 0 && p->top_p <= 1))
+        return dan_fail(e, DAN_EINVAL, "top-p %g is not possible; use a value in [0, 1], 1 is off", p->top_p);
+    if (!(p->min_p >= 0 && p->min_p <= 1))
+        return dan_fail(e, DAN_EINVAL, "min-p %g is not possible; use a value in [0, 1], 0 is off", p->min_p);
+    if (!(p->repetition_penalty >= 0))
+        return dan_fail(e, DAN_EINVAL, "repetition penalty %g is not possible; use 1 (off) or a little more, e.g. 1.1",
+                        p->repetition_penalty);
     return DAN_OK;
 }
 
@@ -36,8 +41,12 @@ int dan_draw_new(int64_t vocab, struct dan_draw **out, struct dan_err *e)
     struct dan_draw *d = dan_calloc(1, sizeof *d);
     size_t n = (size_t)vocab;
     if (d) {
-        d->c = (struct dan_candidates){.id = dan_malloc(n * sizeof *d->c.id), .logit = dan_malloc(n * sizeof *d->c.logit), .vocab = vocab,
-                                       .p = dan_malloc(n * sizeof *d->c.p), .scratch = dan_malloc(n * sizeof *d->c.scratch), .mark = dan_calloc(n, 1)};
+        d->c = (struct dan_candidates){.id = dan_malloc(n * sizeof *d->c.id),
+                                       .logit = dan_malloc(n * sizeof *d->c.logit),
+                                       .vocab = vocab,
+                                       .p = dan_malloc(n * sizeof *d->c.p),
+                                       .scratch = dan_malloc(n * sizeof *d->c.scratch),
+                                       .mark = dan_calloc(n, 1)};
         sort_by_rank(d);
     }
     if (!d || !d->c.id || !d->c.logit || !d->c.p || !d->c.scratch || !d->c.mark) {
@@ -95,7 +104,8 @@ static void start(struct dan_candidates *c, const float *logits, const int32_t *
     }
 }
 
-const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history)
+const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struct dan_sampling *p, const float *logits,
+                                                 const int32_t *history, int64_t n_history)
 {
     start(&d->c, logits, history, n_history);
     for (int i = 0; i < d->n_samplers; i++)
@@ -129,7 +139,8 @@ static int64_t drawn(const struct dan_candidates *c, const struct dan_sampling *
     return last;
 }
 
-int32_t dan_draw_token(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history, uint64_t counter)
+int32_t dan_draw_token(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history,
+                       uint64_t counter)
 {
     const struct dan_candidates *c = dan_draw_candidates(d, p, logits, history, n_history);
     return c->id[p->temperature > 0 ? drawn(c, p, counter) : largest(c)];

@@ -49,9 +49,11 @@ struct dan_draw;                               /* memory for drawing; one per th
 int  dan_draw_new(int64_t vocab, struct dan_draw **out, struct dan_err *e);
 void dan_draw_free(struct dan_draw *d);
 /* The next token, from logits [vocab]; they are not changed. */
-int32_t dan_draw_token(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history, uint64_t counter);
+int32_t dan_draw_token(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history,
+                       uint64_t counter);
 /* The candidates after all transformations, for tests and for showing alternatives. */
-const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history);
+const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struct dan_sampling *p, const float *logits,
+                                                 const int32_t *history, int64_t n_history);
 
 /* For transformations. */
 void  dan_candidates_softmax(const struct dan_candidates *c, double *p);     /* p [n] */

@@ -50,7 +50,7 @@ static int compile(struct dan_session *s, struct dan_err *e)
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
                         .cache_rows = recurrent ? s->o.slots : s->o.slots * s->o.context};
     struct dan_pass_opts p = {.prec = s->o.prec};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
 }
@@ -73,7 +73,8 @@ static int make_arrays(struct dan_session *s, struct dan_err *e)
     s->memory = dan_calloc(n, sizeof *s->memory);
     s->slot = dan_calloc((size_t)s->o.slots, sizeof *s->slot);
     s->to = dan_calloc((size_t)s->o.max_select, sizeof *s->to);
-    if (!s->memory || !s->slot || !s->to) return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows", (long long)s->o.max_rows);
+    if (!s->memory || !s->slot || !s->to)
+        return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows", (long long)s->o.max_rows);
     for (int i = 0; i < N_ROW_ARRAYS; i++) s->row[i] = s->memory + rows * (size_t)i;
     s->select = s->memory + rows * N_ROW_ARRAYS;
     s->lane = s->select + s->o.max_select;
@@ -119,7 +120,8 @@ static int check_feed(const struct dan_session *s, const struct dan_feed *f, str
         return dan_fail(e, DAN_EINVAL, "slot %d of %lld cannot take %lld tokens and give %lld logits; this is a bug of the caller",
                         f->slot, (long long)s->o.slots, (long long)f->n, (long long)f->n_logits);
     if (f->n > dan_session_room(s, f->slot))
-        return dan_fail(e, DAN_EINVAL, "%lld tokens do not fit: the context of %lld holds %lld already; use a larger --context or a shorter text",
+        return dan_fail(e, DAN_EINVAL,
+                        "%lld tokens do not fit: the context of %lld holds %lld already; use a larger --context or a shorter text",
                         (long long)f->n, (long long)s->o.context, (long long)s->slot[f->slot].length);
     for (int64_t i = 0; i < f->n; i++)
         if (f->tokens[i] < 0 || f->tokens[i] >= s->lm->cfg.vocab)
@@ -136,7 +138,10 @@ static int bind_ints(struct dan_session *s, const char *name, int32_t *data, int
 
 static int bind_rows(struct dan_session *s, struct dan_err *e)
 {
-    static const struct { const char *name; int array; } packed[] = {{"tokens", TOKENS}, {"pos", POS}, {"start", START}, {"stop", STOP}, {"self", SELF}};
+    static const struct {
+        const char *name;
+        int array;
+    } packed[] = {{"tokens", TOKENS}, {"pos", POS}, {"start", START}, {"stop", STOP}, {"self", SELF}};
     static const struct { const char *name; int array; } timed[] = {{"tokens", TOKENS}, {"reset", RESET}, {"hold", HOLD}};
     int rc = DAN_OK;
     if (s->lm->model->time_major) {
@@ -260,7 +265,8 @@ int dan_session_feed(struct dan_session *s, const struct dan_feed *feeds, int64_
     for (int64_t i = 0; i < n_feeds; i++) {
         int rc = check_feed(s, &feeds[i], e);
         if (rc) return rc;
-        if (feed_of(feeds, i, feeds[i].slot)) return dan_fail(e, DAN_EINVAL, "slot %d was given two feeds at once; this is a bug of the caller", feeds[i].slot);
+        if (feed_of(feeds, i, feeds[i].slot))
+            return dan_fail(e, DAN_EINVAL, "slot %d was given two feeds at once; this is a bug of the caller", feeds[i].slot);
         s->slot[feeds[i].slot].fed = 0;
     }
     return s->lm->model->time_major ? feed_timed(s, feeds, n_feeds, e) : feed_packed(s, feeds, n_feeds, e);

@@ -15,6 +15,7 @@ struct dan_session_opts {
     enum dan_prec prec;                        /* of matmuls over f32 weights */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
+    uint64_t cpu_mask;                         /* CPU features to use; 0: all */
 };
 
 struct dan_session;

@@ -9,18 +9,45 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/sys.h"
 #include "exec/exec.h"
 #include "infer/session.h"
+#include "model/quantize.h"
 
 enum { V = 61, CONTEXT = 96, T = 75, N_SEQ = 5 };      /* T crosses the attention kernels' block of 64 keys */
 
-static struct dan_lm new_lm(const struct dan_model *m)
+enum { SCALAR = 1 << 30, REF = 1 << 29 };              /* features no CPU has: kernels that need none; no kernels */
+struct variant { const char *name; int64_t hidden, layers; bool q8_0; enum dan_prec prec; uint64_t mask; };
+static const struct variant variants[] = {
+    {"f32", 48, 2, false, DAN_PREC_F32, 0},
+    {"f32 avx2", 48, 2, false, DAN_PREC_F32, DAN_CPU_AVX2},
+    {"f32 scalar", 48, 1, false, DAN_PREC_F32, SCALAR},
+    {"f32 ref", 48, 1, false, DAN_PREC_F32, REF},
+    {"wide f32", 320, 1, false, DAN_PREC_F32, 0}, /* products longer than the kernels' blocks */
+    {"q8_0", 64, 2, true, DAN_PREC_F32, 0},
+    {"q8_0 avx2", 64, 2, true, DAN_PREC_F32, DAN_CPU_AVX2},
+    {"q8_0 scalar", 64, 1, true, DAN_PREC_F32, SCALAR},
+    {"bf16", 64, 2, false, DAN_PREC_BF16, 0},
+    {"bf16 avx512", 64, 2, false, DAN_PREC_BF16, DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16},
+};
+enum { N_VARIANTS = sizeof variants / sizeof *variants };
+
+static struct dan_lm new_lm(const struct dan_model *m, const struct variant *v)
 {
-    struct dan_lm_config cfg = {.vocab = V, .context = CONTEXT, .hidden = 48, .layers = 2, .heads = 4, .tied = m->time_major, .bias = true, .bos = -1, .eos = -1};
+    struct dan_lm_config cfg = {.vocab = V,
+                                .context = CONTEXT,
+                                .hidden = v->hidden,
+                                .layers = v->layers,
+                                .heads = 4,
+                                .tied = m->time_major,
+                                .bias = true,
+                                .bos = -1,
+                                .eos = -1};
     if (strcmp(m->name, "llama") == 0) cfg.kv_heads = 2;
     struct dan_lm lm;
     struct dan_err e = {0};
     if (dan_lm_init(&lm, m, &cfg, 7, &e)) fail_msg("%s", e.msg);
+    if (v->q8_0 && dan_lm_quantize(&lm, &dan_dtype_q8_0, NULL, NULL, &e)) fail_msg("%s", e.msg);
     return lm;
 }
 
@@ -41,17 +68,19 @@ static void bind(struct dan_program *p, const char *name, int32_t *v, int64_t n)
 }
 
 /* The whole of sequence k at once, no cache: logits [n, V]. */
-static void forward(struct dan_lm *lm, int k, float *logits)
+static void forward(struct dan_lm *lm, const struct variant *v, int k, float *logits)
 {
     int64_t n = length_of(k);
     int32_t ids[T], pos[T], start[T] = {0}, stop[T], reset[T] = {1}, select[T];
     struct dan_io io = {.max_rows = n, .lanes = lm->model->time_major, .logits = true, .max_select = n};
-    struct dan_graph *g;
-    struct dan_program *p;
+    struct dan_graph *g = NULL;
+    struct dan_program *p = NULL;
     struct dan_err e = {0};
     fill(k, ids);
     for (int i = 0; i < n; i++) pos[i] = select[i] = i, stop[i] = (int32_t)n;
-    if (dan_lm_graph(lm, &io, DAN_PIPELINE_EVAL, &(struct dan_pass_opts){0}, &g, &e) || dan_compile(g, NULL, &p, &e) || dan_bind_store(p, lm->store, &e))
+    struct dan_pass_opts po = {.prec = v->prec};
+    struct dan_exec_opts xo = {.ref = v->mask == REF, .cpu_mask = v->mask};
+    if (dan_lm_graph(lm, &io, DAN_PIPELINE_EVAL, &po, &g, &e) || dan_compile(g, &xo, &p, &e) || dan_bind_store(p, lm->store, &e))
         fail_msg("%s", e.msg);
     bind(p, "tokens", ids, n);
     bind(p, "select", select, n);
@@ -69,9 +98,16 @@ static void forward(struct dan_lm *lm, int k, float *logits)
     dan_graph_free(g);
 }
 
-static struct dan_session *new_session(struct dan_lm *lm, int64_t slots, int64_t max_rows, struct dan_pool *pool)
+static struct dan_session *new_session(struct dan_lm *lm, const struct variant *v, int64_t slots, int64_t max_rows, struct dan_pool *pool)
 {
-    struct dan_session_opts o = {.slots = slots, .context = CONTEXT, .max_rows = max_rows, .max_select = max_rows, .pool = pool};
+    struct dan_session_opts o = {.slots = slots,
+                                 .context = CONTEXT,
+                                 .max_rows = max_rows,
+                                 .max_select = max_rows,
+                                 .prec = v->prec,
+                                 .pool = pool,
+                                 .ref = v->mask == REF,
+                                 .cpu_mask = v->mask};
     struct dan_session *s;
     struct dan_err e = {0};
     if (dan_session_new(lm, &o, &s, &e)) fail_msg("%s", e.msg);
@@ -84,13 +120,13 @@ static void feed(struct dan_session *s, const struct dan_feed *f, int64_t n)
     if (dan_session_feed(s, f, n, &e)) fail_msg("%s", e.msg);
 }
 
-static void same(const char *model, const char *how, int k, const float *want, const float *got)
+static void same(const struct dan_lm *lm, const struct variant *v, const char *how, int k, const float *want, const float *got)
 {
     for (int64_t i = 0; i < length_of(k); i++)
-        for (int v = 0; v < V; v++)
-            if (memcmp(&want[i * V + v], &got[i * V + v], sizeof(float)))
-                fail_msg("%s, %s: sequence %d, token %d, logit %d is %.9g, the whole forward gave %.9g", model, how, k, (int)i, v,
-                         (double)got[i * V + v], (double)want[i * V + v]);
+        for (int j = 0; j < V; j++)
+            if (memcmp(&want[i * V + j], &got[i * V + j], sizeof(float)))
+                fail_msg("%s %s, %s: sequence %d, token %d, logit %d is %.9g, the whole forward gave %.9g", lm->model->name, v->name, how,
+                         k, (int)i, j, (double)got[i * V + j], (double)want[i * V + j]);
 }
 
 /* Chunks of `chunk` tokens, then one at a time. */
@@ -106,29 +142,29 @@ static void prefill_then_decode(struct dan_session *s, int32_t slot, int k, int6
     assert_int_equal(dan_session_length(s, slot), length_of(k));
 }
 
-static void check_alone(struct dan_lm *lm, float *const *want, float *got, int threads)
+static void check_alone(struct dan_lm *lm, const struct variant *v, float *const *want, float *got, int threads)
 {
     static const int64_t chunks[] = {1, 3, 7, T};
     struct dan_pool *pool;
     struct dan_err e = {0};
     char how[64];
     assert_int_equal(dan_pool_new(threads, &pool, &e), 0);
-    struct dan_session *s = new_session(lm, 1, T, pool);
+    struct dan_session *s = new_session(lm, v, 1, T, pool);
     for (int i = 0; i < 4; i++) {
         snprintf(how, sizeof how, "alone, chunks of %d, %d threads", (int)chunks[i], threads);
         prefill_then_decode(s, 0, 1, 50, chunks[i], got);
-        same(lm->model->name, how, 1, want[1], got);
+        same(lm, v, how, 1, want[1], got);
     }
     dan_session_free(s);
-    s = new_session(lm, 1, 7, pool);           /* the session itself cuts a long feed */
+    s = new_session(lm, v, 1, 7, pool);           /* the session itself cuts a long feed */
     prefill_then_decode(s, 0, 0, length_of(0), T, got);
-    same(lm->model->name, "runs of 7 rows", 0, want[0], got);
+    same(lm, v, "runs of 7 rows", 0, want[0], got);
     dan_session_free(s);
     dan_pool_free(pool);
 }
 
 /* Five sequences of different lengths prefilled together, decoded together, in slots that had other text before. */
-static void check_company(struct dan_lm *lm, float *const *want, int threads, int64_t max_rows)
+static void check_company(struct dan_lm *lm, const struct variant *v, float *const *want, int threads, int64_t max_rows)
 {
     struct dan_feed f[N_SEQ];
     static int32_t ids[N_SEQ][T];
@@ -138,7 +174,7 @@ static void check_company(struct dan_lm *lm, float *const *want, int threads, in
     char how[64];
     snprintf(how, sizeof how, "company of 5, runs of %d rows, %d threads", (int)max_rows, threads);
     assert_int_equal(dan_pool_new(threads, &pool, &e), 0);
-    struct dan_session *s = new_session(lm, N_SEQ, max_rows, pool);
+    struct dan_session *s = new_session(lm, v, N_SEQ, max_rows, pool);
     for (int k = 0; k < N_SEQ; k++) {
         fill(k, ids[k]);
         got[k] = dan_malloc(sizeof(float) * T * V);
@@ -160,39 +196,43 @@ static void check_company(struct dan_lm *lm, float *const *want, int threads, in
         feed(s, f, left);
     }
     for (int k = 0; k < N_SEQ; k++) {
-        same(lm->model->name, how, k, want[k], got[k]);
+        same(lm, v, how, k, want[k], got[k]);
         dan_free(got[k]);
     }
     dan_session_free(s);
     dan_pool_free(pool);
 }
 
+static void check_model(const struct dan_model *m, const struct variant *v)
+{
+    struct dan_lm lm = new_lm(m, v);
+    float *want[N_SEQ], *got = dan_malloc(sizeof(float) * T * V);
+    for (int k = 0; k < N_SEQ; k++) {
+        want[k] = dan_malloc(sizeof(float) * T * V);
+        forward(&lm, v, k, want[k]);
+    }
+    for (int threads = 1; threads <= 3; threads++) {
+        check_alone(&lm, v, want, got, threads);
+        check_company(&lm, v, want, threads, 512);
+        check_company(&lm, v, want, threads, 10);
+    }
+    for (int k = 0; k < N_SEQ; k++) dan_free(want[k]);
+    dan_free(got);
+    dan_lm_release(&lm);
+}
+
 static void test_bits(void **state)
 {
     (void)state;
-    for (int m = 0; dan_models[m]; m++) {
-        struct dan_lm lm = new_lm(dan_models[m]);
-        float *want[N_SEQ], *got = dan_malloc(sizeof(float) * T * V);
-        for (int k = 0; k < N_SEQ; k++) {
-            want[k] = dan_malloc(sizeof(float) * T * V);
-            forward(&lm, k, want[k]);
-        }
-        for (int threads = 1; threads <= 3; threads++) {
-            check_alone(&lm, want, got, threads);
-            check_company(&lm, want, threads, 512);
-            check_company(&lm, want, threads, 10);
-        }
-        for (int k = 0; k < N_SEQ; k++) dan_free(want[k]);
-        dan_free(got);
-        dan_lm_release(&lm);
-    }
+    for (int i = 0; i < N_VARIANTS; i++)
+        for (int m = 0; dan_models[m]; m++) check_model(dan_models[m], &variants[i]);
 }
 
 static void test_truncate(void **state)
 {
     (void)state;
-    struct dan_lm lm = new_lm(dan_model_find("llama"));
-    struct dan_session *s = new_session(&lm, 2, 32, NULL);
+    struct dan_lm lm = new_lm(dan_model_find("llama"), &variants[0]);
+    struct dan_session *s = new_session(&lm, &variants[0], 2, 32, NULL);
     int32_t ids[T], other[] = {5, 6, 7, 8};
     float a[V], b[V];
     fill(0, ids);
@@ -210,11 +250,11 @@ static void test_truncate(void **state)
 static void test_limits(void **state)
 {
     (void)state;
-    struct dan_lm lm = new_lm(dan_model_find("gpt"));
+    struct dan_lm lm = new_lm(dan_model_find("gpt"), &variants[0]);
     struct dan_session *s;
     struct dan_err e = {0};
     assert_int_equal(dan_session_new(&lm, &(struct dan_session_opts){.context = CONTEXT + 1}, &s, &e), DAN_EINVAL);
-    s = new_session(&lm, 1, 32, NULL);
+    s = new_session(&lm, &variants[0], 1, 32, NULL);
     int32_t ids[CONTEXT + 1] = {0}, wrong = V;
     e = (struct dan_err){0};
     assert_int_equal(dan_session_feed(s, &(struct dan_feed){0, ids, CONTEXT + 1, 0, NULL}, 1, &e), DAN_EINVAL);
@@ -231,6 +271,9 @@ static void test_limits(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* GPT-2 (Radford et al. 2019): learned positions, pre-norm with LayerNorm, GELU (tanh form), head
  * tied to the token embedding. */
+#include <stdio.h>
 #include "nn/nn.h"
 
 #define F(k, f, v) {k, 'i', offsetof(struct dan_lm_config, f), {.i = v}}
@@ -35,7 +36,6 @@ static int complete(void *cfg, struct dan_err *e)
     if (!rc && c->head_dim * c->heads != c->hidden) rc = dan_fail(e, DAN_EINVAL, "gpt wants heads x head dim = hidden size");
     if (!c->ffn) c->ffn = 4 * c->hidden;
     if (!(c->norm_eps > 0)) c->norm_eps = 1e-5;
-    if (!(c->init_std > 0)) c->init_std = 0.02;
     return rc;
 }
 
@@ -58,9 +58,11 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
 {
     const struct dan_lm_config *c = cfg;
     struct dan_lm_in in = dan_lm_inputs(b, c, io, false);
+    char init[32];
+    snprintf(init, sizeof init, "normal:%.9g", c->init_std);
     DAN_HERE(b);
-    dan_ref table = dan_param(b, "token_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), "normal:0.02");
-    dan_ref wpe = dan_param(b, "position_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->context, c->hidden), "normal:0.02");
+    dan_ref table = dan_param(b, "token_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), init);
+    dan_ref wpe = dan_param(b, "position_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->context, c->hidden), init);
     dan_ref x = dan_add(b, dan_embed(b, table, in.tokens), dan_embed(b, wpe, in.pos));
     x = dan_dropout(b, x, in.seed, io->dropout);
     for (int64_t i = 0; i < c->layers; i++) {
@@ -71,7 +73,7 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
     dan_scope(b, "%s", "");
     DAN_HERE(b);
     x = dan_nn_layer_norm(b, x, "output_norm", c->hidden, c->bias, c->norm_eps);
-    dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), "normal:0.02");
+    dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), init);
     dan_lm_outputs(b, io, c, x, head);
     return b->err.code;
 }

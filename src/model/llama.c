@@ -1,4 +1,5 @@
 /* LLaMA (Touvron et al. 2023): rotary positions, pre-norm with RMSNorm, SwiGLU, grouped-query attention. */
+#include <stdio.h>
 #include "nn/nn.h"
 
 #define F(k, f, v) {k, 'i', offsetof(struct dan_lm_config, f), {.i = v}}
@@ -35,7 +36,6 @@ static int complete(void *cfg, struct dan_err *e)
     if (!rc && c->head_dim % 2) rc = dan_fail(e, DAN_EINVAL, "rotary positions need an even head dim, got %lld; choose --heads so that hidden / heads is even", (long long)c->head_dim);
     if (!c->ffn) c->ffn = (c->hidden * 8 / 3 + 31) / 32 * 32;                /* LLaMA: 8/3 C, rounded up */
     if (!(c->norm_eps > 0)) c->norm_eps = 1e-5;
-    if (!(c->init_std > 0)) c->init_std = 0.02;
     if (!(c->rope_base > 0)) c->rope_base = 10000;
     return rc;
 }
@@ -63,8 +63,10 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
 {
     const struct dan_lm_config *c = cfg;
     struct dan_lm_in in = dan_lm_inputs(b, c, io, false);
+    char init[32];
+    snprintf(init, sizeof init, "normal:%.9g", c->init_std);
     DAN_HERE(b);
-    dan_ref table = dan_param(b, "token_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), "normal:0.02");
+    dan_ref table = dan_param(b, "token_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), init);
     dan_ref x = dan_dropout(b, dan_embed(b, table, in.tokens), in.seed, io->dropout);
     for (int64_t i = 0; i < c->layers; i++) {
         dan_scope(b, "blk.%d.", (int)i);
@@ -74,7 +76,7 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
     dan_scope(b, "%s", "");
     DAN_HERE(b);
     x = dan_nn_rms_norm(b, x, "output_norm", c->hidden, c->norm_eps);
-    dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), "normal:0.02");
+    dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), init);
     dan_lm_outputs(b, io, c, x, head);
     return b->err.code;
 }

@@ -1,4 +1,5 @@
 #include "model/model.h"
+#include <math.h>
 #include <string.h>
 
 const struct dan_model *dan_model_find(const char *name)
@@ -15,6 +16,9 @@ int dan_lm_complete(struct dan_lm_config *c, struct dan_err *e)
     if (c->vocab < 1 || c->hidden < 1 || c->layers < 1 || c->context < 1)
         return dan_fail(e, DAN_EINVAL, "vocab, hidden, layers and context must be at least 1 (got %lld, %lld, %lld, %lld)",
                         (long long)c->vocab, (long long)c->hidden, (long long)c->layers, (long long)c->context);
+    /* GPT-2's 0.02 belongs to hidden sizes from 768 on; a small model needs larger weights for the same
+     * activations.  Tiny Shakespeare, hidden 128, 2,000 steps: validation loss 1.76 against 1.89 (docs/LOG.md). */
+    if (!(c->init_std > 0)) c->init_std = c->hidden < 768 ? 0.02 * sqrt(768.0 / (double)c->hidden) : 0.02;
     if (c->heads < 1) c->heads = c->hidden >= 64 ? c->hidden / 64 : 1;
     if (c->kv_heads < 1) c->kv_heads = c->heads;
     if (c->head_dim < 1) {

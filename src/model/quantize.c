@@ -24,7 +24,8 @@ int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_
 /* Reads that can dequantise: the weight of a product x W^T, the table of an embedding. */
 static bool reads_blocks(const struct dan_node *n, int input)
 {
-    return (dan_op_is(n, "matmul") && input == 1 && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_TA].i) || (dan_op_is(n, "embed") && input == 0);
+    return (dan_op_is(n, "matmul") && input == 1 && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_TA].i) ||
+           (dan_op_is(n, "embed") && input == 0);
 }
 
 static bool only_products_read(const struct dan_graph *g, const char *name)
@@ -76,10 +77,16 @@ static int replace(struct dan_store *s, const char *name, const struct dan_dtype
     return rc;
 }
 
-static int quantize_one(struct dan_lm *lm, const struct dan_graph *g, const char *name, const struct dan_dtype *to, struct dan_quantized *q, struct dan_err *e)
+static int quantize_one(struct dan_lm *lm, const struct dan_graph *g, const char *name, const struct dan_dtype *to, struct dan_quantized *q,
+                        struct dan_err *e)
 {
     const struct dan_tensor *t = dan_store_find(lm->store, name);
-    *q = (struct dan_quantized){.name = name, .before = t->dtype, .after = t->dtype, .shape = t->shape, .bytes_before = dan_tensor_bytes(t), .bytes_after = dan_tensor_bytes(t)};
+    *q = (struct dan_quantized){.name = name,
+                                .before = t->dtype,
+                                .after = t->dtype,
+                                .shape = t->shape,
+                                .bytes_before = dan_tensor_bytes(t),
+                                .bytes_after = dan_tensor_bytes(t)};
     q->why = why_not(g, name, t, to);
     if (q->why) return DAN_OK;
     int rc = replace(lm->store, name, to, q, e);
@@ -88,7 +95,8 @@ static int quantize_one(struct dan_lm *lm, const struct dan_graph *g, const char
     return rc;
 }
 
-int dan_lm_quantize(struct dan_lm *lm, const struct dan_dtype *to, void (*report)(void *ctx, const struct dan_quantized *q), void *ctx, struct dan_err *e)
+int dan_lm_quantize(struct dan_lm *lm, const struct dan_dtype *to, void (*report)(void *ctx, const struct dan_quantized *q), void *ctx,
+                    struct dan_err *e)
 {
     struct dan_graph *g = NULL;
     struct dan_quantized q;

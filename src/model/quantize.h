@@ -17,6 +17,7 @@ int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_
 /* Every matrix that only products and embeddings read, with rows of a multiple of the format's block, is
  * replaced in lm->store; the rest stays f32.  Before lm is bound to a program.  report may be NULL; it is
  * called for each tensor in the order of the store. */
-int dan_lm_quantize(struct dan_lm *lm, const struct dan_dtype *to, void (*report)(void *ctx, const struct dan_quantized *q), void *ctx, struct dan_err *e);
+int dan_lm_quantize(struct dan_lm *lm, const struct dan_dtype *to, void (*report)(void *ctx, const struct dan_quantized *q), void *ctx,
+                    struct dan_err *e);
 
 #endif

@@ -24,7 +24,6 @@ int dan_rnn_complete(void *cfg, struct dan_err *e)
     struct dan_lm_config *c = cfg;
     c->heads = c->kv_heads = 1;                /* no attention; keeps the shared checks quiet */
     c->head_dim = c->hidden;
-    if (!(c->init_std > 0)) c->init_std = 0.02;
     return dan_lm_complete(c, e);
 }
 

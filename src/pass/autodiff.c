@@ -34,13 +34,14 @@ static void sweep_release(struct sweep *s)
 
 static bool is_real(const struct dan_dtype *t) { return t == &dan_dtype_f32 || t == &dan_dtype_f64; }
 
-/* A node needs a gradient when one of its inputs does and it has one to give. */
+/* A node needs a gradient when one of its inputs does and its result is a number.  An op that has none to give but is
+ * on the way from a param to the loss is an error, never a silent zero: see diff_node. */
 static void spread_wants(struct sweep *s)
 {
     const struct dan_graph *g = s->b->g;
     for (int32_t i = 1; i < s->n; i++) {
         const struct dan_node *n = &g->node[i];
-        if (n->op->props & DAN_OP_NO_GRAD) continue;
+        if (n->n_in == 0 || !(is_real(n->dtype) || n->n_out > 1)) continue;
         for (int k = 0; k < n->n_in; k++) s->wants[i] = s->wants[i] || (n->in[k] && s->wants[n->in[k]]);
     }
 }
@@ -288,10 +289,10 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
         run_sweep(&s);
         for (int32_t i = 1; i < s.n && !b.err.code; i++) {
             if (!dan_op_is(&g->node[i], "param") || !s.wants[i]) continue;
-            char name[300];
-            snprintf(name, sizeof name, "grad:%s", g->node[i].name);
+            const char *name = dan_arena_printf(g->arena, "grad:%s", g->node[i].name);
             b.layer = -1;
-            dan_output(&b, name, or_zero(&b, s.grad[i][0], i));
+            if (name) dan_output(&b, name, or_zero(&b, s.grad[i][0], i));
+            else dan_poison(&b, DAN_ENOMEM, "not enough memory for the gradients");
         }
         rc = dan_builder_check(&b, e);
     }

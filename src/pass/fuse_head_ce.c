@@ -32,7 +32,7 @@ static bool match(const struct dan_graph *g, struct head *h, const int32_t *uses
         if (n->in[0] == h->grad && n->in[1] == w && !ta && !tb) h->dx = i;
         if (n->in[0] == h->grad && n->in[1] == x && ta && !tb) h->dw = i;
     }
-    if (!h->ce || uses[h->logits] != 1 + (h->grad != 0)) return false;
+    if (!h->ce || uses[h->logits] != 1 + (h->grad != 0) || (h->grad && g->node[h->grad].in[1] != g->node[h->ce].in[1])) return false;
     return !h->grad || (h->dx && h->dw && uses[h->grad] == 2);
 }
 
@@ -48,11 +48,13 @@ static void find(const struct dan_graph *g, struct state *s)
     }
 }
 
+static enum dan_prec precision(const struct dan_node *product) { return (enum dan_prec)product->attr[DAN_MATMUL_PREC].i; }
+
 /* head_ce_grad as soon as x, W, targets and dloss exist. */
 static dan_ref emit_grad(struct dan_rewrite *r, const struct head *h)
 {
     const struct dan_node *m = &r->old->node[h->logits], *n = &r->old->node[h->grad];
-    return dan_head_ce_grad(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], r->map[n->in[2]], CHUNK, DAN_PREC_F32);
+    return dan_head_ce_grad(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], r->map[n->in[2]], CHUNK, precision(m));
 }
 
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)
@@ -65,7 +67,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
     if (i == h->logits) return DAN_DROP;
     if (i == h->ce) {
         bool early = h->grad && r->map[r->old->node[h->grad].in[2]] > 0;
-        if (!early) return dan_head_ce(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], CHUNK, DAN_PREC_F32);
+        if (!early) return dan_head_ce(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], CHUNK, precision(m));
         s->made[k] = emit_grad(r, h);
         return dan_pick(&r->b, s->made[k], 0);
     }

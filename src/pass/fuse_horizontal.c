@@ -25,7 +25,9 @@ static bool mergeable(const struct dan_graph *g, dan_ref i, const int32_t *uses)
 static bool fits(const struct dan_graph *g, dan_ref a, dan_ref b)
 {
     const struct dan_node *x = &g->node[a], *y = &g->node[b], *wx = &g->node[x->in[1]], *wy = &g->node[y->in[1]];
-    return x->in[0] == y->in[0] && !x->in[2] == !y->in[2] && wx->dtype == wy->dtype && wx->frozen == wy->frozen && wx->layer == wy->layer;
+    const struct dan_node *bx = &g->node[x->in[2]], *by = &g->node[y->in[2]];                  /* node 0 when there is no bias */
+    return x->in[0] == y->in[0] && x->attr[DAN_MATMUL_PREC].i == y->attr[DAN_MATMUL_PREC].i && wx->dtype == wy->dtype && wx->frozen == wy->frozen
+        && wx->layer == wy->layer && !x->in[2] == !y->in[2] && bx->dtype == by->dtype && bx->frozen == by->frozen;
 }
 
 static void find_groups(const struct dan_graph *g, struct state *s)
@@ -73,7 +75,9 @@ static void emit_group(struct dan_rewrite *r, struct group *q)
     int64_t sizes[MAX_GROUP];
     for (int k = 0; k < q->n; k++) sizes[k] = g->node[q->member[k]].shape.d[1];
     dan_ref w = joined_param(r, q, 1), bias = first->in[2] ? joined_param(r, q, 2) : 0;
-    q->split = dan_split(&r->b, dan_linear(&r->b, r->map[first->in[0]], w, bias), 1, sizes, q->n);
+    dan_ref product = dan_linear(&r->b, r->map[first->in[0]], w, bias);
+    if (product) r->g->node[product].attr[DAN_MATMUL_PREC] = first->attr[DAN_MATMUL_PREC];
+    q->split = dan_split(&r->b, product, 1, sizes, q->n);
 }
 
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)

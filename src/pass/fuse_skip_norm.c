@@ -32,16 +32,25 @@ static void find_forward(const struct dan_graph *g, struct state *s)
     }
 }
 
-/* add(d, pick(G,0)) where d exists before G and nobody else reads that dx. */
+/* Whether another pick than `mine` shows dx of G (before cse there may be several). */
+static bool other_dx(const struct dan_graph *g, dan_ref grad, dan_ref mine)
+{
+    for (int32_t i = grad + 1; i < g->n; i++)
+        if (i != mine && dan_op_is(&g->node[i], "pick") && g->node[i].in[0] == grad && g->node[i].attr[DAN_PICK_INDEX].i == 0) return true;
+    return false;
+}
+
+/* add(d, pick(G,0)) where d exists before G (also when d itself is made with a later norm) and nobody else reads that
+ * dx.  An add that becomes part of a skip_norm is not taken twice. */
 static void find_backward(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
-        if (!plain_add(g, i)) continue;
+        if (!plain_add(g, i) || s->norm_of[i]) continue;
         for (int k = 0; k < 2; k++) {
             const struct dan_node *p = &g->node[g->node[i].in[k]];
             dan_ref d = g->node[i].in[1 - k], grad = dan_op_is(p, "pick") && p->attr[DAN_PICK_INDEX].i == 0 ? p->in[0] : 0;
             if (!grad || !is_norm_grad(&g->node[grad]) || g->node[grad].in[3] || s->dres_of[grad]) continue;
-            if (s->uses[g->node[i].in[k]] != 1 || d >= grad) continue;
+            if (s->uses[g->node[i].in[k]] != 1 || d >= grad || s->norm_of[d] > grad || other_dx(g, grad, g->node[i].in[k])) continue;
             s->dres_of[grad] = d;
             s->add_of[i] = g->node[i].in[k];
             break;

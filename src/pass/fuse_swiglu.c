@@ -9,7 +9,7 @@ static dan_ref half_of(const struct dan_graph *g, dan_ref r, int64_t which)
     const struct dan_node *p = &g->node[r];
     if (!dan_op_is(p, "pick") || p->attr[DAN_PICK_INDEX].i != which) return 0;
     const struct dan_node *s = &g->node[p->in[0]];
-    if (!dan_op_is(s, "split") || s->n_out != 2 || s->attr[DAN_AXIS].i != 1) return 0;
+    if (!dan_op_is(s, "split") || s->n_out != 2 || s->attr[DAN_AXIS].i != 1 || g->node[s->in[0]].shape.n != 2) return 0;
     return dan_shape_equal(&s->part[0].shape, &s->part[1].shape) ? s->in[0] : 0;
 }
 

@@ -8,7 +8,7 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     for (int32_t i = 1; i < g->n; i++) {
         struct dan_node *n = &g->node[i];
         if (dan_op_is(n, "matmul")) n->attr[DAN_MATMUL_PREC].i = o->prec;
-        if (dan_op_is(n, "head_ce") || dan_op_is(n, "head_ce_grad")) n->attr[DAN_CE_CHUNK + 1].i = o->prec;
+        if (dan_op_is(n, "head_ce") || dan_op_is(n, "head_ce_grad")) n->attr[DAN_CE_PREC].i = o->prec;
         if (n->body) {
             int rc = run((struct dan_graph *)n->body, o, e);
             if (rc) return rc;

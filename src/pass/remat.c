@@ -8,25 +8,37 @@
 
 struct state { dan_ref *clone; int32_t n_forward; };
 
-static bool movable(const struct dan_node *n) { return n->layer >= 0 && !(n->op->props & (DAN_OP_LEAF | DAN_OP_STATE | DAN_OP_COMM)); }
+enum { MAX_IN = 32 };
+
+/* A state may have a newer version when the backward part runs: what was read from it is kept, not read again. */
+static bool reads_state(const struct dan_graph *g, const struct dan_node *n)
+{
+    for (int k = 0; k < n->n_in; k++) {
+        dan_ref in = n->in[k];
+        while (in && (g->node[in].op->props & DAN_OP_VIEW || dan_op_is(&g->node[in], "pick"))) in = g->node[in].in[0];
+        if (in && (dan_op_is(&g->node[in], "state") || g->node[in].op->props & DAN_OP_STATE)) return true;
+    }
+    return false;
+}
+
+static bool movable(const struct dan_graph *g, const struct dan_node *n)
+{
+    return n->layer >= 0 && n->n_in <= MAX_IN && !(n->op->props & (DAN_OP_LEAF | DAN_OP_STATE | DAN_OP_COMM)) && !reads_state(g, n);
+}
 
 /* The copy of old forward node f for a reader in its own layer. */
 static dan_ref recompute(struct dan_rewrite *r, dan_ref f, int32_t layer)
 {
     struct state *s = r->ctx;
     const struct dan_node *n = &r->old->node[f];
-    if (!movable(n) || n->layer != layer) return r->map[f];
+    if (n->layer != layer || !movable(r->old, n)) return r->map[f];
     if (s->clone[f]) return s->clone[f];
-    dan_ref saved[32];
-    DAN_ASSERT(n->n_in <= 32);
+    dan_ref saved[MAX_IN], keep[MAX_IN];
     for (int k = 0; k < n->n_in; k++) {
         dan_ref in = n->in[k];
         saved[k] = in ? recompute(r, in, layer) : 0;
     }
-    dan_ref keep[32];
-    for (int k = 0; k < n->n_in; k++) {
-        keep[k] = r->map[n->in[k]];
-    }
+    for (int k = 0; k < n->n_in; k++) keep[k] = r->map[n->in[k]];
     for (int k = 0; k < n->n_in; k++)
         if (n->in[k]) r->map[n->in[k]] = saved[k];
     s->clone[f] = dan_rewrite_copy(r, f);
@@ -40,8 +52,8 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 {
     struct state *s = r->ctx;
     const struct dan_node *n = &r->old->node[i];
-    if (i < s->n_forward || n->n_in > 32) return DAN_KEEP;
-    dan_ref keep[32];
+    if (i < s->n_forward || n->n_in > MAX_IN) return DAN_KEEP;
+    dan_ref keep[MAX_IN];
     for (int k = 0; k < n->n_in; k++) keep[k] = r->map[n->in[k]];
     for (int k = 0; k < n->n_in; k++)
         if (n->in[k] && n->in[k] < s->n_forward) r->map[n->in[k]] = recompute(r, n->in[k], n->layer);

@@ -49,22 +49,19 @@ int dan_trainer_save(const struct dan_trainer *t, const char *out_dir, const cha
     return rc;
 }
 
-static int take_state(struct dan_trainer *t, const char *json, char **extra_json, struct dan_err *e)
+static int check_state(const struct dan_trainer *t, const char *json, int64_t *step_out, char **extra_json, struct dan_err *e)
 {
-    json_error_t je;
-    json_t *state = json_loads(json, 0, &je);
+    json_t *state = json_loads(json, 0, NULL);
     json_int_t step = -1, seed = 0;
     const char *model = "", *optim = "";
     json_t *extra = NULL;
     int rc = DAN_OK;
-    if (!state || json_unpack(state, "{s:I, s:I, s:s, s:s, s:o}", "step", &step, "seed", &seed, "model", &model, "optimizer", &optim, "extra", &extra))
+    if (!state || json_unpack(state, "{s:I, s:I, s:s, s:s, s:o}", "step", &step, "seed", &seed, "model", &model, "optimizer", &optim, "extra", &extra) || step < 0)
         rc = dan_fail(e, DAN_EFORMAT, "the checkpoint's state.json is not danlu's; use another checkpoint");
     else if (strcmp(model, t->lm->model->name) || strcmp(optim, t->o.optim->name) || (uint64_t)seed != t->o.seed)
         rc = dan_fail(e, DAN_EINVAL, "the checkpoint was made with --model %s, --optimizer %s, --seed %lld; give the same to resume", model, optim, (long long)seed);
-    if (!rc) {
-        t->step = step;
-        if (extra_json) *extra_json = json_dumps(extra, 0);
-    }
+    *step_out = step;
+    if (!rc && !(*extra_json = json_dumps(extra, 0))) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for the state of a checkpoint");
     json_decref(state);
     return rc;
 }
@@ -72,11 +69,15 @@ static int take_state(struct dan_trainer *t, const char *json, char **extra_json
 int dan_trainer_resume(struct dan_trainer *t, const char *checkpoint, char **extra_json, struct dan_err *e)
 {
     struct dan_store *saved = NULL, *mine = NULL;
-    char *json = NULL;
+    char *json = NULL, *extra = NULL;
+    int64_t step = 0;
     int rc = dan_checkpoint_load(checkpoint, &saved, &json, e);
+    if (!rc) rc = check_state(t, json, &step, &extra, e);         /* first: its message is the better one */
     if (!rc) rc = gather(t, &mine, e);
     if (!rc) rc = dan_store_restore(mine, saved, e);
-    if (!rc) rc = take_state(t, json, extra_json, e);
+    if (!rc) t->step = step;
+    if (!rc && extra_json) *extra_json = extra;
+    else dan_free(extra);
     dan_store_free(saved);
     dan_store_free(mine);
     dan_free(json);

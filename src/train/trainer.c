@@ -17,6 +17,7 @@ static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, 
     struct dan_io io = train_io(lm->model, o, eval);
     struct dan_pass_opts p = o->pass;
     p.prec = o->prec;
+    if (eval) p.dump = NULL;
     const char *train = o->fusion ? o->fusion : o->remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN;
     const char *forward = o->fusion ? "mixed,dce" : DAN_PIPELINE_EVAL;          /* fused alike: both bind one store */
     return dan_lm_graph(lm, &io, eval ? forward : train, &p, g, e);
@@ -24,9 +25,10 @@ static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, 
 
 static int compile(struct dan_trainer *t, struct dan_err *e)
 {
-    struct dan_exec_opts x = {.pool = t->pool};
+    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .trace = t->o.trace, .trace_ctx = t->o.trace_ctx};
     int rc = build_graph(t->lm, &t->o, false, &t->graph, e);
     if (!rc) rc = dan_compile(t->graph, &x, &t->program, e);
+    x.trace = NULL;
     if (!rc) rc = dan_bind_store(t->program, t->lm->store, e);
     if (!rc && t->val) rc = build_graph(t->lm, &t->o, true, &t->eval_graph, e);
     if (!rc && t->val) rc = dan_compile(t->eval_graph, &x, &t->eval_program, e);
@@ -162,10 +164,12 @@ int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg,
     struct dan_lm lm = {.model = m, .cfg = *cfg};
     struct dan_graph *g = NULL, *eval = NULL;
     struct dan_program *p = NULL, *pe = NULL;
-    struct dan_exec_opts plan_only = {.plan_only = true, .plan_threads = o->threads};
-    int rc = build_graph(&lm, o, false, &g, e);
+    struct dan_exec_opts plan_only = {.plan_only = true, .plan_threads = o->threads, .ref = o->ref};
+    struct dan_train_opts quiet = *o;
+    quiet.pass.dump = NULL;                    /* the trainer that follows dumps */
+    int rc = build_graph(&lm, &quiet, false, &g, e);
     if (!rc) rc = dan_compile(g, &plan_only, &p, e);
-    if (!rc) rc = build_graph(&lm, o, true, &eval, e);
+    if (!rc) rc = build_graph(&lm, &quiet, true, &eval, e);
     if (!rc) rc = dan_compile(eval, &plan_only, &pe, e);
     if (!rc) {
         *out = account(g, p, o);

@@ -27,7 +27,10 @@ struct dan_train_opts {
     uint64_t seed;
     int32_t threads;                           /* dan_train_memory: workspace for so many */
     const char *fusion;                        /* NULL = the default pipeline; else a pipeline string */
-    struct dan_pass_opts pass;                 /* dump options */
+    struct dan_pass_opts pass;                 /* dump options, for the training graph */
+    bool ref;                                  /* reference kernels only, to bisect */
+    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
+    void *trace_ctx;                           /* as in struct dan_exec_opts, of the training program */
 };
 
 struct dan_memory { size_t weights, gradients, optimiser, activations, data, total; };   /* bytes */

@@ -18,6 +18,7 @@ struct dan_gemm {
     int64_t lda, ldb;                          /* bytes from row to row */
     bool ta, tb;
     const struct dan_dtype *b_type;            /* NULL: what the kernel is made for; else b is converted to f32 panel by panel */
+    bool b_bf16;                               /* b is stored as bf16 and pack_b takes it so (enum TAKES_BF16) */
     bool bf16;                                 /* f32 kernels: round a and b to bf16 */
     bool add;                                  /* c += product */
     float *c;

@@ -4,6 +4,7 @@
  *   enum { KC }                k block: sums of a block are formed in registers, blocks are added in order
  *   enum { MC, NC, NC_THIN }   rows of a and columns of b that are packed at a time (multiples of MR, NR)
  *   enum { PACK_COST }         cost of packing one element in multiply-adds
+ *   enum { TAKES_BF16 }        1: pack_b reads b stored as bf16 [N,K] without a detour through f32
  *   size_t panel_a_bytes(k)    packed panel of at most MR rows, k columns; multiple of 64
  *   size_t panel_b_bytes(k)    the same for NR columns
  *   size_t chunk_a_bytes(rows) bytes of CHUNK columns of a packed panel of a with `rows` rows
@@ -108,6 +109,17 @@ static void pack_rows(const struct dan_gemm *g, struct span rows, int64_t np, st
     }
 }
 
+/* n elements of t to f32: the 16-bit formats in vectors. */
+static inline void convert(const struct dan_dtype *t, const char *src, float *dst, int64_t n)
+{
+    int64_t i = 0;
+    if (t == &dan_dtype_bf16)
+        for (; i + VF <= n; i += VF) vf_store(dst + i, vf_load_bf16(src + 2 * i));
+    else if (t == &dan_dtype_f16)
+        for (; i + VF <= n; i += VF) vf_store(dst + i, vf_load_f16(src + 2 * i));
+    if (i < n) t->to_f32(src + dan_dtype_bytes(t, i), dst + i, n - i);
+}
+
 /* A panel of b in another format goes through f32. */
 static void pack_converted(void *dst, const struct dan_gemm *g, int64_t col, int cols, struct span k, float *f)
 {
@@ -116,7 +128,7 @@ static void pack_converted(void *dst, const struct dan_gemm *g, int64_t col, int
     int64_t lead = g->tb ? 0 : col % t->block;
     int64_t rows = g->tb ? cols : span_n(k), n = g->tb ? span_n(k) : parts(lead + cols, t->block) * t->block;
     const char *src = (const char *)g->b + (g->tb ? col : k.lo) * g->ldb + dan_dtype_bytes(t, g->tb ? k.lo : col - lead);
-    for (int64_t i = 0; i < rows; i++) t->to_f32(src + i * g->ldb, f + i * n, n);
+    for (int64_t i = 0; i < rows; i++) convert(t, src + i * g->ldb, f + i * n, n);
     h.b = f + lead;
     h.ldb = n * (int64_t)sizeof *f;
     pack_b(dst, &h, 0, cols, 0, span_n(k));

@@ -16,5 +16,7 @@ static size_t workspace(const struct dan_args *a, int nth)
 static void run(const struct dan_args *a)
 {
     struct dan_gemm g = dan_matmul_gemm(a);
+    g.b_bf16 = TAKES_BF16 && g.tb && g.b_type == &dan_dtype_bf16;
+    if (g.b_bf16) g.b_type = NULL;
     gemm_run(&g, a->ws, a->ith, a->nth);
 }

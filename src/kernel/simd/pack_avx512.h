@@ -63,6 +63,28 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
     }
 }
 
+/* 32 bf16 from p, the first n of them, zeros after. */
+static inline __m512 bf16_stored(const char *p, int64_t n)
+{
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(n >= 32 ? 0xffffffffu : (1u << n) - 1, p));
+}
+
+/* dst[k][16] = src[n][k] as f32 for n < rows, zeros after; src is bf16, rows of dst are `step` floats apart. */
+static inline void unpack_transposed(float *dst, int64_t step, const char *src, int64_t ld, int rows, int64_t k)
+{
+    for (int64_t k0 = 0; k0 < k; k0 += 32) {
+        __m512 r[16];
+        for (int i = 0; i < 16; i++) r[i] = i < rows ? bf16_stored(src + i * ld + 2 * k0, k - k0) : _mm512_setzero_ps();
+        transpose16(r);
+        for (int i = 0; i < 16; i++) {                 /* lane n: the pair (k, k + 1) of row n */
+            __m512i even = _mm512_slli_epi32(_mm512_castps_si512(r[i]), 16);
+            __m512i odd = _mm512_and_si512(_mm512_castps_si512(r[i]), _mm512_set1_epi32((int)0xffff0000));
+            if (k0 + 2 * i < k) _mm512_store_si512(dst + (k0 + 2 * i) * step, even);
+            if (k0 + 2 * i + 1 < k) _mm512_store_si512(dst + (k0 + 2 * i + 1) * step, odd);
+        }
+    }
+}
+
 #ifdef __AVX512BF16__
 /* 32 floats from p, the first n of them, as bf16 (nearest even), zeros after. */
 static inline __m512 bf16_from(const float *p, int64_t n)
@@ -72,14 +94,18 @@ static inline __m512 bf16_from(const float *p, int64_t n)
 }
 
 /* dst[k/2][n] = the pair (src[n][k], src[n][k+1]) as bf16, n < 16 (zeros from `rows` on); k is padded with
- * zeros to an even number.  Rows of dst are `step` pairs apart, `width` of each are written. */
-static inline void pack_pairs_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+ * zeros to an even number.  Rows of dst are `step` pairs apart, `width` of each are written.  src is f32 or,
+ * stored, bf16. */
+static inline void pack_pairs_transposed(float *dst, int64_t step, int width, const void *src, int64_t ld, int rows, int64_t k, bool stored)
 {
     __mmask16 keep = vf_mask(width);
     for (int64_t k0 = 0; k0 < k; k0 += 32) {
         __m512 r[16];
         int64_t n = (k - k0 + 1) / 2;
-        for (int i = 0; i < 16; i++) r[i] = i < rows ? bf16_from(row_at(src, ld, i, k0), k - k0) : _mm512_setzero_ps();
+        for (int i = 0; i < 16; i++) {
+            if (i >= rows) r[i] = _mm512_setzero_ps();
+            else r[i] = stored ? bf16_stored((const char *)src + i * ld + 2 * k0, k - k0) : bf16_from(row_at(src, ld, i, k0), k - k0);
+        }
         transpose16(r);
         for (int i = 0; i < 16; i++)
             if (i < n) _mm512_mask_storeu_ps(dst + (k0 / 2 + i) * step, keep, r[i]);

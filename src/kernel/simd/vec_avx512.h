@@ -14,6 +14,8 @@ static inline vf   vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 static inline vf   vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vf_mask(n), p); }   /* the first n, then 0 */
 static inline void vf_store_n(float *p, vf x, int64_t n) { _mm512_mask_storeu_ps(p, vf_mask(n), x); }
+static inline vf   vf_load_bf16(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16)); }
+static inline vf   vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline vf   vf_add(vf x, vf y) { return _mm512_add_ps(x, y); }
 static inline vf   vf_sub(vf x, vf y) { return _mm512_sub_ps(x, y); }
 static inline vf   vf_mul(vf x, vf y) { return _mm512_mul_ps(x, y); }

@@ -1,5 +1,6 @@
 /* exp, tanh, erfc and the activations of enum dan_act on vectors; included by math_ISA.h.
- * Errors against double, measured over the whole range: exp 1e-7, tanh 3e-7, erfc 1e-6, all relative. */
+ * Relative errors against double, measured: exp 8e-8, tanh 1.4e-7, sigmoid and SiLU 2e-7; erfc 1e-6 up to
+ * z = 3, 8e-6 where it is 1e-30; GELU 4e-7 absolute. */
 #ifndef DAN_KERNEL_VEC_MATH_H
 #define DAN_KERNEL_VEC_MATH_H
 #include "op/attrs.h"

@@ -3,6 +3,7 @@
 #define DAN_KERNEL_VEC_SCALAR_H
 #include <math.h>
 #include <stdint.h>
+#include "core/half.h"
 
 enum { VF = 1 };
 typedef float vf;
@@ -12,6 +13,8 @@ static inline vf   vf_load(const float *p) { return *p; }
 static inline void vf_store(float *p, vf x) { *p = x; }
 static inline vf   vf_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0; }
 static inline void vf_store_n(float *p, vf x, int64_t n) { if (n > 0) *p = x; }
+static inline vf   vf_load_bf16(const void *p) { return dan_bf16_to_f32(*(const uint16_t *)p); }
+static inline vf   vf_load_f16(const void *p) { return dan_f16_to_f32(*(const uint16_t *)p); }
 static inline vf   vf_add(vf x, vf y) { return x + y; }
 static inline vf   vf_sub(vf x, vf y) { return x - y; }
 static inline vf   vf_mul(vf x, vf y) { return x * y; }

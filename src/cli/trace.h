@@ -1,0 +1,14 @@
+/* --trace: what every node of a program's first run made, one line each on stderr: where a nan is born, and which
+ * kernel made it.  For struct dan_exec_opts.trace. */
+#ifndef DAN_CLI_TRACE_H
+#define DAN_CLI_TRACE_H
+#include "cli/ui.h"
+#include "graph/graph.h"
+
+struct dan_trace { struct dan_ui *ui; dan_ref last; int32_t part; bool done; };       /* begins as {.ui = ui} */
+/* ctx: a struct dan_trace.  After the first run it does nothing. */
+void dan_trace_node(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
+/* "%12 matmul blk.0 gpt.c:31 f32[64,128] min -1.2 max 3.4 mean 0.01 (kernel)"; counts of nan and inf when there are any. */
+void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out, struct dan_str *line);
+
+#endif
