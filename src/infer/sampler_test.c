@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include "base/rng.h"
 #include "infer/sampler.h"
 
 enum { V = 6 };
@@ -86,6 +88,53 @@ static void test_ties(void **state)
     stays(&p, same, "12");
 }
 
+/* top_p against the definition: sort, add up, cut. */
+struct pair { float logit; int32_t id; };
+static int by_logit(const void *a, const void *b)
+{
+    const struct pair *x = a, *y = b;
+    return x->logit != y->logit ? (x->logit < y->logit ? 1 : -1) : x->id - y->id;
+}
+
+static int64_t nucleus(const float *x, int n, double top_p, uint8_t *in)
+{
+    static struct pair all[500];
+    double total = 0, sum = 0;
+    int64_t k = 0;
+    for (int i = 0; i < n; i++) all[i] = (struct pair){x[i], i};
+    qsort(all, (size_t)n, sizeof *all, by_logit);
+    for (int i = 0; i < n; i++) total += exp((double)all[i].logit - (double)all[0].logit);
+    memset(in, 0, 500);
+    for (; k < n && sum < top_p - 1e-7; k++) {
+        in[all[k].id] = 1;
+        sum += exp((double)all[k].logit - (double)all[0].logit) / total;
+    }
+    return k;
+}
+
+static void test_top_p(void **state)
+{
+    (void)state;
+    static float x[500];
+    uint8_t in[500];
+    struct dan_rng r = {.seed = 4};
+    for (int round = 0; round < 400; round++) {
+        int n = 1 + (int)dan_rng_below(&r, 500), differ = 0;
+        double spread = 6 * dan_rng_uniform(&r), p = 0.01 + 0.989 * dan_rng_uniform(&r);
+        for (int i = 0; i < n; i++) x[i] = (float)(spread * dan_rng_normal(&r));
+        for (int i = 0; i < n && round % 3 == 0; i++) x[i] = roundf(x[i]);     /* many ties */
+        struct dan_sampling o = DAN_SAMPLING_PLAIN;
+        struct dan_draw *d;
+        o.top_p = p;
+        assert_int_equal(dan_draw_new(n, &d, NULL), 0);
+        const struct dan_candidates *c = dan_draw_candidates(d, &o, x, NULL, 0);
+        int64_t want = nucleus(x, n, p, in);
+        for (int64_t i = 0; i < c->n; i++) differ += !in[c->id[i]];
+        assert_true(c->n >= want && c->n <= want + 1 && differ <= 1);          /* one more where rounding decides */
+        dan_draw_free(d);
+    }
+}
+
 static void test_penalty(void **state)
 {
     (void)state;
@@ -163,8 +212,8 @@ static void test_check(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_filters), cmocka_unit_test(test_order), cmocka_unit_test(test_ties), cmocka_unit_test(test_penalty),
-        cmocka_unit_test(test_draw), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_check),
+        cmocka_unit_test(test_filters), cmocka_unit_test(test_order), cmocka_unit_test(test_ties),       cmocka_unit_test(test_top_p),
+        cmocka_unit_test(test_penalty), cmocka_unit_test(test_draw),  cmocka_unit_test(test_not_finite), cmocka_unit_test(test_check),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -17,11 +17,11 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
 {
     float *d = dst;
     if (!g->ta) {
-        pack_transposed(d, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k, g->bf16);
+        pack_transposed(d, rows, rows, dan_gemm_at(g->a, g->lda, row, k0), g->lda, rows, k, g->bf16);
         return;
     }
     for (int64_t i = 0; i < k; i++) {
-        __m256 x = vf_load_n(row_at(g->a, g->lda, k0 + i, row), rows);
+        __m256 x = vf_load_n(dan_gemm_at(g->a, g->lda, k0 + i, row), rows);
         vf_store_n(d + i * rows, g->bf16 ? round_bf16(x) : x, rows);
     }
 }
@@ -32,17 +32,18 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     float *d = dst;
     for (int h = 0; h < NR; h += 8) {
         if (g->tb) {
-            pack_transposed(d + h, NR, 8, row_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k, g->bf16);
+            pack_transposed(d + h, NR, 8, dan_gemm_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k, g->bf16);
             continue;
         }
         for (int64_t i = 0; i < k; i++) {
-            __m256 x = vf_load_n(row_at(g->b, g->ldb, k0 + i, col + h), cols - h);
+            __m256 x = vf_load_n(dan_gemm_at(g->b, g->ldb, k0 + i, col + h), cols - h);
             _mm256_store_ps(d + i * NR + h, g->bf16 ? round_bf16(x) : x);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k,
+                                                           const float *a, const float *b, float *c, int64_t ldc, bool first)
 {
     __m256 s[MR][2];
     for (int i = 0; i < mr; i++) s[i][0] = s[i][1] = _mm256_setzero_ps();
@@ -65,7 +66,8 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: clang would otherwise keep constants of the epilogue in registers and spill accumulators. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { HEIGHTS(CASE) }
 }

@@ -33,8 +33,11 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
 {
     char *d = dst;
     for (int64_t b = 0; b < k; b += BLOCK, d += A_STEP)
-        for (int i = 0; i < rows; i++) quantise_block(row_at(g->a, g->lda, row + i, k0 + b), (int16_t *)d + i * BLOCK, (float *)(d + A_Q) + i);
+        for (int i = 0; i < rows; i++)
+            quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), (int16_t *)d + i * BLOCK, (float *)(d + A_Q) + i);
 }
+
+static inline __m256 widen(const char *q) { return _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q))); }
 
 static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)
 {
@@ -43,8 +46,7 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     for (; k > 0; k -= BLOCK, p += BLOCK_BYTES, d += B_STEP) {
         for (int h = 0; h < 2; h++) {
             __m256 r[8];
-            for (int i = 0; i < 8; i++)
-                r[i] = i < cols ? _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + i * g->ldb + 2 + 16 * h)))) : _mm256_setzero_ps();
+            for (int i = 0; i < 8; i++) r[i] = i < cols ? widen(p + i * g->ldb + 2 + 16 * h) : _mm256_setzero_ps();
             transpose8(r);
             for (int i = 0; i < 8; i++) _mm256_store_ps((float *)d + (8 * h + i) * NR, r[i]);
         }
@@ -55,7 +57,8 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
 }
 
 /* The f32 sum runs over all blocks of K in order: it goes on from c. */
-static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const char *a, const char *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k,
+                                                           const char *a, const char *b, float *c, int64_t ldc, bool first)
 {
     __m256 s[MR];
     for (int i = 0; i < mr; i++) s[i] = first ? _mm256_setzero_ps() : vf_load_n(c + i * ldc, cols);
@@ -77,7 +80,8 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define HEIGHTS(X) X(1) X(2) X(3) X(4)
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { HEIGHTS(CASE) }
 }

@@ -12,5 +12,6 @@ static bool accepts(const struct dan_args *a) { return a->attr[DAN_CE_PREC].i ==
 
 const struct dan_kernel dan_kernel_head_ce_grad_bf16_amx = {
     .op = "head_ce_grad", .isa = "avx512", .name = "head_ce_grad_bf16_amx",
-    .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16, .rank = 50, .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-2f,
+    .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16,
+    .rank = 50, .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-2f,
 };

@@ -15,8 +15,8 @@ static inline void tile_end(void) {}
 /* dst [k/2][rows] pairs */
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
-    if (g->ta) pack_pairs(dst, rows, rows, row_at(g->a, g->lda, k0, row), g->lda, rows, k);
-    else pack_pairs_transposed(dst, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k, false);
+    if (g->ta) pack_pairs(dst, rows, rows, dan_gemm_at(g->a, g->lda, k0, row), g->lda, rows, k);
+    else pack_pairs_transposed(dst, rows, rows, dan_gemm_at(g->a, g->lda, row, k0), g->lda, rows, k, false);
 }
 
 /* dst [k/2][NR] pairs, zeros beyond cols */
@@ -24,12 +24,14 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
 {
     int64_t size = g->b_bf16 ? 2 : 4;
     for (int h = 0; h < NR; h += 16) {
-        if (g->tb) pack_pairs_transposed((float *)dst + h, NR, 16, (const char *)g->b + (col + h) * g->ldb + k0 * size, g->ldb, cols - h, k, g->b_bf16);
-        else pack_pairs((float *)dst + h, NR, 16, row_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
+        const char *p = (const char *)g->b + (col + h) * g->ldb + k0 * size;
+        if (g->tb) pack_pairs_transposed((float *)dst + h, NR, 16, p, g->ldb, cols - h, k, g->b_bf16);
+        else pack_pairs((float *)dst + h, NR, 16, dan_gemm_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
     }
 }
 
-static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k,
+                                                           const float *a, const float *b, float *c, int64_t ldc, bool first)
 {
     __m512 s[MR][2];
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
@@ -53,7 +55,8 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { HEIGHTS(CASE) }
 }

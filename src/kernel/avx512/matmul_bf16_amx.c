@@ -21,30 +21,28 @@ static inline void tile_begin(void)
 }
 static inline void tile_end(void) { _tile_release(); }
 
+/* One tile, 16 rows x 32 of k: rows of op(a) from row, columns from k0, of which `rows` and k exist. */
+static inline void pack_tile(float *d, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
+{
+    __m512 r[16];
+    __mmask16 part = vf_mask(rows);
+    for (int j = 0; j < 16 && !g->ta; j++)
+        r[j] = j < rows ? bf16_from(dan_gemm_at(g->a, g->lda, row + j, k0), k) : _mm512_setzero_ps();
+    for (int j = 0; j < 16 && g->ta; j++) {
+        __m512 x = 2 * j < k ? _mm512_maskz_loadu_ps(part, dan_gemm_at(g->a, g->lda, k0 + 2 * j, row)) : _mm512_setzero_ps();
+        __m512 y = 2 * j + 1 < k ? _mm512_maskz_loadu_ps(part, dan_gemm_at(g->a, g->lda, k0 + 2 * j + 1, row)) : _mm512_setzero_ps();
+        r[j] = bf16_pairs(x, y);
+    }
+    if (g->ta) transpose16(r);
+    for (int j = 0; j < 16; j++) _mm512_store_ps(d + j * 16, r[j]);
+}
+
 /* dst [k/32][32 rows][32] bf16: one cache line is a row of a tile; zeros beyond rows and k. */
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
     float *d = dst;
-    for (int64_t i = 0; i < k; i += 32, d += MR * 16) {
-        for (int h = 0; h < rows; h += 16) {
-            int n = rows - h < 16 ? rows - h : 16;
-            if (g->ta) {
-                __m512 r[16];
-                __mmask16 part = vf_mask(n);
-                for (int j = 0; j < 16; j++) {
-                    int64_t at = i + 2 * j;
-                    __m512 x = at < k ? _mm512_maskz_loadu_ps(part, row_at(g->a, g->lda, k0 + at, row + h)) : _mm512_setzero_ps();
-                    __m512 y = at + 1 < k ? _mm512_maskz_loadu_ps(part, row_at(g->a, g->lda, k0 + at + 1, row + h)) : _mm512_setzero_ps();
-                    r[j] = bf16_pairs(x, y);
-                }
-                transpose16(r);
-                for (int j = 0; j < 16; j++) _mm512_store_ps(d + (h + j) * 16, r[j]);
-            } else {
-                for (int j = 0; j < 16; j++)
-                    _mm512_store_ps(d + (h + j) * 16, j < n ? bf16_from(row_at(g->a, g->lda, row + h + j, k0 + i), k - i) : _mm512_setzero_ps());
-            }
-        }
-    }
+    for (int64_t i = 0; i < k; i += 32, d += MR * 16)
+        for (int h = 0; h < rows; h += 16) pack_tile(d + h * 16, g, row + h, rows - h < 16 ? rows - h : 16, k0 + i, k - i);
 }
 
 /* dst [k/2][32] pairs, zeros beyond cols and k */
@@ -54,8 +52,9 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     for (int64_t i = (k + 1) / 2; i < up32(k) / 2; i++) memset(d + i * NR, 0, NR * 4);
     int64_t size = g->b_bf16 ? 2 : 4;
     for (int h = 0; h < NR; h += 16) {
-        if (g->tb) pack_pairs_transposed(d + h, NR, 16, (const char *)g->b + (col + h) * g->ldb + k0 * size, g->ldb, cols - h, k, g->b_bf16);
-        else pack_pairs(d + h, NR, 16, row_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
+        const char *p = (const char *)g->b + (col + h) * g->ldb + k0 * size;
+        if (g->tb) pack_pairs_transposed(d + h, NR, 16, p, g->ldb, cols - h, k, g->b_bf16);
+        else pack_pairs(d + h, NR, 16, dan_gemm_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
     }
 }
 
@@ -85,7 +84,8 @@ static inline void multiply_1x2(int64_t k, const float *a, const float *b)
 }
 
 /* The block sum goes through a buffer in L1: blocks are then added as in the other kernels. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     _Alignas(64) float s[MR * NR];
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);

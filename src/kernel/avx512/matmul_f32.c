@@ -18,12 +18,12 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
 {
     float *d = dst;
     if (!g->ta) {
-        pack_transposed(d, rows, rows, row_at(g->a, g->lda, row, k0), g->lda, rows, k, g->bf16);
+        pack_transposed(d, rows, rows, dan_gemm_at(g->a, g->lda, row, k0), g->lda, rows, k, g->bf16);
         return;
     }
     __mmask16 keep = vf_mask(rows);
     for (int64_t i = 0; i < k; i++) {
-        __m512 x = _mm512_maskz_loadu_ps(keep, row_at(g->a, g->lda, k0 + i, row));
+        __m512 x = _mm512_maskz_loadu_ps(keep, dan_gemm_at(g->a, g->lda, k0 + i, row));
         _mm512_mask_storeu_ps(d + i * rows, keep, g->bf16 ? round_bf16(x) : x);
     }
 }
@@ -35,20 +35,21 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     if (g->tb) {
         for (int h = 0; h < NR; h += 16) {
             if (g->b_bf16) unpack_transposed(d + h, NR, (const char *)g->b + (col + h) * g->ldb + 2 * k0, g->ldb, cols - h, k);
-            else pack_transposed(d + h, NR, 16, row_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k, g->bf16);
+            else pack_transposed(d + h, NR, 16, dan_gemm_at(g->b, g->ldb, col + h, k0), g->ldb, cols - h, k, g->bf16);
         }
         return;
     }
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
     for (int64_t i = 0; i < k; i++) {
-        const float *s = row_at(g->b, g->ldb, k0 + i, col);
+        const float *s = dan_gemm_at(g->b, g->ldb, k0 + i, col);
         __m512 x = _mm512_maskz_loadu_ps(lo, s), y = _mm512_maskz_loadu_ps(hi, s + 16);
         _mm512_store_ps(d + i * NR, g->bf16 ? round_bf16(x) : x);
         _mm512_store_ps(d + i * NR + 16, g->bf16 ? round_bf16(y) : y);
     }
 }
 
-static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k,
+                                                           const float *a, const float *b, float *c, int64_t ldc, bool first)
 {
     __m512 s[MR][2];
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
@@ -72,7 +73,8 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: clang would otherwise keep constants of the epilogue in registers and spill accumulators (3 x slower). */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { HEIGHTS(CASE) }
 }

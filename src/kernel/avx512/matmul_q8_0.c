@@ -15,7 +15,8 @@ static inline void tile_end(void) {}
 #define HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { HEIGHTS(CASE) }
 }

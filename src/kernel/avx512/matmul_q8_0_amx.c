@@ -40,7 +40,8 @@ static inline void block_sums(bool odd, const char *a, const char *b, int32_t *t
 }
 
 /* The sums of one block are scaled while the tiles work on the next (four ahead was not faster). */
-static inline __attribute__((always_inline)) void tile_amx(int mr, int cols, int64_t k, const char *a, const char *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_amx(int mr, int cols, int64_t k,
+                                                           const char *a, const char *b, float *c, int64_t ldc, bool first)
 {
     _Alignas(64) int32_t t[2][16 * 16];
     __m512 s[MR];
@@ -64,7 +65,8 @@ static inline __attribute__((always_inline)) void tile_amx(int mr, int cols, int
 #define CASE_FEW(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 #define CASE_MANY(n) case n: tile_amx(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
-static __attribute__((noinline)) void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
 {
     switch (rows) { FEW(CASE_FEW) MANY(CASE_MANY) }
 }

@@ -35,8 +35,15 @@ static void pack(float *dst, int width, const void *x, int64_t ld, bool t, int64
     }
 }
 
-static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k) { pack(dst, MR, g->a, g->lda, g->ta, row, rows, k0, k, g->bf16); }
-static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k) { pack(dst, NR, g->b, g->ldb, !g->tb, col, cols, k0, k, g->bf16); }
+static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
+{
+    pack(dst, MR, g->a, g->lda, g->ta, row, rows, k0, k, g->bf16);
+}
+
+static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)
+{
+    pack(dst, NR, g->b, g->ldb, !g->tb, col, cols, k0, k, g->bf16);
+}
 
 static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first)
 {

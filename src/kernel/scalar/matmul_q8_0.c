@@ -37,7 +37,7 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
 {
     struct block *d = dst;
     for (int64_t b = 0; b < k; b += BLOCK, d++)
-        for (int i = 0; i < rows; i++) quantise_block((const float *)((const char *)g->a + (row + i) * g->lda) + k0 + b, d->q[i], d->scale + i);
+        for (int i = 0; i < rows; i++) quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), d->q[i], d->scale + i);
 }
 
 static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)

@@ -33,7 +33,14 @@ struct dan_gemm {
 typedef void   dan_gemm_fn(const struct dan_gemm *g, void *ws, int ith, int nth);
 typedef size_t dan_gemm_bytes_fn(int64_t m, int64_t n, int64_t k, int nth);
 dan_gemm_fn       dan_gemm_f32_scalar, dan_gemm_f32_avx2, dan_gemm_f32_avx512, dan_gemm_bf16_avx512, dan_gemm_bf16_amx;
-dan_gemm_bytes_fn dan_gemm_f32_scalar_bytes, dan_gemm_f32_avx2_bytes, dan_gemm_f32_avx512_bytes, dan_gemm_bf16_avx512_bytes, dan_gemm_bf16_amx_bytes;
+dan_gemm_bytes_fn dan_gemm_f32_scalar_bytes, dan_gemm_f32_avx2_bytes, dan_gemm_f32_avx512_bytes,
+                  dan_gemm_bf16_avx512_bytes, dan_gemm_bf16_amx_bytes;
+
+/* Element [row, col] of a matrix whose rows are ld bytes apart. */
+static inline const float *dan_gemm_at(const void *x, int64_t ld, int64_t row, int64_t col)
+{
+    return (const float *)((const char *)x + row * ld) + col;
+}
 
 /* The leading dimensions of t are rows at one distance from each other. */
 static inline bool dan_rows_flat(const struct dan_tensor *t)

@@ -34,8 +34,6 @@ static inline __m256 round_bf16(__m256 x)
     return _mm256_blendv_ps(_mm256_castsi256_ps(u), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
-static inline const float *row_at(const void *x, int64_t ld, int64_t row, int64_t col) { return (const float *)((const char *)x + row * ld) + col; }
-
 /* dst[k][width] = src[n][k] for n < rows <= 8, zeros for n up to `width` <= 8; rows are `step` floats apart
  * in dst; rounded to bf16 if asked. */
 static inline void pack_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k, bool bf16)
@@ -43,7 +41,7 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
     for (int64_t k0 = 0; k0 < k; k0 += 8) {
         int n = k - k0 < 8 ? (int)(k - k0) : 8;
         __m256 r[8];
-        for (int i = 0; i < 8; i++) r[i] = i < rows ? vf_load_n(row_at(src, ld, i, k0), n) : _mm256_setzero_ps();
+        for (int i = 0; i < 8; i++) r[i] = i < rows ? vf_load_n(dan_gemm_at(src, ld, i, k0), n) : _mm256_setzero_ps();
         for (int i = 0; bf16 && i < 8; i++) r[i] = round_bf16(r[i]);
         transpose8(r);
         for (int i = 0; i < 8; i++)

@@ -32,8 +32,6 @@ static inline __attribute__((always_inline)) void transpose16(__m512 r[16])
     }
 }
 
-static inline const float *row_at(const void *x, int64_t ld, int64_t row, int64_t col) { return (const float *)((const char *)x + row * ld) + col; }
-
 /* To bf16, nearest even, still as f32; NaN stays NaN. */
 static inline __m512 round_bf16(__m512 x)
 {
@@ -51,7 +49,7 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
     for (int64_t k0 = 0; k0 < k; k0 += 16) {
         __mmask16 part = vf_mask(k - k0);
         __m512 r[16];
-        for (int i = 0; i < 16; i++) r[i] = i < rows ? _mm512_maskz_loadu_ps(part, row_at(src, ld, i, k0)) : _mm512_setzero_ps();
+        for (int i = 0; i < 16; i++) r[i] = i < rows ? _mm512_maskz_loadu_ps(part, dan_gemm_at(src, ld, i, k0)) : _mm512_setzero_ps();
         for (int i = 0; bf16 && i < 16; i++) r[i] = round_bf16(r[i]);
         transpose16(r);
         if (k - k0 >= 16) {
@@ -104,7 +102,7 @@ static inline void pack_pairs_transposed(float *dst, int64_t step, int width, co
         int64_t n = (k - k0 + 1) / 2;
         for (int i = 0; i < 16; i++) {
             if (i >= rows) r[i] = _mm512_setzero_ps();
-            else r[i] = stored ? bf16_stored((const char *)src + i * ld + 2 * k0, k - k0) : bf16_from(row_at(src, ld, i, k0), k - k0);
+            else r[i] = stored ? bf16_stored((const char *)src + i * ld + 2 * k0, k - k0) : bf16_from(dan_gemm_at(src, ld, i, k0), k - k0);
         }
         transpose16(r);
         for (int i = 0; i < 16; i++)
@@ -125,8 +123,8 @@ static inline void pack_pairs(float *dst, int64_t step, int width, const float *
 {
     __mmask16 keep = vf_mask(width), part = vf_mask(rows > 0 ? rows : 0);
     for (int64_t i = 0; i < k; i += 2) {
-        __m512 x = _mm512_maskz_loadu_ps(part, row_at(src, ld, i, 0));
-        __m512 y = i + 1 < k ? _mm512_maskz_loadu_ps(part, row_at(src, ld, i + 1, 0)) : _mm512_setzero_ps();
+        __m512 x = _mm512_maskz_loadu_ps(part, dan_gemm_at(src, ld, i, 0));
+        __m512 y = i + 1 < k ? _mm512_maskz_loadu_ps(part, dan_gemm_at(src, ld, i + 1, 0)) : _mm512_setzero_ps();
         _mm512_mask_storeu_ps(dst + i / 2 * step, keep, bf16_pairs(x, y));
     }
 }

@@ -35,7 +35,7 @@ static inline void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int 
     char *d = dst, flip = as_unsigned(rows) ? -128 : 0;
     for (int64_t b = 0; b < k; b += BLOCK, d += A_STEP)
         for (int i = 0; i < rows; i++)
-            ((float *)(d + A_Q))[i] = quantise_block((const float *)((const char *)g->a + (row + i) * g->lda) + k0 + b, d + i * BLOCK, flip);
+            ((float *)(d + A_Q))[i] = quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), d + i * BLOCK, flip);
 }
 
 static inline __m512i two_rows(const char *p, int64_t ld, int i, int j)
@@ -105,7 +105,8 @@ static inline void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int 
 }
 
 /* The f32 sum runs over all blocks of K in order: it goes on from c. */
-static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k, const char *a, const char *b, float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int64_t k,
+                                                           const char *a, const char *b, float *c, int64_t ldc, bool first)
 {
     __m512 s[MR];
     __mmask16 keep = vf_mask(cols);

@@ -14,7 +14,10 @@ static inline vf   vf_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline void vf_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
 static inline vf   vf_load_n(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vf_mask(n), p); }   /* the first n, then 0 */
 static inline void vf_store_n(float *p, vf x, int64_t n) { _mm512_mask_storeu_ps(p, vf_mask(n), x); }
-static inline vf   vf_load_bf16(const void *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16)); }
+static inline vf   vf_load_bf16(const void *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
 static inline vf   vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline vf   vf_add(vf x, vf y) { return _mm512_add_ps(x, y); }
 static inline vf   vf_sub(vf x, vf y) { return _mm512_sub_ps(x, y); }
@@ -25,7 +28,10 @@ static inline vf   vf_max(vf x, vf y) { return _mm512_max_ps(x, y); }           
 static inline vf   vf_min(vf x, vf y) { return _mm512_min_ps(x, y); }
 static inline vf   vf_abs(vf x) { return _mm512_abs_ps(x); }
 static inline vf   vf_round(vf x) { return _mm512_roundscale_ps(x, 0); }                   /* to nearest even */
-static inline vf   vf_less(vf x, vf y, vf yes, vf no) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), no, yes); }  /* x < y ? yes : no */
+static inline vf   vf_less(vf x, vf y, vf yes, vf no)                                      /* x < y ? yes : no */
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), no, yes);
+}
 static inline vf   vf_sign_of(vf x, vf s)                                                  /* |x| with the sign of s */
 {
     const __m512i sign = _mm512_set1_epi32(INT32_MIN);

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The commands that use a model: generate, chat, eval, quantize, inspect, estimate.
+#   tests/e2e/infer.sh [BUILD]
+# Runs on text it makes itself.  Closes with `N passed, N failed`.
+set -u
+cd "$(dirname "$0")/../.."
+danlu=$(realpath "${1:-build}/danlu" 2>/dev/null) && [ -x "$danlu" ] || { echo "there is no ${1:-build}/danlu; run make first"; echo "0 passed, 1 failed"; exit 1; }
+work=$(mktemp -d)
+export DANLU_HOME=$work/home NO_COLOR=1
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+cd "$work" || exit 1
+
+ok() { passed=$((passed + 1)); echo "  ok  $1"; }
+bad() { failed=$((failed + 1)); echo "FAIL  $1"; tail -n 15 log; }
+check() { local name=$1; shift; if bash -c "$*" >log 2>&1; then ok "$name"; else bad "$name"; fi; }
+refused() {     # NAME CODE PATTERN COMMAND...
+    local name=$1 code=$2 pattern=$3 rc; shift 3
+    "$@" >out 2>log; rc=$?
+    if [ "$rc" -eq "$code" ] && grep -qiE -- "$pattern" log; then ok "$name"; else echo "exit $rc, expected $code and /$pattern/" >>log; bad "$name"; fi
+}
+value() { sed -n "s/.*\"$1\":\([-0-9.eE]*\).*/\1/p"; }
+danlu() { "$danlu" "$@"; }
+export -f danlu value; export danlu
+
+awk 'BEGIN { srand(7); split("the old furnace a red elixir seven small stones one patient monk", w, " ");
+  for (i = 0; i < 900; i++) { n = 4 + int(rand() * 6); s = ""; for (k = 0; k < n; k++) s = s (k ? " " : "") w[1 + int(rand() * 11)]; print s "." } }' > text.txt
+head -n 60 text.txt > held.txt
+for m in gpt llama lstm gru; do
+    danlu train --data text.txt --tokenizer bytes --model $m --layers 2 --hidden 64 --heads 4 --context 64 --batch 8 --lr 5e-3 --warmup 5 --steps 80 --eval-every 0 --save-every 0 --quiet --out $m >log 2>&1 || bad "train $m"
+done
+
+for m in gpt llama lstm gru; do
+    check "$m: greedy does not depend on company, threads or chunks" "danlu generate $m -q --temperature 0 -n 20 --prompt 'the old' > one && danlu generate $m -q --temperature 0 -n 20 --threads 3 --prompt 'seven small stones' 'the old' 'a' --json > many && grep -q \"\$(head -n 1 one)\" <(sed -n 2p many)"
+    check "$m: same seed, same text" "danlu generate $m -q -n 30 --seed 5 --prompt a > 1 && danlu generate $m -q -n 30 --seed 5 --threads 1 --prompt a > 2 && cmp 1 2"
+    check "$m: another seed, another text" "danlu generate $m -q -n 30 --seed 6 --prompt a > 2 && ! cmp -s 1 2"
+    check "$m: perplexity of a trained model" "danlu eval $m --data held.txt --json | value perplexity | awk '{exit !(\$1 > 1 && \$1 < 30)}'"
+    check "$m: q8_0 loses less than 1 %" "danlu quantize $m --to q8_0 --out $m-q8 --json > q.json && a=\$(danlu eval $m --data held.txt --json | value loss) && b=\$(danlu eval $m-q8 --data held.txt --json | value loss) && awk -v a=\$a -v b=\$b 'BEGIN {d = (b - a) / a; exit !(d < 0.01 && d > -0.01)}'"
+    check "$m: q8_0 is smaller" "awk -v a=\$(value bytes_before < q.json) -v b=\$(value bytes_after < q.json) 'BEGIN {exit !(b < 0.6 * a)}'"
+    check "$m: q8_0 generates" "danlu generate $m-q8 -q -n 10 --prompt 'the old' | grep -q ."
+    check "$m: chat" "printf 'hello\n/reset\nhello again\n/exit\n' | danlu chat $m -n 10 --json | grep -c '\"role\":\"assistant\"' | grep -qx 2"
+done
+
+check "chat feeds only what is new" "printf 'a\nb\n' | danlu chat llama -n 4 --json | value fed_tokens | sort -n | tail -n 1 | awk '{exit !(\$1 < 30)}'"
+check "a stop string ends the text and is not shown" "danlu generate llama -n 200 --context 64 --prompt 'the' --stop . --json > s.json; grep -q '\"finish_reason\":\"stop\"' s.json && ! grep -q '\"text\":\"[^\"]*[.]' s.json"
+check "a full context ends with length" "danlu generate llama -n 0 --ignore-eos --prompt 'the' --json | grep '\"finish_reason\":\"length\"'"
+check "prompt from standard input, echoed" "printf 'the old' | danlu generate llama -q -n 5 --echo | grep -q '^the old'"
+check "--stride says so" "danlu eval llama --data held.txt --stride 16 | grep -q 'sliding windows of 64 tokens, stride 16'"
+check "batch size changes no result" "danlu eval llama --data held.txt --batch 1 --json | value loss > 1; danlu eval llama --data held.txt --batch 7 --json | value loss > 2; cmp 1 2"
+check "inspect lists tensors" "danlu inspect llama-q8 | grep -q 'blk.0.attn_q.weight *q8_0'"
+check "inspect prints graphs" "danlu inspect llama --graph | grep -q '; after all passes'"
+check "inspect --json is one object" "danlu inspect gpt --json | grep -q '^{.*\"parameters\":[0-9]*.*}\$'"
+check "estimate knows GPT-2" "danlu estimate --model gpt --layers 12 --hidden 768 --heads 12 --vocab 50257 --context 1024 --batch 1 --json | grep -q '\"total\":124439808'"
+refused "no model" 1 "there is no model folder" danlu generate nowhere --prompt x
+refused "unknown format" 1 "use one of: q8_0" danlu quantize llama --to q3 --out q3
+refused "no room for the prompt" 1 "shorten the prompt" danlu generate llama --prompt "$(head -c 300 text.txt)"
+refused "context beyond the model's" 1 "64 positions" danlu generate llama --prompt a --context 65
+refused "quantised twice" 1 "already" danlu quantize llama-q8 --out again
+refused "out is taken" 1 "already holds a model" danlu quantize llama --out gpt
+refused "text in two places" 2 "use one" danlu generate llama --prompt a --prompt-file text.txt
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
