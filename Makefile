@@ -50,7 +50,7 @@ TESTSRC := $(wildcard src/*/*_test.c src/*/*/*_test.c tests/*/*_test.c)
 TESTS := $(TESTSRC:%.c=$(BUILD)/test/%)
 
 .PHONY: all test run bench install help clean check tables FORCE
-.SECONDARY:
+.PRECIOUS: $(BUILD)/gen/%_table.c
 all: $(BUILD)/danlu
 
 $(BUILD)/danlu: $(CLIOBJ) $(BUILD)/libdanlu.a

@@ -40,10 +40,10 @@ say "1. Training a tokenizer and a small LLaMA on $data"
 "$danlu" train --data "$data" --model llama --tokenizer bpe --vocab "${VOCAB:-2048}" --layers 4 --hidden 192 --heads 6 --kv-heads 3 \
     --context 192 --batch 16 --steps "${STEPS:-600}" --lr 2e-3 --warmup 60 --eval-every 150 --out "$out"
 say "2. Quantising to int8"
-"$danlu" quantize "$out" --to q8_0 --out "$out-q8"
+"$danlu" quantize "$out" --to q8_0 --out "$out-q8" | tail -n 1
 say "3. Evaluating both on the held-out text"
-"$danlu" eval "$out" --split val
-"$danlu" eval "$out-q8" --split val --shards "$out/data"
+"$danlu" eval "$out"
+"$danlu" eval "$out-q8" --shards "$out/data"
 prompt=${PROMPT:-Once upon a time}
 say "4. What the float model says"
 "$danlu" generate "$out" --prompt "$prompt" --max-tokens 100 --temperature 0.8 --top-k 40 --seed 1 --echo

@@ -1,18 +1,20 @@
 /* danlu eval: loss, perplexity and bits per byte of a model on text. */
 #include <math.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/lm_open.h"
 #include "data/text.h"
 #include "infer/eval.h"
 
-struct eval_opts { const char *model, *field; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid; };
+struct eval_opts { const char *model, *field, *shards; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid; };
 
 #define AT(f) offsetof(struct eval_opts, f)
 static const struct dan_opt options[] = {
     {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
-    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .required = true, .help = "text files, .jsonl files or folders"},
+    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .help = "text files, .jsonl files or folders"},
+    {.name = "shards", .type = 's', .offset = AT(shards), .meta = "DIR", .help = "the validation split in a run's data folder instead of --data (default: MODEL/data)"},
     {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "field of .jsonl rows that holds the text"},
     {.name = "allow-invalid", .type = 'b', .offset = AT(allow_invalid), .help = "accept invalid UTF-8"},
     {.name = "context",
@@ -106,6 +108,23 @@ static int print(struct dan_cli *cli, const struct eval_opts *o, const struct co
     return rc;
 }
 
+/* The validation split that training wrote; its ids must be this tokenizer's. */
+static int open_split(struct dan_cli *cli, const struct eval_opts *o, const struct lm_files *m, struct corpus *c, struct dan_shards **text,
+                      struct dan_err *e)
+{
+    const char *dir = o->shards ? o->shards : dan_arena_printf(cli->arena, "%s/data", o->model);
+    if (!o->shards && !dan_path_is_dir(dir)) return dan_fail(e, DAN_EUSAGE, "nothing to evaluate on; give --data FILE, or --shards DIR of a training run");
+    int rc = dan_shards_open(dir, "val", text, e);
+    if (rc) return rc;
+    if (dan_shards_hash(*text) != dan_tokenizer_hash(m->tok)) {
+        dan_shards_free(*text);
+        return dan_fail(e, DAN_EINVAL, "the tokens in '%s' were made with another tokenizer; give the text with --data", dir);
+    }
+    c->bytes = dan_shards_bytes(*text);
+    c->n_docs = (size_t)dan_shards_docs(*text);
+    return DAN_OK;
+}
+
 static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_files *m, struct corpus *c, struct dan_err *e)
 {
     struct dan_shards *text = NULL;
@@ -113,7 +132,8 @@ static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_fi
     struct show show = {.cli = cli};
     struct dan_eval_opts eo = {
         .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .progress = progress, .progress_ctx = &show};
-    int rc = dan_shards_of(c->ids.v, (int64_t)c->ids.n, c->doc, (int64_t)c->n_docs, dan_tokenizer_eos(m->tok), &text, e);
+    int rc = o->data.n ? dan_shards_of(c->ids.v, (int64_t)c->ids.n, c->doc, (int64_t)c->n_docs, dan_tokenizer_eos(m->tok), &text, e)
+                       : open_split(cli, o, m, c, &text, e);
     if (rc) return rc;
     double t0 = dan_now();
     dan_bar_start(&show.bar, &cli->ui, "eval", "token", 0, dan_shards_tokens(text) - dan_shards_docs(text));
@@ -129,8 +149,8 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     struct lm_files m = {0};
     struct corpus c = {0};
     int rc = lm_open(cli, o->model, true, &m, e);
-    if (!rc) rc = read_corpus(&c, o, &m, e);
-    if (!rc && c.n_docs == 0) rc = dan_fail(e, DAN_EINVAL, "the data holds no text; look at the files of --data");
+    if (!rc && o->data.n) rc = read_corpus(&c, o, &m, e);
+    if (!rc && o->data.n && c.n_docs == 0) rc = dan_fail(e, DAN_EINVAL, "the data holds no text; look at the files of --data");
     if (!rc) rc = evaluate(cli, o, &m, &c, e);
     dan_ids_release(&c.ids);
     dan_free(c.doc);
@@ -146,7 +166,7 @@ const struct dan_cmd dan_cmd_eval = {.name = "eval",
                                               "between models with one tokenizer and one\n"
                                               "protocol; bits per byte also between tokenizers. The protocol is part of the output.",
                                      .example =
-                                         "danlu eval runs/book --data book.txt\ndanlu eval runs/book --data book.txt --stride 64 --json",
+                                         "danlu eval runs/book\ndanlu eval runs/book --data book.txt\ndanlu eval runs/book --data book.txt --stride 64 --json",
                                      .opts = options,
                                      .opts_bytes = sizeof(struct eval_opts),
                                      .run = run};

@@ -127,7 +127,7 @@ static int save_last(struct train_run *r, struct dan_err *e)
 
 static int validate(struct train_run *r, int64_t batches, double *val, bool *stop, struct dan_err *e)
 {
-    int rc = dan_trainer_eval(r->trainer, batches, val, NULL, e);
+    int rc = dan_trainer_eval(r->trainer, batches, val, &r->val_tokens, e);
     if (rc) return rc;
     r->last_val = *val;
     bool better = isnan(r->best) || *val < r->best;
@@ -222,8 +222,8 @@ static void farewell(struct train_run *r)
 {
     char a[DAN_NUM];
     struct dan_ui *ui = &r->cli->ui;
-    if (!isnan(r->last_val) && r->bytes_per_token > 0)
-        dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val), r->last_val / log(2) / r->bytes_per_token);
+    if (!isnan(r->last_val) && r->val_tokens)
+        dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val), r->last_val * (double)r->val_tokens / log(2) / (double)dan_shards_bytes(r->val));
     if (r->o.patience > 0 && r->best_saved) dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
     dan_say(ui, "peak     %s resident", dan_fmt_bytes((double)dan_peak_rss(), a));
     dan_say(ui, "saved    %s (loss.svg, log.jsonl)", r->o.out);
@@ -233,6 +233,9 @@ int train_loop(struct train_run *r, struct dan_err *e)
 {
     r->first_step = dan_trainer_done(r->trainer);
     r->last_saved = r->o.resume && r->first_step > 0 ? r->first_step : -1;
+    if (r->first_step > r->o.steps)
+        return dan_fail(e, DAN_EUSAGE, "--steps %lld is fewer than the %lld steps this run has done; give a larger --steps to go on", (long long)r->o.steps, (long long)r->first_step);
+    if (r->first_step == r->o.steps) dan_say(&r->cli->ui, "note     the run has all its %lld steps; a larger --steps goes on", (long long)r->o.steps);
     int rc = save_recipe(r, e);
     if (!rc) rc = cut_log(r, r->first_step, e);
     if (rc) return rc;

@@ -25,7 +25,6 @@ static int prepare_data(struct train_run *r, struct dan_err *e)
     if (!rc && r->o.val_fraction > 0) rc = dan_shards_open(dir, "val", &r->val, e);
     if (!rc) rc = dan_shards_verify(r->train, e);
     if (!rc && r->val) rc = dan_shards_verify(r->val, e);
-    if (!rc && r->val) r->bytes_per_token = (double)dan_shards_bytes(r->val) / (double)(dan_shards_tokens(r->val) ? dan_shards_tokens(r->val) : 1);
     return rc;
 }
 

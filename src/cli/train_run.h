@@ -30,7 +30,7 @@ struct train_run {
     struct dan_trace trace;
     struct dan_runs *runs;
     struct dan_run record;
-    double bytes_per_token;                    /* of the validation text, for bits per byte */
+    int64_t val_tokens;                        /* predicted in the last validation, for bits per byte */
     int64_t run_id, last_saved;
     double best, last_val;
     bool   best_saved;                         /* the model folder holds the weights of `best` */

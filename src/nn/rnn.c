@@ -44,7 +44,10 @@ static void gru_step(struct dan_builder *b, const struct cell_in *in, dan_ref *h
 static struct dan_graph *step_graph(struct dan_builder *outer, enum dan_cell cell, int64_t lanes, int64_t hidden, bool hold)
 {
     struct dan_graph *g = dan_graph_new_in(outer->g->arena);
-    if (!g) return NULL;
+    if (!g) {
+        dan_poison(outer, DAN_ENOMEM, "not enough memory for a recurrent layer");
+        return NULL;
+    }
     struct dan_builder b;
     dan_builder_init(&b, g);
     const struct dan_dtype *t = &dan_dtype_f32;

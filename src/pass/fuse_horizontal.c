@@ -62,7 +62,7 @@ static dan_ref joined_param(struct dan_rewrite *r, const struct group *q, int wh
         else shape.d[0] += w->shape.d[0];
     }
     const struct dan_node *first = &g->node[g->node[q->member[0]].in[which]];
-    dan_ref p = dan_param(&r->b, dan_str_c(&name), first->dtype, shape, first->init);
+    dan_ref p = name.failed ? dan_poison(&r->b, DAN_ENOMEM, "not enough memory for a joined name") : dan_param(&r->b, dan_str_c(&name), first->dtype, shape, first->init);
     if (p) r->g->node[p].frozen = first->frozen;
     dan_str_release(&name);
     return p;

@@ -19,7 +19,7 @@ refused() {     # NAME CODE PATTERN COMMAND...
     "$@" >out 2>log; rc=$?
     if [ "$rc" -eq "$code" ] && grep -qiE -- "$pattern" log; then ok "$name"; else echo "exit $rc, expected $code and /$pattern/" >>log; bad "$name"; fi
 }
-value() { sed -n "s/.*\"$1\":\([-0-9.eE]*\).*/\1/p"; }
+value() { awk -v k="\"$1\":" '{i = index($0, k); if (i) {v = substr($0, i + length(k)); sub(/[,}].*/, "", v); print v}}'; }    # first of each line
 danlu() { "$danlu" "$@"; }
 export -f danlu value; export danlu
 

@@ -1,5 +1,5 @@
 /* Passes as text in, text out: tests/pass/NAME.cg holds `; run: cse,dce`, a graph, `; expect:`, a graph.
- * UPDATE=1 rewrites the expected part.  Also: print -> parse -> print is the identity on every model's
+ * UPDATE=1 rewrites the expected part.  Both graphs then run on the same numbers and must give the same outputs.  Also: print -> parse -> print is the identity on every model's
  * training graph, and structure hashes do not depend on dynamic dims (R7). */
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,13 +9,79 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include <math.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "base/str.h"
+#include "exec/exec.h"
 #include "model/lm.h"
 #include "op/ops.h"
 
 static const char *folder(void) { return getenv("DANLU_SRC") ? getenv("DANLU_SRC") : "tests/pass"; }
+
+/* Leaves from streams named by them: a joined param takes the rows of its parts. */
+static int give_leaves(const struct dan_graph *g, struct dan_store *s, struct dan_err *e)
+{
+    int rc = DAN_OK;
+    for (int32_t i = 1; i < g->n && !rc; i++) {
+        const struct dan_node *n = &g->node[i];
+        if (!(n->op->props & DAN_OP_LEAF)) continue;
+        rc = dan_store_add(s, n->name, n->dtype, n->shape, e);
+        if (rc) break;
+        const struct dan_tensor *t = dan_store_find(s, n->name);
+        struct dan_rng r = {.seed = 3, .stream = dan_crc32(0, n->name, strlen(n->name))};
+        for (int64_t k = 0; k < dan_shape_count(&t->shape); k++) {
+            if (t->dtype == &dan_dtype_i32) ((int32_t *)t->data)[k] = (int32_t)dan_rng_below(&r, 4);
+            else if (t->dtype == &dan_dtype_f64) ((double *)t->data)[k] = dan_rng_normal(&r);
+            else ((float *)t->data)[k] = (float)dan_rng_normal(&r);
+        }
+    }
+    return rc;
+}
+
+static struct dan_program *run_graph(const char *name, const struct dan_graph *g, struct dan_store *s)
+{
+    struct dan_err e = {0};
+    struct dan_program *p = NULL;
+    int rc = dan_compile(g, &(struct dan_exec_opts){.ref = true}, &p, &e);
+    if (!rc) rc = dan_bind_store(p, s, &e);
+    for (int32_t i = 1; i < g->n && !rc; i++)
+        if (dan_op_is(&g->node[i], "input")) rc = dan_bind(p, g->node[i].name, dan_store_find(s, g->node[i].name), &e);
+    if (!rc) rc = dan_run(p, &e);
+    if (rc) fail_msg("%s: %s", name, e.msg);
+    return p;
+}
+
+static void compare(const char *name, const char *output, const struct dan_tensor *x, const struct dan_tensor *y)
+{
+    assert_non_null(y);
+    assert_true(dan_shape_equal(&x->shape, &y->shape));
+    double most = 1e-6;
+    for (int64_t r = 0; r < dan_rows(x); r++)
+        for (int64_t c = 0; c < dan_cols(x); c++) most = fmax(most, fabs(((const float *)dan_row(x, r))[c]));
+    for (int64_t r = 0; r < dan_rows(x); r++)
+        for (int64_t c = 0; c < dan_cols(x); c++) {
+            double a = ((const float *)dan_row(x, r))[c], b = ((const float *)dan_row(y, r))[c];
+            if (!(fabs(a - b) <= 1e-5 * most)) fail_msg("%s: output '%s' [%lld,%lld] was %g, is %g after the passes", name, output, (long long)r, (long long)c, a, b);
+        }
+}
+
+static void same_numbers(const char *name, const struct dan_graph *before, const struct dan_graph *after)
+{
+    struct dan_err e = {0};
+    struct dan_store *s[2];
+    struct dan_program *p[2];
+    for (int i = 0; i < 2; i++)
+        if (dan_store_new(&s[i], &e) || give_leaves(before, s[i], &e)) fail_msg("%s: %s", name, e.msg);
+    p[0] = run_graph(name, before, s[0]);
+    p[1] = run_graph(name, after, s[1]);
+    for (int32_t i = 0; i < before->n_out; i++) compare(name, before->out_name[i], dan_result(p[0], i), dan_result_named(p[1], before->out_name[i]));
+    for (int i = 0; i < 2; i++) {
+        dan_program_free(p[i]);
+        dan_store_free(s[i]);
+    }
+}
 
 static void check_case(const char *name)
 {
@@ -28,8 +94,8 @@ static void check_case(const char *name)
     char *expect = strstr(text, "; expect:\n");
     if (sscanf(text, "; run: %199[^\n]", pipeline) != 1 || !expect) fail_msg("%s: no '; run:' or '; expect:'", name);
     *expect = 0;
-    struct dan_graph *g = NULL;
-    if (dan_graph_parse(text, &g, &e) || dan_run_passes(g, pipeline, &(struct dan_pass_opts){.loss = "loss", .head_ce_min_vocab = 4}, &e)) fail_msg("%s: %s", name, e.msg);
+    struct dan_graph *g = NULL, *before = NULL;
+    if (dan_graph_parse(text, &before, &e) || dan_graph_parse(text, &g, &e) || dan_run_passes(g, pipeline, &(struct dan_pass_opts){.loss = "loss", .head_ce_min_vocab = 4}, &e)) fail_msg("%s: %s", name, e.msg);
     dan_graph_print(g, &got);
     if (getenv("UPDATE")) {
         dan_str_printf(&file, "%s; expect:\n%s", text, dan_str_c(&got));
@@ -37,7 +103,9 @@ static void check_case(const char *name)
     } else if (strcmp(dan_str_c(&got), expect + strlen("; expect:\n"))) {
         fail_msg("%s: expected\n%s\ngot\n%s", name, expect + strlen("; expect:\n"), dan_str_c(&got));
     }
+    same_numbers(name, before, g);
     dan_graph_free(g);
+    dan_graph_free(before);
     dan_free(text);
     dan_str_release(&path);
     dan_str_release(&got);
@@ -123,8 +191,100 @@ static void bad_text(void **state)
     }
 }
 
+/* An op without a gradient between a param and the loss is an error, never a gradient of zero. */
+static void no_silent_zero(void **state)
+{
+    const char *text = "%1 = input \"x\" : f32[4,2]\n%2 = param \"g\" init \"ones\" : f32[2]\n%3 = skip_rms_norm(%1, %1, %2) {eps=1e-05}\n"
+                       "%4 = pick(%3) {index=1}\n%5 = sum_all(%4)\noutput \"loss\" = %5\n";
+    struct dan_err e = {0};
+    struct dan_graph *g;
+    (void)state;
+    if (dan_graph_parse(text, &g, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(dan_run_passes(g, "autodiff", NULL, &e), DAN_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "'skip_rms_norm' has no gradient"));
+    dan_graph_free(g);
+}
+
+/* Frozen params, params that the loss does not need, and one value used twice. */
+static void gradients_of_params(void **state)
+{
+    const char *text = "%1 = param \"a\" init \"ones\" : f32[2]\n%2 = param \"b\" init \"ones\" frozen : f32[2]\n%3 = param \"c\" init \"ones\" : f32[2]\n"
+                       "%4 = mul(%1, %1)\n%5 = mul(%4, %2)\n%6 = sum_all(%5)\noutput \"loss\" = %6\n";
+    struct dan_err e = {0};
+    struct dan_graph *g;
+    struct dan_store *s;
+    (void)state;
+    if (dan_graph_parse(text, &g, &e) || dan_run_passes(g, "autodiff,dce", NULL, &e)) fail_msg("%s", e.msg);
+    assert_true(dan_output_ref(g, "grad:a") && dan_output_ref(g, "grad:c") && !dan_output_ref(g, "grad:b"));
+    if (dan_store_new(&s, &e) || give_leaves(g, s, &e)) fail_msg("%s", e.msg);
+    struct dan_program *p = run_graph("gradients", g, s);
+    const float *a = dan_store_find(s, "a")->data, *b = dan_store_find(s, "b")->data, *da = dan_result_named(p, "grad:a")->data, *dc = dan_result_named(p, "grad:c")->data;
+    for (int i = 0; i < 2; i++) assert_true(fabsf(da[i] - 2 * a[i] * b[i]) < 1e-6f && dc[i] == 0);
+    dan_program_free(p);
+    dan_store_free(s);
+    dan_graph_free(g);
+}
+
+#define BODY "body {\n%1 = input \"h\" : f64[2,2]\n%2 = input \"k\" : f64[2,2]\n%3 = input \"x\" : f64[2,2]\n%4 = input \"w\" : f64[2,2]\n%5 = input \"v\" : f64[2,2]\n" \
+    "%6 = matmul(%1, %4, _, _) {ta=0, tb=1, prec=0, act=0}\n%7 = add(%6, %3)\n%8 = act(%7) {kind=5}\n%9 = mul(%8, %5)\n"                                                 \
+    "output \"h\" = %8\noutput \"k\" = %2\noutput \"y\" = %9\noutput \"z\" = %3\n}\n"
+#define SCAN(reverse, rest) "%1 = param \"x\" : f64[3,2,2]\n%2 = param \"h\" : f64[2,2]\n%3 = param \"w\" : f64[2,2]\n%4 = scan(%2, %2, %1, %3, %3) {carries=2, xs=1, ys=2, reverse=" reverse "}\n" BODY rest
+
+static double loss_of(struct dan_program *p)
+{
+    struct dan_err e = {0};
+    if (dan_run(p, &e)) fail_msg("%s", e.msg);
+    return *(const double *)dan_result_named(p, "loss")->data;
+}
+
+static void check_gradients(const char *text)
+{
+    struct dan_err e = {0};
+    struct dan_graph *g;
+    struct dan_store *s;
+    if (dan_graph_parse(text, &g, &e) || dan_run_passes(g, "autodiff,simplify,cse,dce", NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_store_new(&s, &e) || give_leaves(g, s, &e)) fail_msg("%s", e.msg);
+    struct dan_program *p = run_graph("scan", g, s);
+    for (size_t i = 0; i < dan_store_count(s); i++) {
+        char name[64];
+        double *w = dan_store_at(s, i)->data, grad[64];
+        int64_t n = dan_shape_count(&dan_store_at(s, i)->shape);
+        snprintf(name, sizeof name, "grad:%s", dan_store_name(s, i));
+        loss_of(p);
+        memcpy(grad, dan_result_named(p, name)->data, sizeof *grad * (size_t)n);
+        for (int64_t k = 0; k < n; k++) {
+            double keep = w[k], h = 1e-5;
+            w[k] = keep + h;
+            double up = loss_of(p);
+            w[k] = keep - h;
+            double down = loss_of(p);
+            w[k] = keep;
+            if (fabs((up - down) / (2 * h) - grad[k]) > 1e-7) fail_msg("%s[%lld]: %g by differences, %g by autodiff in\n%s", name, (long long)k, (up - down) / (2 * h), grad[k], text);
+        }
+    }
+    dan_program_free(p);
+    dan_store_free(s);
+    dan_graph_free(g);
+}
+
+/* A carry that nobody reads, one that passes through, results that nobody reads, one param as two constants and as two
+ * carries; the loss from a result, from the last row of a history, from all of them. */
+static void gradients_of_scans(void **state)
+{
+    const char *cases[] = {
+        SCAN("0", "%5 = pick(%4) {index=2}\n%6 = sum_all(%5)\noutput \"loss\" = %6\n"),
+        SCAN("1", "%5 = pick(%4) {index=2}\n%6 = mul(%5, %5)\n%7 = sum_all(%6)\noutput \"loss\" = %7\n"),
+        SCAN("0", "%5 = pick(%4) {index=0}\n%6 = slice(%5) {axis=0, start=-1, stop=end}\n%7 = sum_all(%6)\noutput \"loss\" = %7\n"),
+        SCAN("1", "%5 = pick(%4) {index=0}\n%6 = mul(%5, %5)\n%7 = sum_all(%6)\n%8 = pick(%4) {index=1}\n%9 = sum_all(%8)\n%10 = pick(%4) {index=3}\n%11 = mul(%10, %10)\n"
+                  "%12 = sum_all(%11)\n%13 = add(%7, %9)\n%14 = add(%13, %12)\noutput \"loss\" = %14\n"),
+        SCAN("0", "%5 = pick(%4) {index=3}\n%6 = sum_all(%5)\noutput \"loss\" = %6\n"),
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_gradients(cases[i]);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(round_trip), cmocka_unit_test(hash_without_dynamic_dims), cmocka_unit_test(bad_text)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_scans), cmocka_unit_test(no_silent_zero), cmocka_unit_test(gradients_of_params), cmocka_unit_test(texts), cmocka_unit_test(round_trip), cmocka_unit_test(hash_without_dynamic_dims), cmocka_unit_test(bad_text)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
