@@ -36,7 +36,7 @@ endif
 endif
 ISAS := scalar $(ISAS)
 
-ROOMS := base core dtype comm graph op pass exec io text data nn model train infer
+ROOMS := base core dtype comm graph op pass exec io text data nn model train infer api
 SRC := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c)) $(foreach i,$(ISAS),$(wildcard src/kernel/$(i)/*.c))
 SRC := $(filter-out %_test.c,$(SRC))
 CLI := $(filter-out %_test.c,$(wildcard src/cli/*.c))

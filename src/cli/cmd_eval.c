@@ -5,10 +5,11 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/lm_open.h"
+#include "cli/trace.h"
 #include "data/text.h"
 #include "infer/eval.h"
 
-struct eval_opts { const char *model, *field, *shards; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid; };
+struct eval_opts { const char *model, *field, *shards; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid, trace, ref; };
 
 #define AT(f) offsetof(struct eval_opts, f)
 static const struct dan_opt options[] = {
@@ -42,6 +43,7 @@ static const struct dan_opt options[] = {
      .min = 0,
      .max = 65536,
      .help = "windows computed together (0: about 2048 tokens); changes no result"},
+    DAN_TRACE_OPTIONS(struct eval_opts),
     {.name = NULL}};
 
 struct corpus { struct dan_ids ids; int64_t *doc; size_t n_docs, cap; int64_t bytes; };
@@ -130,8 +132,10 @@ static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_fi
     struct dan_shards *text = NULL;
     struct dan_eval_result r;
     struct show show = {.cli = cli};
+    struct dan_trace trace = {.ui = &cli->ui};
     struct dan_eval_opts eo = {
-        .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .progress = progress, .progress_ctx = &show};
+        .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .progress = progress, .progress_ctx = &show, .ref = o->ref,
+        .trace = o->trace ? dan_trace_node : NULL, .trace_ctx = &trace};
     int rc = o->data.n ? dan_shards_of(c->ids.v, (int64_t)c->ids.n, c->doc, (int64_t)c->n_docs, dan_tokenizer_eos(m->tok), &text, e)
                        : open_split(cli, o, m, c, &text, e);
     if (rc) return rc;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/lm_open.h"
+#include "cli/trace.h"
 
 enum { SLOTS = 16 };                           /* prompts that run together */
 
@@ -14,7 +15,7 @@ struct generate_opts {
     struct dan_strings prompts, stop;
     struct lm_sampling sampling;
     int64_t context;
-    bool    echo, ignore_eos;
+    bool    echo, ignore_eos, trace, ref;
 };
 
 #define AT(f) offsetof(struct generate_opts, f)
@@ -44,6 +45,7 @@ static const struct dan_opt options[] = {
      .max = INT32_MAX,
      .help = "tokens of prompt and text (0: what is needed, up to the model's)"},
     {.name = "echo", .type = 'b', .offset = AT(echo), .section = "Output", .help = "print the prompt before its continuation"},
+    DAN_TRACE_OPTIONS(struct generate_opts),
     {.name = NULL}};
 
 struct prompt { const char *text; size_t n; struct dan_gen gen; };
@@ -54,6 +56,7 @@ struct job {
     struct dan_gen_opts gen;
     struct prompt *prompt;
     size_t n;
+    struct dan_trace trace;
     char  *read;                               /* what came from a file or standard input */
     struct dan_gen_times times;
     int    out_rc;
@@ -117,7 +120,11 @@ static int open_session(struct job *j, struct dan_session **s, struct dan_err *e
     int64_t want = j->gen.max_tokens > 0 && most + j->gen.max_tokens < limit ? most + j->gen.max_tokens : limit;
     struct dan_session_opts o = {.slots = j->n < SLOTS ? (int64_t)j->n : SLOTS,
                                  .context = j->o->context ? j->o->context : want,
-                                 .pool = j->m.pool};
+                                 .pool = j->m.pool,
+                                 .ref = j->o->ref,
+                                 .trace = j->o->trace ? dan_trace_node : NULL,
+                                 .trace_ctx = &j->trace};
+    j->trace.ui = &j->cli->ui;
     return dan_session_new(&j->m.lm, &o, s, e);
 }
 

@@ -51,8 +51,6 @@ static const struct dan_opt options[] = {
     {.name = "memory-limit", .type = 'f', .offset = AT(memory_limit), .dflt = "0", .meta = "GIB", .min = 0, .max = 1e6, .help = "refuse to start above this (0: what the machine has)"},
     {.name = "dump-after", .type = 's', .offset = AT(dump_after), .meta = "PASS|all", .help = "print the graph after a pass"},
     {.name = "graph", .type = 'b', .offset = AT(graph), .help = "print the final training graph and stop"},
-    {.name = "trace", .type = 'b', .offset = AT(trace), .help = "print what every node of the first step made: shape, min, max, mean, nan"},
-    {.name = "ref", .type = 'b', .offset = AT(ref), .help = "reference kernels only (slow; to find a wrong kernel)"},
     {.name = "out", .type = 's', .offset = AT(out), .dflt = "runs/model", .meta = "DIR", .letter = 'o', .section = "Output", .help = "folder of the model and the run"},
     {.name = "resume", .type = 'b', .offset = AT(resume), .help = "go on from the newest checkpoint in --out, with its recipe"},
     {.name = "eval-every", .type = 'i', .offset = AT(eval_every), .dflt = "250", .meta = "N", .min = 0, .max = 1e12, .alias = "eval-interval", .help = "steps between validations (0: only at the end)"},
@@ -60,6 +58,7 @@ static const struct dan_opt options[] = {
     {.name = "save-every", .type = 'i', .offset = AT(save_every), .dflt = "500", .meta = "N", .min = 0, .max = 1e12, .help = "steps between checkpoints (0: only when stopped)"},
     {.name = "keep", .type = 'i', .offset = AT(keep), .dflt = "2", .meta = "N", .min = 1, .max = 1e6, .help = "checkpoints to keep"},
     {.name = "patience", .type = 'i', .offset = AT(patience), .dflt = "0", .meta = "N", .min = 0, .max = 1e9, .help = "early stopping: validations without improvement (0: off); the best weights are saved"},
+    DAN_TRACE_OPTIONS(struct train_opts),
     {.name = NULL}};
 
 /* What a run cannot change: its text and vocabulary are on disk, its weights and optimiser state have their shapes. */

@@ -11,4 +11,10 @@ void dan_trace_node(void *ctx, const struct dan_graph *g, dan_ref r, const char 
 /* "%12 matmul blk.0 gpt.c:31 f32[64,128] min -1.2 max 3.4 mean 0.01 (kernel)"; counts of nan and inf when there are any. */
 void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out, struct dan_str *line);
 
+/* For the option table of a command that runs a graph; owner has `bool trace, ref`. */
+#define DAN_TRACE_OPTIONS(owner)                                                                                                         \
+    {.name = "trace", .type = 'b', .offset = offsetof(owner, trace), .section = "Looking inside",                                        \
+     .help = "print what every node of the first run made: shape, min, max, mean, nan"},                                                  \
+    {.name = "ref", .type = 'b', .offset = offsetof(owner, ref), .help = "reference kernels only (slow; to find a wrong kernel)"}
+
 #endif

@@ -17,6 +17,9 @@ struct dan_eval_opts {
     int64_t stride;                            /* > 0: sliding; attention families only */
     enum dan_prec prec;
     struct dan_pool *pool;
+    bool ref;                                  /* reference kernels, to bisect */
+    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
+    void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
     bool (*progress)(void *ctx, int64_t done, int64_t total);    /* tokens; false cancels with DAN_ECANCELLED; may be NULL */
     void *progress_ctx;
 };

@@ -50,7 +50,7 @@ static int compile(struct dan_session *s, struct dan_err *e)
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
                         .cache_rows = recurrent ? s->o.slots : s->o.slots * s->o.context};
     struct dan_pass_opts p = {.prec = s->o.prec};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
 }

@@ -16,6 +16,8 @@ struct dan_session_opts {
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */
+    void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
+    void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
 };
 
 struct dan_session;
