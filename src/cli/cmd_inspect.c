@@ -1,13 +1,15 @@
 /* danlu inspect: what a model folder holds, and the graphs that run it. */
 #include <stdio.h>
 #include <string.h>
+#include "cli/inspect.h"
 #include "cli/lm_open.h"
 
-struct inspect_opts { const char *model, *dump_after; bool graph, train; int64_t rows; };
+struct inspect_opts { const char *model, *dump_after; bool ops, graph, train; int64_t rows; };
 
 #define AT(f) offsetof(struct inspect_opts, f)
 static const struct dan_opt options[] = {
-    {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
+    {.name = "model", .type = 'P', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
+    {.name = "ops", .type = 'b', .offset = AT(ops), .help = "list this build's ops, kernels, passes, formats and families instead"},
     {.name = "graph", .type = 'b', .offset = AT(graph), .help = "print the graph before and after the passes instead"},
     {.name = "train",
      .type = 'b',
@@ -181,6 +183,8 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     const struct inspect_opts *o = opts;
     struct lm_files m = {0};
+    if (o->ops) return inspect_ops(cli, e);
+    if (!o->model) return dan_fail(e, DAN_EUSAGE, "no model; give the folder of one");
     int rc = lm_open(cli, o->model, false, &m, e);
     if (!rc && (o->graph || o->dump_after)) rc = print_graphs(cli, &m.lm, o, e);
     else if (!rc) rc = cli->json ? print_json(cli, o, &m.lm, e) : print_text(cli, &m.lm, e);

@@ -46,7 +46,7 @@ void dan_help_overview(const struct dan_cmd *const *cmds, bool colour, struct da
 {
     const struct dan_cmd *c;
     int group = -1;
-    dan_str_puts(out, "danlu trains, quantises and serves language models on CPUs.\n\nusage: danlu COMMAND [ARGS] [--options]\n");
+    dan_str_puts(out, "danlu trains, quantises and runs language models on CPUs.\n\nusage: danlu COMMAND [ARGS] [--options]\n");
     for (size_t i = 0; (c = dan_cmd_in_order(cmds, i)); i++) {
         if (c->group != group)
             heading(dan_group_title(group = c->group), colour, out);

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/count_allocs.h"
+#include "base/mem.h"
 #include "exec/exec.h"
+#include "exec/program.h"
 #include "model/lm.h"
 #include "op/ops.h"
 
@@ -239,9 +241,107 @@ static void trace_and_profile(void **state)
     bench_free(&x);
 }
 
-/* ---- the heap ------------------------------------------------------------------------------- */
+/* ---- the plan ------------------------------------------------------------------------------ */
+
+/* Follows a run without running it: every line of the planned memory knows which value was written there last, and
+ * whoever reads a value must find it. */
+struct walk { const struct dan_program *p; int32_t *line, *value; const char *what; };
+
+static size_t extent(const struct dan_tensor *t)
+{
+    size_t n = dan_dtype_bytes(t->dtype, dan_cols(t));
+    for (int i = 0; i + 1 < t->shape.n; i++) n += (size_t)((t->shape.d[i] - 1) * t->stride[i]);
+    return dan_shape_count(&t->shape) ? n : 0;
+}
+
+static bool planned(const struct walk *w, const struct dan_tensor *t) { return (char *)t->data >= w->p->memory && (char *)t->data < w->p->memory + w->p->memory_bytes; }
+
+static void write_lines(struct walk *w, const void *data, size_t bytes, int32_t value)
+{
+    size_t at = (size_t)((const char *)data - w->p->memory);
+    assert_true(at + bytes <= w->p->memory_bytes);
+    for (size_t i = at / 64; bytes && i <= (at + bytes - 1) / 64; i++) w->line[i] = value;
+}
+
+static void expect_lines(const struct walk *w, const struct dan_tensor *t, int32_t value, dan_ref node)
+{
+    if (!planned(w, t)) return;
+    size_t at = (size_t)((const char *)t->data - w->p->memory), bytes = extent(t);
+    for (size_t i = at / 64; bytes && i <= (at + bytes - 1) / 64; i++)
+        if (w->line[i] != value) fail_msg("%s: node %%%d '%s' reads unit %d, but unit %d lies there", w->what, node, w->p->g.node[node].op->name, value - 1, w->line[i] - 1);
+}
+
+static void name_values(struct walk *w)
+{
+    const struct dan_program *p = w->p;
+    for (int32_t i = 1; i < p->g.n; i++) {
+        const struct dan_node *n = &p->g.node[i];
+        for (int32_t k = 0; k < n->n_out; k++) {
+            int32_t u = p->first_unit[i] + k;
+            if (dan_op_is(n, "pick")) w->value[u] = w->value[p->first_unit[n->in[0]] + n->attr[DAN_PICK_INDEX].i];
+            else if (n->op->props & DAN_OP_VIEW) w->value[u] = w->value[p->first_unit[n->in[0]]];
+            else w->value[u] = u + 1;
+        }
+    }
+}
+
+static void walk_step(struct walk *w, const struct step *s)
+{
+    const struct dan_node *n = &w->p->g.node[s->node];
+    int n_read = n->n_in - !!(n->op->props & DAN_OP_LIKE);
+    for (int k = 0; k < n_read; k++)
+        if (s->in_unit[k] >= 0) expect_lines(w, &s->in[k], w->value[s->in_unit[k]], s->node);
+    for (int k = 0; k < n->n_out; k++)
+        if (planned(w, &s->out[k])) write_lines(w, s->out[k].data, extent(&s->out[k]), w->value[s->out_unit + k]);
+    if (s->ws_unit >= 0) write_lines(w, s->args.ws, w->p->unit[s->ws_unit].bytes, -1);
+    for (int k = 0; k < n->n_out; k++) expect_lines(w, &s->out[k], w->value[s->out_unit + k], s->node);
+    for (int k = 0; k < n_read; k++) {         /* still whole when the last row is computed, or written over in place */
+        bool over = n->op->props & DAN_OP_INPLACE && n->in[k] == n->in[0] && s->in[k].data == s->out[0].data;
+        if (s->in_unit[k] >= 0 && !over) expect_lines(w, &s->in[k], w->value[s->in_unit[k]], s->node);
+    }
+}
+
+static void check_plan(struct dan_program *p, const char *what)
+{
+    struct walk w = {p, dan_calloc(p->memory_bytes / 64 + 2, sizeof *w.line), dan_calloc((size_t)p->n_units + 1, sizeof *w.value), what};
+    dan_program_refresh(p);
+    name_values(&w);
+    for (int32_t i = 0; i < p->n_steps; i++) {
+        walk_step(&w, &p->step[i]);
+        if (p->step[i].body) check_plan(p->step[i].body, what);
+    }
+    for (int32_t i = 0; i < p->g.n_out; i++) expect_lines(&w, dan_result(p, i), w.value[p->first_unit[p->g.out[i]]], p->g.out[i]);
+    dan_free(w.line);
+    dan_free(w.value);
+}
 
 static const struct dan_lm_config config = {.vocab = 19, .context = 8, .hidden = 16, .layers = 2, .heads = 2, .tied = true, .bias = true};
+
+static void plans_of_models(void **state)
+{
+    const char *pipelines[] = {"", "autodiff", DAN_PIPELINE_TRAIN, DAN_PIPELINE_TRAIN_REMAT, DAN_PIPELINE_EVAL, DAN_PIPELINE_INFER, "autodiff,mixed,dce"};
+    struct dan_err e = {0};
+    (void)state;
+    for (int i = 0; dan_models[i]; i++)
+        for (size_t k = 0; k < 2 * sizeof pipelines / sizeof *pipelines; k++) {
+            struct dan_lm lm = {.model = dan_models[i], .cfg = config};
+            bool decode = strcmp(pipelines[k / 2], DAN_PIPELINE_INFER) == 0;
+            struct dan_io io = {.max_rows = 8, .lanes = dan_models[i]->time_major ? 2 : 0, .loss = !decode, .logits = decode, .max_select = 2, .cache_rows = decode ? 16 : 0, .dropout = decode ? 0 : 0.1};
+            struct dan_pass_opts o = {.loss = "loss", .head_ce_min_vocab = k % 2 ? 8 : 1000, .prec = k % 2 ? DAN_PREC_BF16 : DAN_PREC_F32};
+            struct dan_graph *g;
+            struct dan_program *p;
+            if (lm.model->complete(&lm.cfg, &e) || dan_lm_graph(&lm, &io, pipelines[k / 2], &o, &g, &e) || dan_compile(g, &(struct dan_exec_opts){.ref = k % 2}, &p, &e)) fail_msg("%s: %s", lm.model->name, e.msg);
+            check_plan(p, lm.model->name);
+            for (int32_t r = 1; r < p->g.n; r++)           /* the same plan with fewer rows */
+                if (dan_op_is(&p->g.node[r], "input") && p->g.node[r].attr[DAN_INPUT_DYNAMIC].i) p->unit[p->first_unit[r]].t.shape.d[0] = p->g.node[r].shape.d[0] = p->g.node[r].attr[DAN_INPUT_DYNAMIC].i;
+            if (dan_graph_infer(&p->g, &e)) fail_msg("%s: %s", lm.model->name, e.msg);
+            check_plan(p, lm.model->name);
+            dan_program_free(p);
+            dan_graph_free(g);
+        }
+}
+
+/* ---- the heap ------------------------------------------------------------------------------- */
 
 struct arrays { int32_t i[7][8]; float w[8]; };
 
@@ -343,7 +443,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reuse), cmocka_unit_test(not_over_what_it_reads), cmocka_unit_test(rows_shrink_and_grow), cmocka_unit_test(states_are_ordered),
-        cmocka_unit_test(unbound_and_planned), cmocka_unit_test(joined_store), cmocka_unit_test(trace_and_profile),
+        cmocka_unit_test(unbound_and_planned), cmocka_unit_test(joined_store), cmocka_unit_test(trace_and_profile), cmocka_unit_test(plans_of_models),
         cmocka_unit_test(runs_leave_the_heap_alone), cmocka_unit_test(any_allocation_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

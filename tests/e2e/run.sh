@@ -70,6 +70,25 @@ pid=$!; for _ in $(seq 50); do sleep 0.1; [ -s "$work/i/log.jsonl" ] && break; d
 check "ctrl-c exits with 130" test $rc -eq 130
 check "ctrl-c leaves a checkpoint" bash -c "ls $work/i/checkpoints/step-*/manifest.json"
 refused "an existing run is not overwritten" 1 "resume" train --model gpt --steps 5 --out "$work/a"
+cp -r "$work/a" "$work/more"
+refused "what a run cannot change" 2 "layers 3 cannot change.*was 2" "$danlu" train --resume --layers 3 --out "$work/more"
+refused "other data for the same run" 2 "data .* cannot change" "$danlu" train --resume --data "$work/none.txt" --out "$work/more"
+refused "another seed for the same run" 1 "seed 1; give the same" "$danlu" train --resume --seed 2 --out "$work/more"
+refused "fewer steps than are done" 2 "fewer than the 60 steps" "$danlu" train --resume --steps 50 --out "$work/more"
+check "more steps, and a changed batch is said" bash -c "'$danlu' train --resume --steps 65 --batch 2 --out '$work/more' 2>&1 | grep -q -- '--batch 2 instead of 4'"
+check "a recipe of a resumed run begins a new one" bash -c "'$danlu' train --quiet --recipe '$work/more/recipe.json' --out '$work/again'"
+stop="--model gpt --lr 0.3 --warmup 1 --eval-every 5 --patience 2 --steps 400"
+check "early stopping" bash -c "'$danlu' train ${tiny% --quiet} $stop --out '$work/es' 2>&1 | grep -q 'early stop after 2'"
+cp "$work/es/log.jsonl" "$work/es.log"; cp "$work/es/model.safetensors" "$work/es.model"
+check "a run that stopped early stays stopped" bash -c "'$danlu' train --resume --quiet --out '$work/es' && cmp '$work/es/log.jsonl' '$work/es.log' && cmp '$work/es/model.safetensors' '$work/es.model'"
+
+echo "-- looking inside"
+check "trace: a line for every node, once" bash -c "n=\$('$danlu' train ${tiny% --quiet} --model gpt --steps 2 --trace --out '$work/tr' 2>&1 | grep -c '^%.* min .* max .* mean .*('); [ \$n -gt 40 ] && [ \$n -lt 200 ]"
+train --model gpt --dtype f32 --steps 5 --ref --out "$work/ref1" >/dev/null 2>&1
+train --model gpt --dtype f32 --steps 5 --out "$work/ref2" >/dev/null 2>&1
+check "reference kernels give the same loss" close_to "$(loss_at "$work/ref1" 5)" "$(loss_at "$work/ref2" 5)" 2e-5
+check "trace and reference kernels of generate and eval" bash -c "'$danlu' generate '$work/a' --prompt the --max-tokens 2 --trace 2>&1 | grep -q '(matmul' && '$danlu' eval '$work/a' --ref --trace 2>&1 | grep -q '(ref)'"
+refused "no such pass" 2 "there is no pass 'nosuch'" train --model gpt --dump-after nosuch --out "$work/x0"
 
 echo "-- damage"
 last=$(ls -d "$work"/i/checkpoints/step-* | tail -n 1)

@@ -61,6 +61,8 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { HEIGHTS(CASE) }
 }
 
+static dan_gemm_direct_fn *const direct = NULL;
+
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"
 

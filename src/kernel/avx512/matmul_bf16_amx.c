@@ -114,6 +114,8 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     }
 }
 
+static dan_gemm_direct_fn *const direct = NULL;
+
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"
 

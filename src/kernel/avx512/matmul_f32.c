@@ -5,7 +5,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 14, NR = 32, KC = 256, MC = 36 * MR, NC = 1024, NC_THIN = 2 * NR, PACK_COST = 16, TAKES_BF16 = 1 };
+enum { MR = 14, NR = 32, KC = 256, MC = 36 * MR, NC = 1024, NC_THIN = 2 * NR, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
@@ -78,6 +78,47 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
 {
     switch (rows) { HEIGHTS(CASE) }
 }
+
+/* 32 columns in two halves, whose chains of fma overlap. */
+static inline __attribute__((always_inline)) void direct_of(int mr, int cols, int64_t n, const float *a, const float *b, int64_t ldb,
+                                                            float *c, int64_t ldc, bool first)
+{
+    __m512 s[2][DIRECT_MAX];
+    for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < n; k += 16, a += 16 * mr) {
+        for (int h = 0; h < 2; h++) {
+            __m512 r[16];
+            int left = cols - 16 * h;
+            if (left <= 0) continue;
+            if (left >= 16 && n - k >= 16) {
+                load_transposed(dan_gemm_at(b, ldb, 16 * h, k), ldb, r);
+                for (int j = 0; j < 16; j++)
+                    for (int i = 0; i < mr; i++) s[h][i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[h][i]);
+            } else {
+                load_part(dan_gemm_at(b, ldb, 16 * h, k), ldb, left, n - k, r);
+                for (int j = 0; j < 16 && j < n - k; j++)
+                    for (int i = 0; i < mr; i++) s[h][i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[h][i]);
+            }
+        }
+    }
+    for (int i = 0; i < mr; i++, c += ldc) {
+        for (int h = 0; h < 2; h++) {
+            __mmask16 keep = vf_mask(cols > 16 * h ? cols - 16 * h : 0);
+            if (!first) s[h][i] = _mm512_add_ps(_mm512_maskz_loadu_ps(keep, c + 16 * h), s[h][i]);
+            _mm512_mask_storeu_ps(c + 16 * h, keep, s[h][i]);
+        }
+    }
+}
+
+#define FEW(X) X(1) X(2) X(3) X(4)
+#define CASE_DIRECT(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, g->ldc, first); break;
+static __attribute__((noinline)) void direct_rows(int rows, int cols, int64_t n, const void *a, const struct dan_gemm *g, int64_t col,
+                                                  int64_t k0, float *c, bool first)
+{
+    const float *b = dan_gemm_at(g->b, g->ldb, col, k0);
+    switch (rows) { FEW(CASE_DIRECT) }
+}
+static dan_gemm_direct_fn *const direct = direct_rows;
 
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"

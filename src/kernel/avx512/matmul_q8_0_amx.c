@@ -71,6 +71,8 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { FEW(CASE_FEW) MANY(CASE_MANY) }
 }
 
+static dan_gemm_direct_fn *const direct = NULL;
+
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_q8_0.h"
 

@@ -56,6 +56,8 @@ static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, 
         for (int j = 0; j < cols; j++) c[i * ldc + j] = first ? s[i][j] : c[i * ldc + j] + s[i][j];
 }
 
+static dan_gemm_direct_fn *const direct = NULL;
+
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"
 

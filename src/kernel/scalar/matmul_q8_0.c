@@ -72,6 +72,8 @@ static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, 
     }
 }
 
+static dan_gemm_direct_fn *const direct = NULL;
+
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_q8_0.h"
 

@@ -36,6 +36,10 @@ dan_gemm_fn       dan_gemm_f32_scalar, dan_gemm_f32_avx2, dan_gemm_f32_avx512, d
 dan_gemm_bytes_fn dan_gemm_f32_scalar_bytes, dan_gemm_f32_avx2_bytes, dan_gemm_f32_avx512_bytes,
                   dan_gemm_bf16_avx512_bytes, dan_gemm_bf16_amx_bytes;
 
+/* c[rows,cols] (+)= packed a x columns from col of b^T [N,K], k0 <= k < k0 + n, without packing b; for few rows. */
+typedef void dan_gemm_direct_fn(int rows, int cols, int64_t n, const void *a, const struct dan_gemm *g, int64_t col, int64_t k0,
+                                float *c, bool first);
+
 /* Element [row, col] of a matrix whose rows are ld bytes apart. */
 static inline const float *dan_gemm_at(const void *x, int64_t ld, int64_t row, int64_t col)
 {

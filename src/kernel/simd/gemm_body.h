@@ -10,6 +10,7 @@
  *   size_t chunk_a_bytes(rows) bytes of CHUNK columns of a packed panel of a with `rows` rows
  *   void pack_a(dst, g, row, rows, k0, k), pack_b(dst, g, col, cols, k0, k)
  *   void tile(rows, cols, k, a, b, c, ldc, first)   c (+)= panel a x panel b
+ *   dan_gemm_direct_fn *const direct   the product of up to DIRECT_ROWS rows with b as it lies; or NULL
  *   void tile_begin(void), tile_end(void)           state of the unit, once per call and thread
  *
  * and the vectors of vec_ISA.h.  Loops, outermost first: columns NC, k blocks KC, rows MC, then panels
@@ -20,7 +21,7 @@
 
 /* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
  * that b goes from memory through L1 once: decode. */
-enum { THIN = 64, THIN_K = 16384 };
+enum { THIN = 64, THIN_K = 16384, DIRECT_ROWS = 4 };
 
 /* Blocks of a storage format that may lie across a panel of b without tb; floats of one converted panel. */
 enum { MAX_BLOCK = 32, SCRATCH = KC * (NR + 2 * MAX_BLOCK) };
@@ -147,6 +148,23 @@ static void pack_cols(const struct dan_gemm *g, struct span cols, struct span k,
     }
 }
 
+static inline bool is_direct(const struct dan_gemm *g, int64_t rows)
+{
+    return direct && rows <= DIRECT_ROWS && g->tb && !g->b_type && !g->b_bf16 && !g->bf16;
+}
+
+/* One panel of a times columns of b that are not packed: the sums and their order are those of multiply(). */
+static void multiply_direct(const struct dan_gemm *g, struct span rows, struct span cols, struct span k, const char *pa)
+{
+    bool first = k.lo == 0 && !g->add, last = k.hi == g->k && (g->bias || g->res || g->act);
+    int nr = (int)span_n(rows);
+    for (int64_t col = cols.lo; col < cols.hi; col += NR) {
+        int nc = (int)least(NR, cols.hi - col);
+        direct(nr, nc, span_n(k), pa, g, col, k.lo, g->c + rows.lo * g->ldc + col, first);
+        if (last) finish_tile(g, rows.lo, nr, col, nc);
+    }
+}
+
 static inline struct span k_block(const struct dan_gemm *g, int64_t k0) { return (struct span){k0, least(k0 + KC, g->k)}; }
 
 static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct span cols, char *pa, char *pb, float *scratch)
@@ -164,6 +182,11 @@ static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct sp
         int64_t k0 = 0;
         do {                                           /* once even if K = 0: c = act(bias) + res */
             struct span k = k_block(g, k0);
+            if (thin && is_direct(g, span_n(rows))) {
+                multiply_direct(g, rows, c, k, pa + (size_t)(k0 / KC) * a_block);
+                k0 += KC;
+                continue;
+            }
             pack_cols(g, c, k, pb, scratch);
             for (int64_t p0 = 0; p0 < np; p0 += mcp) {
                 struct span p = thin ? all : (struct span){p0, least(p0 + mcp, np)};
