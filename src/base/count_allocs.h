@@ -11,7 +11,10 @@
 
 static _Atomic int64_t heap_calls, heap_live, heap_fail_at;      /* allocations; those not freed; number of the one that fails, 0 = none */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#ifndef __has_feature
+#define __has_feature(x) 0                     /* clang's way of telling; gcc has the macros */
+#endif
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
 enum { count_allocs = false };
 #else
 enum { count_allocs = true };

@@ -194,10 +194,13 @@ int64_t dan_memory_available(void)
     return n < 0x1p62 ? (int64_t)n : -1;
 }
 
-/* Not getrusage: its maximum survives exec and would show the parent's. */
-int64_t dan_peak_rss(void)
+static int64_t status_bytes(const char *key)
 {
     char text[4096];
-    int64_t kib = read_text("/proc/self/status", text, sizeof text) ? number_after(text, "VmHWM:") : -1;
+    int64_t kib = read_text("/proc/self/status", text, sizeof text) ? number_after(text, key) : -1;
     return kib >= 0 ? kib * 1024 : -1;
 }
+
+/* Not getrusage: its maximum survives exec and would show the parent's. */
+int64_t dan_peak_rss(void) { return status_bytes("VmHWM:"); }
+int64_t dan_rss(void) { return status_bytes("VmRSS:"); }

@@ -8,6 +8,7 @@ double  dan_now(void);                         /* monotonic seconds */
 int64_t dan_unix_time(void);                   /* seconds since 1970 */
 int     dan_n_cores(void);                     /* usable: affinity and cgroup quota respected */
 int64_t dan_memory_available(void);            /* bytes this process may still take (cgroup respected); -1 unknown */
+int64_t dan_rss(void);                         /* bytes resident now, VmRSS; -1 unknown */
 int64_t dan_peak_rss(void);                    /* bytes, VmHWM */
 const char *dan_env(const char *name);         /* NULL when unset or empty */
 

@@ -62,10 +62,12 @@ static const struct dan_opt options[] = {
     {.name = NULL}};
 
 /* What a run cannot change: its text and vocabulary are on disk, its weights and optimiser state have their shapes. */
-static const char *const fixed[] = {"data", "val-fraction", "field", "allow-invalid", "tokenizer", "vocab", "model", "layers", "hidden", "heads", "kv-heads", "ffn",
-                                    "context", "tied", "bias", "optimizer", "fusion", NULL};
+static const char *const fixed[] = {"data",    "val-fraction", "field",  "allow-invalid", "tokenizer", "vocab",
+                                    "model",   "layers",       "hidden", "heads",         "kv-heads",  "ffn",
+                                    "context", "tied",         "bias",   "optimizer",     "fusion",    NULL};
 /* What changes no weight. */
-static const char *const harmless[] = {"remat", "memory-limit", "dump-after", "graph", "trace", "eval-every", "eval-batches", "save-every", "keep", "patience", NULL};
+static const char *const harmless[] = {"remat",        "memory-limit", "dump-after", "graph",    "trace", "eval-every",
+                                       "eval-batches", "save-every",   "keep",       "patience", NULL};
 
 static bool listed(const char *const *list, const char *name)
 {
@@ -76,14 +78,18 @@ static bool listed(const char *const *list, const char *name)
 /* An option of the command line that differs from the run's recipe is refused or said. */
 static int compare_option(struct train_run *r, const char *name, const json_t *now, const json_t *was, struct dan_err *e)
 {
-    char *a = now ? json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL, *b = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
+    char *a = now ? json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL,
+         *b = was ? json_dumps(was, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12)) : NULL;
     int rc = DAN_OK;
     bool same = a && b ? strcmp(a, b) == 0 : !a && !b;
     bool no_ema = strcmp(name, "ema") == 0 && (json_number_value(now) > 0) != (json_number_value(was) > 0);
     if (!same && (no_ema || listed(fixed, name)))
-        rc = dan_fail(e, DAN_EUSAGE, "--%s %s cannot change in a run that goes on (it was %s); leave it out, or start a new run with another --out", name, a ? a : "", b ? b : "not set");
+        rc = dan_fail(e, DAN_EUSAGE,
+                      "--%s %s cannot change in a run that goes on (it was %s); leave it out, or start a new run with another --out", name,
+                      a ? a : "", b ? b : "not set");
     else if (!same && !listed(harmless, name))
-        dan_say(&r->cli->ui, "resume   with --%s %s instead of %s: the weights will differ from those of a run without the change", name, a ? a : "", b ? b : "nothing");
+        dan_say(&r->cli->ui, "resume   with --%s %s instead of %s: the weights will differ from those of a run without the change", name,
+                a ? a : "", b ? b : "nothing");
     dan_free(a);
     dan_free(b);
     return rc;
@@ -112,7 +118,8 @@ static int own_recipe(struct train_run *r, struct dan_err *e)
 {
     const char *file = train_path(r, "recipe.json"), *out = r->o.out;
     if (!r->o.resume) return DAN_OK;
-    if (!dan_path_exists(file)) return dan_fail(e, DAN_EIO, "there is no run in '%s' to resume; check --out, or start without --resume", r->o.out);
+    if (!dan_path_exists(file))
+        return dan_fail(e, DAN_EIO, "there is no run in '%s' to resume; check --out, or start without --resume", r->o.out);
     int rc = compare_recipe(r, file, e);
     if (!rc) rc = dan_recipe_apply(r->cli, r->cli->cmd, &r->o, file, e);
     r->o.out = out;                            /* the folder may have been moved */
@@ -126,7 +133,8 @@ static int check_out(const struct train_run *r, struct train_run *w, struct dan_
     const char *marks[] = {"checkpoints", "log.jsonl", "model.safetensors"};
     for (int i = 0; i < 3; i++)
         if (dan_path_exists(train_path(w, marks[i])))
-            return dan_fail(e, DAN_EINVAL, "'%s' already holds a run (%s); continue it with --resume, or choose another --out", r->o.out, marks[i]);
+            return dan_fail(e, DAN_EINVAL, "'%s' already holds a run (%s); continue it with --resume, or choose another --out", r->o.out,
+                            marks[i]);
     return DAN_OK;
 }
 

@@ -24,7 +24,9 @@ static bool measure(const struct dan_tensor *t, struct stats *s)
     for (int64_t r = 0; r < rows; r++) {
         const void *row = dan_row(t, r);
         for (int64_t c = 0; c < cols; c++)
-            count(s, t->dtype == &dan_dtype_f32 ? (double)((const float *)row)[c] : t->dtype == &dan_dtype_f64 ? ((const double *)row)[c] : ((const int32_t *)row)[c]);
+            count(s, t->dtype == &dan_dtype_f32   ? (double)((const float *)row)[c]
+                     : t->dtype == &dan_dtype_f64 ? ((const double *)row)[c]
+                                                  : ((const int32_t *)row)[c]);
     }
     return true;
 }
@@ -40,7 +42,8 @@ static void put_stats(const struct stats *s, struct dan_str *line)
 
 static const char *file_of(const char *where) { return strrchr(where, '/') ? strrchr(where, '/') + 1 : where; }
 
-void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out, struct dan_str *line)
+void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out,
+                    struct dan_str *line)
 {
     const struct dan_node *n = &g->node[r];
     struct stats s;

@@ -9,7 +9,8 @@ struct dan_trace { struct dan_ui *ui; dan_ref last; int32_t part; bool done; }; 
 /* ctx: a struct dan_trace.  After the first run it does nothing. */
 void dan_trace_node(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
 /* "%12 matmul blk.0 gpt.c:31 f32[64,128] min -1.2 max 3.4 mean 0.01 (kernel)"; counts of nan and inf when there are any. */
-void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out, struct dan_str *line);
+void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const char *kernel, const struct dan_tensor *out,
+                    struct dan_str *line);
 
 /* For the option table of a command that runs a graph; owner has `bool trace, ref`. */
 #define DAN_TRACE_OPTIONS(owner)                                                                                                         \

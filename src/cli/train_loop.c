@@ -25,8 +25,8 @@ int curve_add(struct curve *c, double x, double y)
 
 static json_t *log_line(const struct dan_step_stats *s, double rate, double val)
 {
-    json_t *j = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)s->step, "loss", s->loss, "lr", s->lr, "grad_norm", s->grad_norm,
-                          "tokens_per_second", rate, "epoch", s->epoch);
+    json_t *j = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)s->step, "loss", s->loss, "lr", s->lr, "grad_norm",
+                          s->grad_norm, "tokens_per_second", rate, "epoch", s->epoch);
     if (j && !isnan(val)) json_object_set_new(j, "val_loss", json_real(val));
     return j;
 }
@@ -37,7 +37,8 @@ static int log_step(struct train_run *r, const struct dan_step_stats *s, double 
     char *text = j ? json_dumps(j, JSON_REAL_PRECISION(9)) : NULL;
     struct dan_str line = {0};
     if (text) dan_str_printf(&line, "%s\n", text);
-    int rc = text ? dan_append_file(train_path(r, "log.jsonl"), dan_str_c(&line), line.n, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the log");
+    int rc = text ? dan_append_file(train_path(r, "log.jsonl"), dan_str_c(&line), line.n, e)
+                  : dan_fail(e, DAN_ENOMEM, "not enough memory for the log");
     if (!rc && r->cli->json) rc = dan_out_json(&r->cli->ui, json_incref(j), e);
     json_decref(j);
     dan_free(text);
@@ -49,7 +50,8 @@ static int log_step(struct train_run *r, const struct dan_step_stats *s, double 
 
 static void remember(struct train_run *r, const char *line, size_t n, int64_t upto, struct dan_str *kept)
 {
-    json_t *j = json_loadb(line, n, 0, NULL), *step = json_object_get(j, "step"), *loss = json_object_get(j, "loss"), *val = json_object_get(j, "val_loss");
+    json_t *j = json_loadb(line, n, 0, NULL), *step = json_object_get(j, "step"), *loss = json_object_get(j, "loss"),
+           *val = json_object_get(j, "val_loss");
     if (json_is_integer(step) && json_integer_value(step) <= upto) {
         dan_str_append(kept, line, n);
         dan_str_putc(kept, '\n');
@@ -83,10 +85,13 @@ static int cut_log(struct train_run *r, int64_t upto, struct dan_err *e)
 static void draw(struct train_run *r)
 {
     struct dan_err e = {0};
-    struct dan_svg_series s[] = {{"training", r->loss.x, r->loss.y, r->loss.n}, {"validation", r->val_loss.x, r->val_loss.y, r->val_loss.n}};
+    struct dan_svg_series s[] = {{"training", r->loss.x, r->loss.y, r->loss.n},
+                                 {"validation", r->val_loss.x, r->val_loss.y, r->val_loss.n}};
     char title[200];
-    snprintf(title, sizeof title, "%s, %lld layers, hidden %lld", r->lm.model->name, (long long)r->lm.cfg.layers, (long long)r->lm.cfg.hidden);
-    if (dan_svg_write(train_path(r, "loss.svg"), title, "step", "loss (nats per token)", s, r->val_loss.n ? 2 : 1, &e)) dan_warn(&r->cli->ui, "%s", e.msg);
+    snprintf(title, sizeof title, "%s, %lld layers, hidden %lld", r->lm.model->name, (long long)r->lm.cfg.layers,
+             (long long)r->lm.cfg.hidden);
+    if (dan_svg_write(train_path(r, "loss.svg"), title, "step", "loss (nats per token)", s, r->val_loss.n ? 2 : 1, &e))
+        dan_warn(&r->cli->ui, "%s", e.msg);
 }
 
 /* ---- checkpoints --------------------------------------------------------------------------- */
@@ -97,7 +102,9 @@ static int save_checkpoint(struct train_run *r, struct dan_err *e)
     if (r->last_saved == step) return DAN_OK;
     char extra[160];
     if (isnan(r->best)) snprintf(extra, sizeof extra, "{\"bad_evals\": %lld}", (long long)r->bad_evals);
-    else snprintf(extra, sizeof extra, "{\"best\": %.17g, \"bad_evals\": %lld, \"best_saved\": %s}", r->best, (long long)r->bad_evals, r->best_saved ? "true" : "false");
+    else
+        snprintf(extra, sizeof extra, "{\"best\": %.17g, \"bad_evals\": %lld, \"best_saved\": %s}", r->best, (long long)r->bad_evals,
+                 r->best_saved ? "true" : "false");
     struct dan_err why = {0};
     int rc = dan_trainer_save(r->trainer, r->o.out, extra, (int)r->o.keep, &why);
     if (!rc) {
@@ -105,7 +112,9 @@ static int save_checkpoint(struct train_run *r, struct dan_err *e)
         return DAN_OK;
     }
     if (r->last_saved >= 0)
-        return dan_fail(e, why.code, "%s; training stops at step %lld, and the checkpoint of step %lld is intact: make room and go on with --resume", why.msg, (long long)step, (long long)r->last_saved);
+        return dan_fail(e, why.code,
+                        "%s; training stops at step %lld, and the checkpoint of step %lld is intact: make room and go on with --resume",
+                        why.msg, (long long)step, (long long)r->last_saved);
     return dan_fail(e, why.code, "%s; training stops at step %lld with no checkpoint written", why.msg, (long long)step);
 }
 
@@ -148,9 +157,16 @@ static void start_record(struct train_run *r)
     char cpu[160];
     dan_cpu_describe(cpu, sizeof cpu);
     dan_recipe_text(r->cli, &r->o, &recipe, NULL);
-    r->record = (struct dan_run){.command = "train", .dir = r->o.out, .model = r->lm.model->name, .recipe = dan_arena_strdup(r->cli->arena, dan_str_c(&recipe)),
-                                 .version = DANLU_VERSION, .cpu = dan_arena_strdup(r->cli->arena, cpu), .params = dan_lm_n_params(&r->lm), .seed = (int64_t)r->t.seed,
-                                 .final_loss = NAN, .val_loss = NAN};
+    r->record = (struct dan_run){.command = "train",
+                                 .dir = r->o.out,
+                                 .model = r->lm.model->name,
+                                 .recipe = dan_arena_strdup(r->cli->arena, dan_str_c(&recipe)),
+                                 .version = DANLU_VERSION,
+                                 .cpu = dan_arena_strdup(r->cli->arena, cpu),
+                                 .params = dan_lm_n_params(&r->lm),
+                                 .seed = (int64_t)r->t.seed,
+                                 .final_loss = NAN,
+                                 .val_loss = NAN};
     if (dan_runs_open(r->cli->home, &r->runs, &e) || dan_runs_start(r->runs, &r->record, &r->run_id, &e))
         dan_warn(&r->cli->ui, "this run is not in the runs database: %s", e.msg);
     dan_str_release(&recipe);
@@ -183,7 +199,7 @@ static int after_step(struct train_run *r, struct dan_bar *bar, const struct dan
     bool last = s->step >= r->o.steps, due = r->o.eval_every > 0 && s->step % r->o.eval_every == 0;
     double val = NAN;
     int rc = DAN_OK;
-    if (r->val && (due || last)) rc = validate(r, last ? 0 : r->o.eval_batches, &val, stop, e);
+    if (r->val && (due || last)) rc = validate(r, last && r->o.patience <= 0 ? 0 : r->o.eval_batches, &val, stop, e);
     if (!rc) rc = log_step(r, s, rate, val, e);
     char v[40] = "", f[DAN_NUM];
     if (!isnan(r->last_val)) snprintf(v, sizeof v, "  val %.3f", r->last_val);
@@ -206,26 +222,33 @@ static int steps(struct train_run *r, struct dan_bar *bar, struct dan_err *e)
     while (!rc && !stop && dan_trainer_done(r->trainer) < r->o.steps) {
         if (r->cli->stop) {
             rc = save_checkpoint(r, e);
-            return rc ? rc : dan_fail(e, DAN_ECANCELLED, "interrupted at step %lld; a checkpoint is written: go on with danlu train --resume --out %s",
-                                      (long long)dan_trainer_done(r->trainer), r->o.out);
+            return rc ? rc
+                      : dan_fail(e, DAN_ECANCELLED,
+                                 "interrupted at step %lld; a checkpoint is written: go on with danlu train --resume --out %s",
+                                 (long long)dan_trainer_done(r->trainer), r->o.out);
         }
         struct dan_step_stats s;
         rc = dan_trainer_step(r->trainer, &s, e);
         if (!rc) rc = after_step(r, bar, &s, rate_of(&pace, s.tokens, dan_now()), &stop, e);
         pace.t0 = dan_now();                   /* validation and checkpoints are not training time */
     }
-    if (!rc && stop) dan_say(&r->cli->ui, "early stop after %lld validations without improvement; the best weights are saved (a higher --patience goes on)", (long long)r->bad_evals);
+    if (!rc && stop)
+        dan_say(&r->cli->ui,
+                "early stop after %lld validations without improvement; the best weights are saved (a higher --patience goes on)",
+                (long long)r->bad_evals);
     return rc;
 }
 
 static void farewell(struct train_run *r)
 {
-    char a[DAN_NUM];
+    char a[DAN_NUM], b[DAN_NUM];
     struct dan_ui *ui = &r->cli->ui;
     if (!isnan(r->last_val) && r->val_tokens)
-        dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val), r->last_val * (double)r->val_tokens / log(2) / (double)dan_shards_bytes(r->val));
-    if (r->o.patience > 0 && r->best_saved) dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
-    dan_say(ui, "peak     %s resident", dan_fmt_bytes((double)dan_peak_rss(), a));
+        dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val),
+                r->last_val * (double)r->val_tokens / log(2) / (double)dan_shards_bytes(r->val));
+    if (r->o.patience > 0 && r->best_saved)
+        dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
+    dan_say(ui, "memory   peak %s resident, %s expected", dan_fmt_bytes((double)dan_peak_rss(), a), dan_fmt_bytes((double)r->expected_peak, b));
     dan_say(ui, "saved    %s (loss.svg, log.jsonl)", r->o.out);
 }
 
@@ -234,8 +257,10 @@ int train_loop(struct train_run *r, struct dan_err *e)
     r->first_step = dan_trainer_done(r->trainer);
     r->last_saved = r->o.resume && r->first_step > 0 ? r->first_step : -1;
     if (r->first_step > r->o.steps)
-        return dan_fail(e, DAN_EUSAGE, "--steps %lld is fewer than the %lld steps this run has done; give a larger --steps to go on", (long long)r->o.steps, (long long)r->first_step);
-    if (r->first_step == r->o.steps) dan_say(&r->cli->ui, "note     the run has all its %lld steps; a larger --steps goes on", (long long)r->o.steps);
+        return dan_fail(e, DAN_EUSAGE, "--steps %lld is fewer than the %lld steps this run has done; give a larger --steps to go on",
+                        (long long)r->o.steps, (long long)r->first_step);
+    if (r->first_step == r->o.steps)
+        dan_say(&r->cli->ui, "note     the run has all its %lld steps; a larger --steps goes on", (long long)r->o.steps);
     int rc = save_recipe(r, e);
     if (!rc) rc = cut_log(r, r->first_step, e);
     if (rc) return rc;

@@ -15,8 +15,14 @@ static int prepare_data(struct train_run *r, struct dan_err *e)
     const char *dir = train_path(r, "data");
     int rc = DAN_OK;
     if (!r->o.resume || !dan_path_is_dir(dir)) {
-        struct lm_data_opts d = {.paths = r->o.data, .tokenizer = r->o.tokenizer, .vocab = r->o.vocab, .field = r->o.field, .val_fraction = r->o.val_fraction,
-                                 .allow_invalid = r->o.allow_invalid, .model_dir = r->o.out, .data_dir = dir};
+        struct lm_data_opts d = {.paths = r->o.data,
+                                 .tokenizer = r->o.tokenizer,
+                                 .vocab = r->o.vocab,
+                                 .field = r->o.field,
+                                 .val_fraction = r->o.val_fraction,
+                                 .allow_invalid = r->o.allow_invalid,
+                                 .model_dir = r->o.out,
+                                 .data_dir = dir};
         rc = lm_data_make(r->cli, &d, &r->tok, e);
     } else {
         rc = dan_tokenizer_load(r->o.out, &r->tok, e);
@@ -31,9 +37,18 @@ static int prepare_data(struct train_run *r, struct dan_err *e)
 static void model_config(const struct train_run *r, struct dan_lm_config *c)
 {
     const struct train_opts *o = &r->o;
-    *c = (struct dan_lm_config){.vocab = dan_tokenizer_vocab_size(r->tok), .context = o->context, .hidden = o->hidden, .layers = o->layers, .heads = o->heads,
-                                .kv_heads = o->kv_heads, .ffn = o->ffn, .tied = o->tied, .bias = o->bias, .init_std = o->init_std,
-                                .bos = dan_tokenizer_bos(r->tok), .eos = dan_tokenizer_eos(r->tok)};
+    *c = (struct dan_lm_config){.vocab = dan_tokenizer_vocab_size(r->tok),
+                                .context = o->context,
+                                .hidden = o->hidden,
+                                .layers = o->layers,
+                                .heads = o->heads,
+                                .kv_heads = o->kv_heads,
+                                .ffn = o->ffn,
+                                .tied = o->tied,
+                                .bias = o->bias,
+                                .init_std = o->init_std,
+                                .bos = dan_tokenizer_bos(r->tok),
+                                .eos = dan_tokenizer_eos(r->tok)};
 }
 
 static enum dan_prec precision(const char *dtype)
@@ -55,14 +70,34 @@ static void print_graph(void *ctx, const char *pass, const char *text)
 static void train_options(struct train_run *r)
 {
     const struct train_opts *o = &r->o;
-    r->t = (struct dan_train_opts){
-        .steps = o->steps, .batch = o->batch, .accumulate = o->accumulate, .context = o->context, .lr = o->lr, .min_lr = o->min_lr < 0 ? o->lr / 10 : o->min_lr,
-        .decay_fraction = o->decay_fraction, .warmup = o->warmup, .schedule = dan_schedule_find(o->schedule), .optim = dan_optim_find(o->optimizer),
-        .weight_decay = o->weight_decay, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .momentum = o->momentum, .nesterov = o->nesterov, .clip = o->clip,
-        .dropout = o->dropout, .ema = o->ema, .prec = precision(o->dtype), .remat = o->remat, .seed = (uint64_t)r->cli->seed, .threads = r->cli->threads > 0 ? (int32_t)r->cli->threads : dan_n_cores(),
-        .fusion = strcmp(o->fusion, "off") ? NULL : "autodiff,mixed,dce",
-        .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli},
-        .ref = o->ref, .trace = o->trace ? dan_trace_node : NULL, .trace_ctx = &r->trace};
+    r->t = (struct dan_train_opts){.steps = o->steps,
+                                   .batch = o->batch,
+                                   .accumulate = o->accumulate,
+                                   .context = o->context,
+                                   .lr = o->lr,
+                                   .min_lr = o->min_lr < 0 ? o->lr / 10 : o->min_lr,
+                                   .decay_fraction = o->decay_fraction,
+                                   .warmup = o->warmup,
+                                   .schedule = dan_schedule_find(o->schedule),
+                                   .optim = dan_optim_find(o->optimizer),
+                                   .weight_decay = o->weight_decay,
+                                   .beta1 = o->beta1,
+                                   .beta2 = o->beta2,
+                                   .eps = o->eps,
+                                   .momentum = o->momentum,
+                                   .nesterov = o->nesterov,
+                                   .clip = o->clip,
+                                   .dropout = o->dropout,
+                                   .ema = o->ema,
+                                   .prec = precision(o->dtype),
+                                   .remat = o->remat,
+                                   .seed = (uint64_t)r->cli->seed,
+                                   .threads = r->cli->threads > 0 ? (int32_t)r->cli->threads : dan_n_cores(),
+                                   .fusion = strcmp(o->fusion, "off") ? NULL : "autodiff,mixed,dce",
+                                   .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli},
+                                   .ref = o->ref,
+                                   .trace = o->trace ? dan_trace_node : NULL,
+                                   .trace_ctx = &r->trace};
     r->trace = (struct dan_trace){.ui = &r->cli->ui};
 }
 
@@ -99,26 +134,32 @@ static int check_memory(struct train_run *r, const struct dan_lm_config *c, stru
     if (r->o.memory_limit > 0) have = (int64_t)(r->o.memory_limit * (1 << 30));
     char total[DAN_NUM], avail[DAN_NUM], w[DAN_NUM], opt[DAN_NUM], act[DAN_NUM];
     if (have >= 0 && m.total + (64u << 20) > (size_t)have)
-        return dan_fail(e, DAN_ENOMEM, "this training needs %s of memory and %s are available (weights and gradients %s, optimiser %s, activations %s); "
+        return dan_fail(e, DAN_ENOMEM,
+                        "this training needs %s of memory and %s are available (weights and gradients %s, optimiser %s, activations %s); "
                         "lower --batch (and raise --accumulate), --context, --hidden or --layers%s",
-                        dan_fmt_bytes((double)m.total, total), dan_fmt_bytes((double)have, avail), dan_fmt_bytes((double)(m.weights + m.gradients), w),
-                        dan_fmt_bytes((double)m.optimiser, opt), dan_fmt_bytes((double)m.activations, act), r->o.remat ? "" : ", or use --remat");
+                        dan_fmt_bytes((double)m.total, total), dan_fmt_bytes((double)have, avail),
+                        dan_fmt_bytes((double)(m.weights + m.gradients), w), dan_fmt_bytes((double)m.optimiser, opt),
+                        dan_fmt_bytes((double)m.activations, act), r->o.remat ? "" : ", or use --remat");
     return DAN_OK;
 }
 
 static void announce(struct train_run *r)
 {
     struct dan_memory m;
-    char a[DAN_NUM], b[DAN_NUM], c[DAN_NUM], d[DAN_NUM];
+    char a[DAN_NUM], b[DAN_NUM], c[DAN_NUM], d[DAN_NUM], x[DAN_NUM];
     dan_trainer_memory(r->trainer, &m);
     struct dan_ui *ui = &r->cli->ui;
     dan_say(ui, "model    %s, %s parameters: %lld layers, hidden %lld, %lld heads, context %lld, vocabulary %lld", r->lm.model->name,
-            dan_fmt_count((double)dan_lm_n_params(&r->lm), a), (long long)r->lm.cfg.layers, (long long)r->lm.cfg.hidden, (long long)r->lm.cfg.heads,
-            (long long)r->lm.cfg.context, (long long)r->lm.cfg.vocab);
+            dan_fmt_count((double)dan_lm_n_params(&r->lm), a), (long long)r->lm.cfg.layers, (long long)r->lm.cfg.hidden,
+            (long long)r->lm.cfg.heads, (long long)r->lm.cfg.context, (long long)r->lm.cfg.vocab);
     dan_say(ui, "data     %s training tokens, %s for validation", dan_fmt_count((double)dan_shards_tokens(r->train), a),
             dan_fmt_count(r->val ? (double)dan_shards_tokens(r->val) : 0, b));
-    dan_say(ui, "memory   %s planned: weights %s, gradients %s, optimiser and activations %s", dan_fmt_bytes((double)m.total, a),
-            dan_fmt_bytes((double)m.weights, b), dan_fmt_bytes((double)m.gradients, c), dan_fmt_bytes((double)(m.optimiser + m.activations), d));
+    /* Weights are in memory already; optimiser state, gradients and activations are reserved, not yet touched. */
+    r->expected_peak = dan_rss() + (int64_t)(m.gradients + m.optimiser + m.activations);
+    if (r->expected_peak < dan_peak_rss()) r->expected_peak = dan_peak_rss();
+    dan_say(ui, "memory   peak %s expected: weights %s, gradients %s, optimiser %s, activations %s, the rest is the program and its data",
+            dan_fmt_bytes((double)r->expected_peak, a), dan_fmt_bytes((double)m.weights, b), dan_fmt_bytes((double)m.gradients, c),
+            dan_fmt_bytes((double)m.optimiser, d), dan_fmt_bytes((double)m.activations, x));
     dan_say(ui, "machine  %d threads, %s products, %s", dan_pool_size(r->pool), r->t.prec == DAN_PREC_BF16 ? "bf16" : "f32",
             r->t.remat ? "activations recomputed" : "activations kept");
 }
@@ -154,7 +195,13 @@ int train_prepare(struct train_run *r, struct dan_err *e)
     int rc = check_fusion(r, e);
     if (!rc) rc = check_dump(r, e);
     const struct dan_model *m = dan_model_find(r->o.model);
-    struct dan_lm_config probe = {.vocab = 257, .context = r->o.context, .hidden = r->o.hidden, .layers = r->o.layers, .heads = r->o.heads, .kv_heads = r->o.kv_heads, .ffn = r->o.ffn};
+    struct dan_lm_config probe = {.vocab = 257,
+                                  .context = r->o.context,
+                                  .hidden = r->o.hidden,
+                                  .layers = r->o.layers,
+                                  .heads = r->o.heads,
+                                  .kv_heads = r->o.kv_heads,
+                                  .ffn = r->o.ffn};
     if (!rc) rc = m->complete(&probe, e);      /* before the data is touched */
     if (!rc) rc = dan_mkdirs(r->o.out, e);
     if (!rc) rc = prepare_data(r, e);

@@ -31,6 +31,7 @@ struct train_run {
     struct dan_runs *runs;
     struct dan_run record;
     int64_t val_tokens;                        /* predicted in the last validation, for bits per byte */
+    int64_t expected_peak;                     /* bytes resident, known before the first step */
     int64_t run_id, last_saved;
     double best, last_val;
     bool   best_saved;                         /* the model folder holds the weights of `best` */

@@ -128,7 +128,8 @@ static void rows_shrink_and_grow(void **state)
         assert_memory_equal(z, first, sizeof *first * (size_t)rows[k]);
     }
     assert_true(dan_program_infers(x.p) == 6);
-    struct dan_tensor wide = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(N + 1, C), a), ints = dan_tensor_of(&dan_dtype_i32, DAN_SHAPE(N, C), a);
+    struct dan_tensor wide = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(N + 1, C), a),
+                      ints = dan_tensor_of(&dan_dtype_i32, DAN_SHAPE(N, C), a);
     assert_int_equal(dan_bind(x.p, "x", &wide, &e), DAN_ESHAPE);
     assert_non_null(strstr(e.msg, "or fewer rows"));
     assert_int_equal(dan_bind(x.p, "x", &ints, NULL), DAN_ESHAPE);
@@ -254,7 +255,10 @@ static size_t extent(const struct dan_tensor *t)
     return dan_shape_count(&t->shape) ? n : 0;
 }
 
-static bool planned(const struct walk *w, const struct dan_tensor *t) { return (char *)t->data >= w->p->memory && (char *)t->data < w->p->memory + w->p->memory_bytes; }
+static bool planned(const struct walk *w, const struct dan_tensor *t)
+{
+    return (char *)t->data >= w->p->memory && (char *)t->data < w->p->memory + w->p->memory_bytes;
+}
 
 static void write_lines(struct walk *w, const void *data, size_t bytes, int32_t value)
 {
@@ -268,7 +272,9 @@ static void expect_lines(const struct walk *w, const struct dan_tensor *t, int32
     if (!planned(w, t)) return;
     size_t at = (size_t)((const char *)t->data - w->p->memory), bytes = extent(t);
     for (size_t i = at / 64; bytes && i <= (at + bytes - 1) / 64; i++)
-        if (w->line[i] != value) fail_msg("%s: node %%%d '%s' reads unit %d, but unit %d lies there", w->what, node, w->p->g.node[node].op->name, value - 1, w->line[i] - 1);
+        if (w->line[i] != value)
+            fail_msg("%s: node %%%d '%s' reads unit %d, but unit %d lies there", w->what, node, w->p->g.node[node].op->name, value - 1,
+                     w->line[i] - 1);
 }
 
 static void name_values(struct walk *w)
@@ -319,21 +325,31 @@ static const struct dan_lm_config config = {.vocab = 19, .context = 8, .hidden =
 
 static void plans_of_models(void **state)
 {
-    const char *pipelines[] = {"", "autodiff", DAN_PIPELINE_TRAIN, DAN_PIPELINE_TRAIN_REMAT, DAN_PIPELINE_EVAL, DAN_PIPELINE_INFER, "autodiff,mixed,dce"};
+    const char *pipelines[] = {
+        "", "autodiff", DAN_PIPELINE_TRAIN, DAN_PIPELINE_TRAIN_REMAT, DAN_PIPELINE_EVAL, DAN_PIPELINE_INFER, "autodiff,mixed,dce"};
     struct dan_err e = {0};
     (void)state;
     for (int i = 0; dan_models[i]; i++)
         for (size_t k = 0; k < 2 * sizeof pipelines / sizeof *pipelines; k++) {
             struct dan_lm lm = {.model = dan_models[i], .cfg = config};
             bool decode = strcmp(pipelines[k / 2], DAN_PIPELINE_INFER) == 0;
-            struct dan_io io = {.max_rows = 8, .lanes = dan_models[i]->time_major ? 2 : 0, .loss = !decode, .logits = decode, .max_select = 2, .cache_rows = decode ? 16 : 0, .dropout = decode ? 0 : 0.1};
+            struct dan_io io = {.max_rows = 8,
+                                .lanes = dan_models[i]->time_major ? 2 : 0,
+                                .loss = !decode,
+                                .logits = decode,
+                                .max_select = 2,
+                                .cache_rows = decode ? 16 : 0,
+                                .dropout = decode ? 0 : 0.1};
             struct dan_pass_opts o = {.loss = "loss", .head_ce_min_vocab = k % 2 ? 8 : 1000, .prec = k % 2 ? DAN_PREC_BF16 : DAN_PREC_F32};
-            struct dan_graph *g;
-            struct dan_program *p;
-            if (lm.model->complete(&lm.cfg, &e) || dan_lm_graph(&lm, &io, pipelines[k / 2], &o, &g, &e) || dan_compile(g, &(struct dan_exec_opts){.ref = k % 2}, &p, &e)) fail_msg("%s: %s", lm.model->name, e.msg);
+            struct dan_graph *g = NULL;
+            struct dan_program *p = NULL;
+            if (lm.model->complete(&lm.cfg, &e) || dan_lm_graph(&lm, &io, pipelines[k / 2], &o, &g, &e) ||
+                dan_compile(g, &(struct dan_exec_opts){.ref = k % 2}, &p, &e))
+                fail_msg("%s: %s", lm.model->name, e.msg);
             check_plan(p, lm.model->name);
             for (int32_t r = 1; r < p->g.n; r++)           /* the same plan with fewer rows */
-                if (dan_op_is(&p->g.node[r], "input") && p->g.node[r].attr[DAN_INPUT_DYNAMIC].i) p->unit[p->first_unit[r]].t.shape.d[0] = p->g.node[r].shape.d[0] = p->g.node[r].attr[DAN_INPUT_DYNAMIC].i;
+                if (dan_op_is(&p->g.node[r], "input") && p->g.node[r].attr[DAN_INPUT_DYNAMIC].i)
+                    p->unit[p->first_unit[r]].t.shape.d[0] = p->g.node[r].shape.d[0] = p->g.node[r].attr[DAN_INPUT_DYNAMIC].i;
             if (dan_graph_infer(&p->g, &e)) fail_msg("%s: %s", lm.model->name, e.msg);
             check_plan(p, lm.model->name);
             dan_program_free(p);
@@ -433,17 +449,27 @@ static void any_allocation_may_fail(void **state)
             int rc = whole_life(dan_models[i], &a, &unused, &e);
             heap_fail_at = 0;
             survived += rc == DAN_OK;          /* qsort sorts in place when it gets no buffer */
-            if (survived > 1 || rc != e.code || (rc && rc != DAN_ENOMEM)) fail_msg("%s: allocation %lld of %lld failed, and the result is %d: %s", dan_models[i]->name, (long long)k, (long long)n, rc, e.msg);
-            if (heap_live != live) fail_msg("%s: allocation %lld of %lld failed, and %lld blocks are lost: %s", dan_models[i]->name, (long long)k, (long long)n, (long long)(heap_live - live), e.msg);
+            if (survived > 1 || rc != e.code || (rc && rc != DAN_ENOMEM))
+                fail_msg("%s: allocation %lld of %lld failed, and the result is %d: %s", dan_models[i]->name, (long long)k, (long long)n,
+                         rc, e.msg);
+            if (heap_live != live)
+                fail_msg("%s: allocation %lld of %lld failed, and %lld blocks are lost: %s", dan_models[i]->name, (long long)k,
+                         (long long)n, (long long)(heap_live - live), e.msg);
         }
     }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reuse), cmocka_unit_test(not_over_what_it_reads), cmocka_unit_test(rows_shrink_and_grow), cmocka_unit_test(states_are_ordered),
-        cmocka_unit_test(unbound_and_planned), cmocka_unit_test(joined_store), cmocka_unit_test(trace_and_profile), cmocka_unit_test(plans_of_models),
-        cmocka_unit_test(runs_leave_the_heap_alone), cmocka_unit_test(any_allocation_may_fail)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reuse),
+                                       cmocka_unit_test(not_over_what_it_reads),
+                                       cmocka_unit_test(rows_shrink_and_grow),
+                                       cmocka_unit_test(states_are_ordered),
+                                       cmocka_unit_test(unbound_and_planned),
+                                       cmocka_unit_test(joined_store),
+                                       cmocka_unit_test(trace_and_profile),
+                                       cmocka_unit_test(plans_of_models),
+                                       cmocka_unit_test(runs_leave_the_heap_alone),
+                                       cmocka_unit_test(any_allocation_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

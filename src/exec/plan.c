@@ -68,7 +68,8 @@ static void link_in_place(struct dan_program *p)
         if (p->unit[in].t.dtype != p->unit[out].t.dtype || !dan_shape_equal(&p->unit[in].t.shape, &p->unit[out].t.shape)) continue;
         /* Another input in the same memory: x op x is safe only where out[i] needs nothing but x[i]. */
         bool twice = false, alone = n->op->props & DAN_OP_ELEMENTWISE;
-        for (int k = 1; k < n->n_in; k++) twice = twice || (n->in[k] && root_of(p, input_unit(p, n->in[k])) == root && !(alone && n->in[k] == n->in[0]));
+        for (int k = 1; k < n->n_in; k++)
+            twice = twice || (n->in[k] && root_of(p, input_unit(p, n->in[k])) == root && !(alone && n->in[k] == n->in[0]));
         if (twice) continue;
         int32_t last = p->unit[out].last;
         p->unit[out].root = root;
@@ -146,6 +147,7 @@ int dan_program_plan(struct dan_program *p, struct dan_err *e)
     if (p->opts.plan_only) return DAN_OK;
     p->memory = p->memory_bytes ? dan_huge_alloc(p->memory_bytes) : NULL;
     if (p->memory_bytes && !p->memory)
-        return dan_fail(e, DAN_ENOMEM, "not enough memory for %.1f MiB of activations; use a smaller batch or context, or --remat", (double)p->memory_bytes / (1 << 20));
+        return dan_fail(e, DAN_ENOMEM, "not enough memory for %.1f MiB of activations; use a smaller batch or context, or --remat",
+                        (double)p->memory_bytes / (1 << 20));
     return DAN_OK;
 }

@@ -20,7 +20,9 @@ static int check_bind(const struct dan_program *p, const struct unit *u, const s
         return dan_fail(e, DAN_ESHAPE, "'%s' is %s, expected %s", n->name, t->dtype->name, n->dtype->name);
     int64_t unit = dan_op_is(n, "input") ? n->attr[DAN_INPUT_DYNAMIC].i : 0;
     bool ok = t->shape.n == n->shape.n;
-    for (int i = 0; ok && i < t->shape.n; i++) ok = t->shape.d[i] == n->shape.d[i] || (i == 0 && unit && t->shape.d[0] >= 0 && t->shape.d[0] <= n->shape.d[0] && t->shape.d[0] % unit == 0);
+    for (int i = 0; ok && i < t->shape.n; i++)
+        ok = t->shape.d[i] == n->shape.d[i] ||
+             (i == 0 && unit && t->shape.d[0] >= 0 && t->shape.d[0] <= n->shape.d[0] && t->shape.d[0] % unit == 0);
     return ok ? DAN_OK : dan_fail(e, DAN_ESHAPE, "'%s' has shape %s, expected %s%s", n->name, got, want, unit ? " or fewer rows" : "");
 }
 
@@ -179,7 +181,8 @@ size_t dan_program_profile(const struct dan_program *p, struct dan_profile_row *
     for (int32_t i = 0; i < p->n_steps; i++, n++) {
         const struct step *s = &p->step[i];
         if (n >= cap) continue;
-        rows[n] = (struct dan_profile_row){.node = s->node, .kernel = dan_program_kernel(p, s->node), .seconds = s->seconds, .runs = s->runs};
+        rows[n] =
+            (struct dan_profile_row){.node = s->node, .kernel = dan_program_kernel(p, s->node), .seconds = s->seconds, .runs = s->runs};
         const struct dan_node *node = &p->g.node[s->node];
         if (node->op->cost) node->op->cost(&p->g, node, &rows[n].flops, &rows[n].bytes);
     }

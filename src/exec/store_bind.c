@@ -28,12 +28,19 @@ static int check_parts(struct dan_store *s, const struct dan_node *node, struct 
         const struct dan_tensor *t = dan_store_find(s, name);
         if (!t) return dan_fail(e, DAN_EFORMAT, "the weights have no tensor '%s'", name);
         if (dan_store_bound(s, name, false))
-            return dan_fail(e, DAN_EINVAL, "'%s' is in use by another program and cannot move into '%s'; bind the program that joins most first", name, joined);
-        if (!same_rows(t, node)) return dan_fail(e, DAN_ESHAPE, "'%s' has another type or row length than '%s', into which it should move; build the graph from these weights", name, joined);
+            return dan_fail(e, DAN_EINVAL,
+                            "'%s' is in use by another program and cannot move into '%s'; bind the program that joins most first", name,
+                            joined);
+        if (!same_rows(t, node))
+            return dan_fail(e, DAN_ESHAPE,
+                            "'%s' has another type or row length than '%s', into which it should move; build the graph from these weights",
+                            name, joined);
         rows += t->shape.d[0];
         p += n + (p[n] == '+');
     }
-    return rows == want->d[0] ? DAN_OK : dan_fail(e, DAN_ESHAPE, "'%s' has %lld rows in all, expected %lld", joined, (long long)rows, (long long)want->d[0]);
+    return rows == want->d[0]
+               ? DAN_OK
+               : dan_fail(e, DAN_ESHAPE, "'%s' has %lld rows in all, expected %lld", joined, (long long)rows, (long long)want->d[0]);
 }
 
 static int move_parts(struct dan_store *s, const char *joined, char *to, struct dan_buffer *buf, struct dan_err *e)

@@ -40,9 +40,11 @@ static int check_edges(const struct dan_graph *g, int32_t i, struct dan_err *e)
         return dan_fail(e, DAN_EINVAL, "node %%%d '%s' has %d inputs, wants %d (built at %s)", i, n->op->name, n->n_in, n->op->n_in, where);
     for (int k = 0; k < n->n_in; k++) {
         if (n->in[k] < 0 || n->in[k] >= i || (n->in[k] == 0 && k < required))
-            return dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads %%%d, which is not before it (built at %s)", i, n->op->name, n->in[k], where);
+            return dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads %%%d, which is not before it (built at %s)", i, n->op->name, n->in[k],
+                            where);
         if (n->in[k] && g->node[n->in[k]].n_out > 1 && strcmp(n->op->name, "pick"))
-            return dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads %%%d, which has %d parts: use pick", i, n->op->name, n->in[k], g->node[n->in[k]].n_out);
+            return dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads %%%d, which has %d parts: use pick", i, n->op->name, n->in[k],
+                            g->node[n->in[k]].n_out);
     }
     return DAN_OK;
 }
@@ -64,7 +66,8 @@ static int check_states(const struct dan_graph *g, struct dan_err *e)
         const struct dan_node *n = &g->node[i];
         for (int k = 0; k < n->n_in && !rc; k++)
             if (n->in[k] && written_by[owner(g, n->in[k])])
-                rc = dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads a state version that node %%%d has overwritten", i, n->op->name, written_by[owner(g, n->in[k])]);
+                rc = dan_fail(e, DAN_EINVAL, "node %%%d '%s' reads a state version that node %%%d has overwritten", i, n->op->name,
+                              written_by[owner(g, n->in[k])]);
         if (n->op->props & DAN_OP_STATE) written_by[owner(g, n->in[0])] = i;
     }
     dan_free(written_by);

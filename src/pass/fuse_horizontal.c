@@ -18,7 +18,8 @@ static bool is_param(const struct dan_graph *g, dan_ref r) { return r && dan_op_
 static bool mergeable(const struct dan_graph *g, dan_ref i, const int32_t *uses)
 {
     const struct dan_node *n = &g->node[i];
-    if (!dan_op_is(n, "matmul") || n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->attr[DAN_MATMUL_ACT].i || n->in[3]) return false;
+    if (!dan_op_is(n, "matmul") || n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->attr[DAN_MATMUL_ACT].i || n->in[3])
+        return false;
     return is_param(g, n->in[1]) && uses[n->in[1]] == 1 && n->shape.n == 2 && (!n->in[2] || (is_param(g, n->in[2]) && uses[n->in[2]] == 1));
 }
 
@@ -26,8 +27,9 @@ static bool fits(const struct dan_graph *g, dan_ref a, dan_ref b)
 {
     const struct dan_node *x = &g->node[a], *y = &g->node[b], *wx = &g->node[x->in[1]], *wy = &g->node[y->in[1]];
     const struct dan_node *bx = &g->node[x->in[2]], *by = &g->node[y->in[2]];                  /* node 0 when there is no bias */
-    return x->in[0] == y->in[0] && x->attr[DAN_MATMUL_PREC].i == y->attr[DAN_MATMUL_PREC].i && wx->dtype == wy->dtype && wx->frozen == wy->frozen
-        && wx->layer == wy->layer && !x->in[2] == !y->in[2] && bx->dtype == by->dtype && bx->frozen == by->frozen;
+    return x->in[0] == y->in[0] && x->attr[DAN_MATMUL_PREC].i == y->attr[DAN_MATMUL_PREC].i && wx->dtype == wy->dtype &&
+           wx->frozen == wy->frozen && wx->layer == wy->layer && !x->in[2] == !y->in[2] && bx->dtype == by->dtype &&
+           bx->frozen == by->frozen;
 }
 
 static void find_groups(const struct dan_graph *g, struct state *s)
@@ -62,7 +64,8 @@ static dan_ref joined_param(struct dan_rewrite *r, const struct group *q, int wh
         else shape.d[0] += w->shape.d[0];
     }
     const struct dan_node *first = &g->node[g->node[q->member[0]].in[which]];
-    dan_ref p = name.failed ? dan_poison(&r->b, DAN_ENOMEM, "not enough memory for a joined name") : dan_param(&r->b, dan_str_c(&name), first->dtype, shape, first->init);
+    dan_ref p = name.failed ? dan_poison(&r->b, DAN_ENOMEM, "not enough memory for a joined name")
+                            : dan_param(&r->b, dan_str_c(&name), first->dtype, shape, first->init);
     if (p) r->g->node[p].frozen = first->frozen;
     dan_str_release(&name);
     return p;

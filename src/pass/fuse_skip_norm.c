@@ -15,7 +15,8 @@ static bool is_norm_grad(const struct dan_node *n) { return dan_op_is(n, "layer_
 static bool plain_add(const struct dan_graph *g, dan_ref i)
 {
     const struct dan_node *n = &g->node[i];
-    return dan_op_is(n, "add") && dan_shape_equal(&n->shape, &g->node[n->in[0]].shape) && dan_shape_equal(&n->shape, &g->node[n->in[1]].shape);
+    return dan_op_is(n, "add") && dan_shape_equal(&n->shape, &g->node[n->in[0]].shape) &&
+           dan_shape_equal(&n->shape, &g->node[n->in[1]].shape);
 }
 
 static void find_first_uses(const struct dan_graph *g, int32_t *first)

@@ -23,7 +23,8 @@ static int gather(const struct dan_trainer *t, struct dan_store **out, struct da
         rc = dan_store_share(s, dan_str_c(&name), t->lm->store, w, e);
     }
     for (size_t i = 0; i < dan_store_count(t->slots) && !rc; i++)
-        if (!dan_str_starts(dan_store_name(t->slots, i), "sum:")) rc = dan_store_share(s, dan_store_name(t->slots, i), t->slots, dan_store_name(t->slots, i), e);
+        if (!dan_str_starts(dan_store_name(t->slots, i), "sum:"))
+            rc = dan_store_share(s, dan_store_name(t->slots, i), t->slots, dan_store_name(t->slots, i), e);
     dan_str_release(&name);
     if (rc) dan_store_free(s);
     else *out = s;
@@ -56,10 +57,14 @@ static int check_state(const struct dan_trainer *t, const char *json, int64_t *s
     const char *model = "", *optim = "";
     json_t *extra = NULL;
     int rc = DAN_OK;
-    if (!state || json_unpack(state, "{s:I, s:I, s:s, s:s, s:o}", "step", &step, "seed", &seed, "model", &model, "optimizer", &optim, "extra", &extra) || step < 0)
+    if (!state ||
+        json_unpack(state, "{s:I, s:I, s:s, s:s, s:o}", "step", &step, "seed", &seed, "model", &model, "optimizer", &optim, "extra",
+                    &extra) ||
+        step < 0)
         rc = dan_fail(e, DAN_EFORMAT, "the checkpoint's state.json is not danlu's; use another checkpoint");
     else if (strcmp(model, t->lm->model->name) || strcmp(optim, t->o.optim->name) || (uint64_t)seed != t->o.seed)
-        rc = dan_fail(e, DAN_EINVAL, "the checkpoint was made with --model %s, --optimizer %s, --seed %lld; give the same to resume", model, optim, (long long)seed);
+        rc = dan_fail(e, DAN_EINVAL, "the checkpoint was made with --model %s, --optimizer %s, --seed %lld; give the same to resume", model,
+                      optim, (long long)seed);
     *step_out = step;
     if (!rc && !(*extra_json = json_dumps(extra, 0))) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for the state of a checkpoint");
     json_decref(state);

@@ -9,7 +9,8 @@ enum { CHUNK = 1 << 15 };                      /* elements per partial sum of th
 
 static struct dan_io train_io(const struct dan_model *m, const struct dan_train_opts *o, bool eval)
 {
-    return (struct dan_io){.max_rows = o->batch * o->context, .lanes = m->time_major ? o->batch : 0, .loss = true, .dropout = eval ? 0 : o->dropout};
+    return (struct dan_io){
+        .max_rows = o->batch * o->context, .lanes = m->time_major ? o->batch : 0, .loss = true, .dropout = eval ? 0 : o->dropout};
 }
 
 static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, bool eval, struct dan_graph **g, struct dan_err *e)
@@ -159,7 +160,8 @@ void dan_trainer_memory(const struct dan_trainer *t, struct dan_memory *out)
     add_up(out);
 }
 
-int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg, const struct dan_train_opts *o, struct dan_memory *out, struct dan_err *e)
+int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg, const struct dan_train_opts *o, struct dan_memory *out,
+                     struct dan_err *e)
 {
     struct dan_lm lm = {.model = m, .cfg = *cfg};
     struct dan_graph *g = NULL, *eval = NULL;

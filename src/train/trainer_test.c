@@ -45,9 +45,22 @@ static int teardown(void **state)
 
 static struct dan_train_opts defaults(void)
 {
-    return (struct dan_train_opts){.steps = 8, .batch = 4, .accumulate = 1, .context = 24, .lr = 3e-3, .min_lr = 3e-4, .warmup = 2, .decay_fraction = 0.2,
-                                   .schedule = dan_schedule_find("cosine"), .optim = dan_optim_find("adamw"), .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.99,
-                                   .eps = 1e-8, .clip = 1, .seed = 11};
+    return (struct dan_train_opts){.steps = 8,
+                                   .batch = 4,
+                                   .accumulate = 1,
+                                   .context = 24,
+                                   .lr = 3e-3,
+                                   .min_lr = 3e-4,
+                                   .warmup = 2,
+                                   .decay_fraction = 0.2,
+                                   .schedule = dan_schedule_find("cosine"),
+                                   .optim = dan_optim_find("adamw"),
+                                   .weight_decay = 0.1,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.99,
+                                   .eps = 1e-8,
+                                   .clip = 1,
+                                   .seed = 11};
 }
 
 struct result { uint64_t hash; double loss[40], val; };
@@ -68,7 +81,14 @@ struct rig { struct dan_lm lm; struct dan_pool *pool; struct dan_trainer *t; };
 static void open_rig(struct rig *g, const char *model, const struct dan_train_opts *o, int threads)
 {
     struct dan_err e = {0};
-    struct dan_lm_config c = {.vocab = VOCAB, .context = 24, .hidden = 32, .layers = 2, .heads = 4, .kv_heads = strcmp(model, "llama") ? 0 : 2, .tied = true, .bias = true};
+    struct dan_lm_config c = {.vocab = VOCAB,
+                              .context = 24,
+                              .hidden = 32,
+                              .layers = 2,
+                              .heads = 4,
+                              .kv_heads = strcmp(model, "llama") ? 0 : 2,
+                              .tied = true,
+                              .bias = true};
     if (dan_pool_new(threads, &g->pool, &e) || dan_lm_init(&g->lm, dan_model_find(model), &c, o->seed, &e) ||
         dan_trainer_new(&g->lm, data, data, o, g->pool, &g->t, &e)) fail_msg("%s: %s", model, e.msg);
 }
@@ -110,7 +130,8 @@ static void any_threads(void **state)
             o.dropout = 0.1;
             struct result one = train(dan_models[m]->name, &o, 1);
             for (int k = 0; k < 3; k++)
-                if (train(dan_models[m]->name, &o, threads[k]).hash != one.hash) fail_msg("%s prec %d: %d threads give other bytes than 1", dan_models[m]->name, prec, threads[k]);
+                if (train(dan_models[m]->name, &o, threads[k]).hash != one.hash)
+                    fail_msg("%s prec %d: %d threads give other bytes than 1", dan_models[m]->name, prec, threads[k]);
         }
 }
 
@@ -135,7 +156,8 @@ static void remat_same_bytes(void **state)
         o.dropout = 0.1;
         struct result keep = train(dan_models[m]->name, &o, 2);
         o.remat = true;
-        if (train(dan_models[m]->name, &o, 2).hash != keep.hash) fail_msg("%s: recomputed activations give other bytes", dan_models[m]->name);
+        if (train(dan_models[m]->name, &o, 2).hash != keep.hash)
+            fail_msg("%s: recomputed activations give other bytes", dan_models[m]->name);
     }
 }
 
@@ -151,7 +173,8 @@ static void accumulation(void **state)
         o.accumulate = 4;
         struct result parts = train(dan_models[m]->name, &o, 2);
         for (int i = 0; i < 8; i++)
-            if (fabs(parts.loss[i] - whole.loss[i]) > 2e-6 * whole.loss[i]) fail_msg("%s: step %d: %.9g in parts, %.9g whole", dan_models[m]->name, i, parts.loss[i], whole.loss[i]);
+            if (fabs(parts.loss[i] - whole.loss[i]) > 2e-6 * whole.loss[i])
+                fail_msg("%s: step %d: %.9g in parts, %.9g whole", dan_models[m]->name, i, parts.loss[i], whole.loss[i]);
     }
 }
 
@@ -167,7 +190,8 @@ static void fusion_changes_rounding_only(void **state)
         o.fusion = "autodiff,mixed,dce";
         struct result off = train(dan_models[m]->name, &o, 2);
         for (int i = 0; i < 8; i++)
-            if (fabs(on.loss[i] - off.loss[i]) > 2e-6 * off.loss[i]) fail_msg("%s: step %d: %.9g fused, %.9g not", dan_models[m]->name, i, on.loss[i], off.loss[i]);
+            if (fabs(on.loss[i] - off.loss[i]) > 2e-6 * off.loss[i])
+                fail_msg("%s: step %d: %.9g fused, %.9g not", dan_models[m]->name, i, on.loss[i], off.loss[i]);
     }
 }
 
@@ -213,7 +237,7 @@ static void refused_checkpoints(void **state)
     open_rig(&g, "gpt", &o, 1);
     assert_int_equal(dan_trainer_step(g.t, &s, &e), 0);
     if (dan_trainer_save(g.t, dir, NULL, 1, &e)) fail_msg("%s", e.msg);
-    assert_int_not_equal(dan_trainer_save(g.t, "/dev/null/no", NULL, 1, &e), 0);       /* a save that fails leaves the run and the older one */
+    assert_int_not_equal(dan_trainer_save(g.t, "/dev/null/no", NULL, 1, &e), 0); /* a save that fails leaves the run and the older one */
     e = (struct dan_err){0};
     assert_int_equal(dan_trainer_step(g.t, &s, &e), 0);
     close_rig(&g);
@@ -256,7 +280,7 @@ static void heap(void **state)
     struct dan_err e = {0};
     struct dan_lm_config c = {.vocab = VOCAB, .context = 24, .hidden = 16, .layers = 1, .heads = 2, .tied = true, .bias = true};
     struct dan_lm lm;
-    int64_t calls, k = 0;
+    int64_t calls = -1, k = 0;
     (void)state;
     if (!count_allocs) skip();
     o.accumulate = 2;
@@ -312,8 +336,15 @@ static void memory_is_known_before(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(learns), cmocka_unit_test(any_threads), cmocka_unit_test(remat_same_bytes), cmocka_unit_test(accumulation),
-                                       cmocka_unit_test(fusion_changes_rounding_only), cmocka_unit_test(resume_same_bytes), cmocka_unit_test(refused_checkpoints), cmocka_unit_test(heap),
-                                       cmocka_unit_test(not_a_number), cmocka_unit_test(memory_is_known_before)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(learns),
+                                       cmocka_unit_test(any_threads),
+                                       cmocka_unit_test(remat_same_bytes),
+                                       cmocka_unit_test(accumulation),
+                                       cmocka_unit_test(fusion_changes_rounding_only),
+                                       cmocka_unit_test(resume_same_bytes),
+                                       cmocka_unit_test(refused_checkpoints),
+                                       cmocka_unit_test(heap),
+                                       cmocka_unit_test(not_a_number),
+                                       cmocka_unit_test(memory_is_known_before)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

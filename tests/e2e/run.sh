@@ -47,6 +47,11 @@ train --model llama --dtype f32 --steps 10 --fusion off --out "$work/nofuse" >/d
 train --model llama --dtype f32 --steps 10 --out "$work/fuse" >/dev/null 2>&1
 check "fused equals unfused" close_to "$(loss_at "$work/nofuse" 10)" "$(loss_at "$work/fuse" 10)" 2e-5
 
+"$danlu" train --data "$work/text.txt" --tokenizer char --model llama --layers 4 --hidden 256 --heads 4 --context 128 --batch 8 --steps 2 --out "$work/mem" 2>"$work/mem.log" >/dev/null
+check "peak memory is known before the first step, within 10 %" awk '/peak .* resident/ {
+        for (i = 1; i <= NF; i++) if ($i == "peak") { got = $(i + 1) * ($(i + 2) ~ /GiB/ ? 1024 : 1); want = $(i + 4) * ($(i + 5) ~ /GiB/ ? 1024 : 1) } }
+    END { print got, want; exit !(want > 0 && got < 1.1 * want && got > 0.9 * want) }' "$work/mem.log"
+
 echo "-- kill and resume"
 long="$tiny --model gpt --steps 400 --eval-every 100 --dropout 0.1"
 "$danlu" train $long --save-every 0 --out "$work/whole" >/dev/null 2>&1

@@ -53,17 +53,23 @@ static struct dan_program *run_graph(const char *name, const struct dan_graph *g
     return p;
 }
 
+static double number_at(const struct dan_tensor *t, int64_t r, int64_t c)
+{
+    return t->dtype == &dan_dtype_f64 ? ((const double *)dan_row(t, r))[c] : (double)((const float *)dan_row(t, r))[c];
+}
+
 static void compare(const char *name, const char *output, const struct dan_tensor *x, const struct dan_tensor *y)
 {
     assert_non_null(y);
     assert_true(dan_shape_equal(&x->shape, &y->shape));
-    double most = 1e-6;
+    double most = 1e-3, tolerance = x->dtype == &dan_dtype_f64 ? 1e-11 : 1e-5;
     for (int64_t r = 0; r < dan_rows(x); r++)
-        for (int64_t c = 0; c < dan_cols(x); c++) most = fmax(most, fabs(((const float *)dan_row(x, r))[c]));
+        for (int64_t c = 0; c < dan_cols(x); c++) most = fmax(most, fabs(number_at(x, r, c)));
     for (int64_t r = 0; r < dan_rows(x); r++)
         for (int64_t c = 0; c < dan_cols(x); c++) {
-            double a = ((const float *)dan_row(x, r))[c], b = ((const float *)dan_row(y, r))[c];
-            if (!(fabs(a - b) <= 1e-5 * most)) fail_msg("%s: output '%s' [%lld,%lld] was %g, is %g after the passes", name, output, (long long)r, (long long)c, a, b);
+            double a = number_at(x, r, c), b = number_at(y, r, c);
+            if (!(fabs(a - b) <= tolerance * most))
+                fail_msg("%s: output '%s' [%lld,%lld] was %g, is %g after the passes", name, output, (long long)r, (long long)c, a, b);
         }
 }
 
@@ -76,7 +82,8 @@ static void same_numbers(const char *name, const struct dan_graph *before, const
         if (dan_store_new(&s[i], &e) || give_leaves(before, s[i], &e)) fail_msg("%s: %s", name, e.msg);
     p[0] = run_graph(name, before, s[0]);
     p[1] = run_graph(name, after, s[1]);
-    for (int32_t i = 0; i < before->n_out; i++) compare(name, before->out_name[i], dan_result(p[0], i), dan_result_named(p[1], before->out_name[i]));
+    for (int32_t i = 0; i < before->n_out; i++)
+        compare(name, before->out_name[i], dan_result(p[0], i), dan_result_named(p[1], before->out_name[i]));
     for (int i = 0; i < 2; i++) {
         dan_program_free(p[i]);
         dan_store_free(s[i]);
@@ -95,7 +102,9 @@ static void check_case(const char *name)
     if (sscanf(text, "; run: %199[^\n]", pipeline) != 1 || !expect) fail_msg("%s: no '; run:' or '; expect:'", name);
     *expect = 0;
     struct dan_graph *g = NULL, *before = NULL;
-    if (dan_graph_parse(text, &before, &e) || dan_graph_parse(text, &g, &e) || dan_run_passes(g, pipeline, &(struct dan_pass_opts){.loss = "loss", .head_ce_min_vocab = 4}, &e)) fail_msg("%s: %s", name, e.msg);
+    if (dan_graph_parse(text, &before, &e) || dan_graph_parse(text, &g, &e) ||
+        dan_run_passes(g, pipeline, &(struct dan_pass_opts){.loss = "loss", .head_ce_min_vocab = 4}, &e))
+        fail_msg("%s: %s", name, e.msg);
     dan_graph_print(g, &got);
     if (getenv("UPDATE")) {
         dan_str_printf(&file, "%s; expect:\n%s", text, dan_str_c(&got));
@@ -172,7 +181,8 @@ static void hash_without_dynamic_dims(void **state)
     for (int i = 0; dan_models[i]; i++)
         for (int k = 0; k < 3; k++) {
             struct dan_graph *a = model_graph(dan_models[i], 16, pipelines[k]), *b = model_graph(dan_models[i], 8, pipelines[k]);
-            if (dan_graph_hash(a) != dan_graph_hash(b) || !dan_graph_hash(a)) fail_msg("%s: the structure depends on the number of rows", dan_models[i]->name);
+            if (dan_graph_hash(a) != dan_graph_hash(b) || !dan_graph_hash(a))
+                fail_msg("%s: the structure depends on the number of rows", dan_models[i]->name);
             dan_graph_free(a);
             dan_graph_free(b);
         }
@@ -180,8 +190,15 @@ static void hash_without_dynamic_dims(void **state)
 
 static void bad_text(void **state)
 {
-    const char *cases[] = {"%1 = nosuch()", "%2 = input \"x\" : f32[2]", "%1 = input \"x\" : f99[2]", "%1 = act(%7) {kind=1}", "hello",
-                           "%1 = input \"x\" : f32[2]\n%2 = scan(%1) {carries=0, xs=1, ys=1, reverse=0}", "output \"y\" = %3", "%1 = input \"x", "}"};
+    const char *cases[] = {"%1 = nosuch()",
+                           "%2 = input \"x\" : f32[2]",
+                           "%1 = input \"x\" : f99[2]",
+                           "%1 = act(%7) {kind=1}",
+                           "hello",
+                           "%1 = input \"x\" : f32[2]\n%2 = scan(%1) {carries=0, xs=1, ys=1, reverse=0}",
+                           "output \"y\" = %3",
+                           "%1 = input \"x",
+                           "}"};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dan_err e = {0};
@@ -208,8 +225,9 @@ static void no_silent_zero(void **state)
 /* Frozen params, params that the loss does not need, and one value used twice. */
 static void gradients_of_params(void **state)
 {
-    const char *text = "%1 = param \"a\" init \"ones\" : f32[2]\n%2 = param \"b\" init \"ones\" frozen : f32[2]\n%3 = param \"c\" init \"ones\" : f32[2]\n"
-                       "%4 = mul(%1, %1)\n%5 = mul(%4, %2)\n%6 = sum_all(%5)\noutput \"loss\" = %6\n";
+    const char *text =
+        "%1 = param \"a\" init \"ones\" : f32[2]\n%2 = param \"b\" init \"ones\" frozen : f32[2]\n%3 = param \"c\" init \"ones\" : f32[2]\n"
+        "%4 = mul(%1, %1)\n%5 = mul(%4, %2)\n%6 = sum_all(%5)\noutput \"loss\" = %6\n";
     struct dan_err e = {0};
     struct dan_graph *g;
     struct dan_store *s;
@@ -218,17 +236,149 @@ static void gradients_of_params(void **state)
     assert_true(dan_output_ref(g, "grad:a") && dan_output_ref(g, "grad:c") && !dan_output_ref(g, "grad:b"));
     if (dan_store_new(&s, &e) || give_leaves(g, s, &e)) fail_msg("%s", e.msg);
     struct dan_program *p = run_graph("gradients", g, s);
-    const float *a = dan_store_find(s, "a")->data, *b = dan_store_find(s, "b")->data, *da = dan_result_named(p, "grad:a")->data, *dc = dan_result_named(p, "grad:c")->data;
+    const float *a = dan_store_find(s, "a")->data, *b = dan_store_find(s, "b")->data, *da = dan_result_named(p, "grad:a")->data,
+                *dc = dan_result_named(p, "grad:c")->data;
     for (int i = 0; i < 2; i++) assert_true(fabsf(da[i] - 2 * a[i] * b[i]) < 1e-6f && dc[i] == 0);
     dan_program_free(p);
     dan_store_free(s);
     dan_graph_free(g);
 }
 
-#define BODY "body {\n%1 = input \"h\" : f64[2,2]\n%2 = input \"k\" : f64[2,2]\n%3 = input \"x\" : f64[2,2]\n%4 = input \"w\" : f64[2,2]\n%5 = input \"v\" : f64[2,2]\n" \
-    "%6 = matmul(%1, %4, _, _) {ta=0, tb=1, prec=0, act=0}\n%7 = add(%6, %3)\n%8 = act(%7) {kind=5}\n%9 = mul(%8, %5)\n"                                                 \
+/* ---- random graphs: in double: every pipeline gives the loss and the gradients of plain autodiff ---------- */
+
+enum { ROWS = 6, COLS = 8, POOL = 40 };
+struct maker { struct dan_builder b; struct dan_rng r; dan_ref pool[POOL], seed; int n, params; };
+
+static dan_ref any(struct maker *m) { return m->pool[m->n - 1 - (int)dan_rng_below(&m->r, m->n < 5 ? (uint32_t)m->n : 5)]; }
+
+static dan_ref weight(struct maker *m, struct dan_shape s)
+{
+    char name[16];
+    bool old = s.n == 2 && s.d[0] == COLS && m->params && dan_rng_below(&m->r, 4) == 0;    /* a tied one */
+    snprintf(name, sizeof name, "%c%d", s.n == 1 ? 'v' : s.d[0] == COLS ? 'w' : 'u', old ? 0 : m->params++);
+    dan_ref p = dan_param(&m->b, name, &dan_dtype_f64, s, "ones");
+    m->b.g->node[p].frozen = m->b.g->node[p].frozen || (!old && dan_rng_below(&m->r, 6) == 0);
+    return p;
+}
+
+static dan_ref halves(struct maker *m, dan_ref x)
+{
+    dan_ref two = dan_split(&m->b, dan_linear(&m->b, x, weight(m, DAN_SHAPE(2 * COLS, COLS)), 0), 1, (const int64_t[]){COLS, COLS}, 2);
+    dan_ref a = dan_pick(&m->b, two, 0), c = dan_pick(&m->b, two, 1);
+    return dan_rng_below(&m->r, 2) ? dan_mul(&m->b, dan_silu(&m->b, a), c) : dan_sub(&m->b, dan_tanh(&m->b, c), a);
+}
+
+static dan_ref grow(struct maker *m)
+{
+    struct dan_builder *b = &m->b;
+    dan_ref x = any(m), y = any(m);
+    switch (dan_rng_below(&m->r, 12)) {
+    case 0: case 1: return dan_add(b, x, y);
+    case 2: return dan_tanh(b, dan_mul(b, x, y));
+    case 3: return dan_act(b, x, (enum dan_act)dan_rng_below(&m->r, DAN_N_ACTS));
+    case 4: return dan_rms_norm(b, x, weight(m, DAN_SHAPE(COLS)), 1e-3);
+    case 5:
+        return dan_layer_norm(b, dan_add(b, x, y), weight(m, DAN_SHAPE(COLS)), dan_rng_below(&m->r, 2) ? weight(m, DAN_SHAPE(COLS)) : 0,
+                              1e-3);
+    case 6: return dan_linear(b, x, weight(m, DAN_SHAPE(COLS, COLS)), dan_rng_below(&m->r, 2) ? weight(m, DAN_SHAPE(COLS)) : 0);
+    case 7: return dan_add(b, y, dan_gelu(b, dan_linear(b, x, weight(m, DAN_SHAPE(COLS, COLS)), 0)));
+    case 8: return halves(m, x);
+    case 9: return dan_softmax(b, x);
+    case 10: return dan_dropout(b, x, m->seed, 0.2);
+    default: return dan_concat(b, (const dan_ref[]){dan_slice(b, x, 1, 0, 3), dan_slice(b, y, 1, 3, COLS)}, 2, 1);
+    }
+}
+
+static struct dan_graph *random_graph(uint64_t seed)
+{
+    struct maker m = {.r = {.seed = seed}};
+    struct dan_err e = {0};
+    dan_builder_init(&m.b, dan_graph_new());
+    m.pool[m.n++] = dan_input(&m.b, "x", &dan_dtype_f64, DAN_SHAPE(ROWS, COLS), 1);
+    m.seed = dan_input(&m.b, "seed", &dan_dtype_i32, DAN_SHAPE(2), 0);
+    dan_ref targets = dan_input(&m.b, "targets", &dan_dtype_i32, DAN_SHAPE(ROWS), 1),
+            weights = dan_input(&m.b, "weights", &dan_dtype_f64, DAN_SHAPE(ROWS), 1);
+    int n = 4 + (int)dan_rng_below(&m.r, 24);
+    for (int i = 0; i < n; i++) {
+        m.b.layer = i / 6;
+        dan_ref next = grow(&m);
+        m.pool[m.n++] = next;
+    }
+    m.b.layer = -1;
+    dan_ref head = weight(&m, DAN_SHAPE(COLS, COLS)), logits = dan_matmul(&m.b, m.pool[m.n - 1], head, 0, 1);
+    dan_output(&m.b, "loss", dan_sum_all(&m.b, dan_mul(&m.b, dan_softmax_ce(&m.b, logits, targets), weights)));
+    if (dan_rng_below(&m.r, 3) == 0) dan_output(&m.b, "logits", logits);
+    if (dan_rng_below(&m.r, 3) == 0) dan_output(&m.b, "some", any(&m));
+    if (dan_builder_check(&m.b, &e)) fail_msg("seed %d: %s", (int)seed, e.msg);
+    return m.b.g;
+}
+
+/* Output `name` of p, or its rows of the joined gradient. */
+static struct dan_tensor find_output(const struct dan_program *p, const struct dan_graph *g, const struct dan_store *s, const char *name)
+{
+    for (int32_t i = 0; i < g->n_out; i++) {
+        struct dan_tensor t = *dan_result(p, i);
+        if (strcmp(g->out_name[i], name) == 0) return t;
+        const char *part = strchr(g->out_name[i], '+') && strncmp(name, "grad:", 5) == 0 ? g->out_name[i] + 5 : "";
+        for (int64_t row = 0; *part;) {
+            char one[64];
+            size_t n = strcspn(part, "+");
+            snprintf(one, sizeof one, "%.*s", (int)n, part);
+            const struct dan_tensor *w = dan_store_find(s, one);
+            if (strcmp(one, name + 5) == 0) return dan_tensor_of(t.dtype, w->shape, (char *)t.data + row * t.stride[0]);
+            row += w->shape.d[0];
+            part += n + (part[n] == '+');
+        }
+    }
+    fail_msg("output '%s' is gone", name);
+    return (struct dan_tensor){0};
+}
+
+static void check_random(uint64_t seed, const char *pipeline, bool backward)
+{
+    struct dan_err e = {0};
+    char what[48];
+    struct dan_graph *plain = random_graph(seed), *g = random_graph(seed);
+    struct dan_store *s[2];
+    struct dan_pass_opts o = {.loss = "loss", .head_ce_min_vocab = 4};
+    snprintf(what, sizeof what, "seed %d, %.20s", (int)seed, pipeline);
+    for (int i = 0; i < 2; i++)
+        if (dan_store_new(&s[i], &e) || give_leaves(plain, s[i], &e)) fail_msg("%s: %s", what, e.msg);
+    if ((backward && dan_run_passes(plain, "autodiff", &o, &e)) || dan_run_passes(g, pipeline, &o, &e)) fail_msg("%s: %s", what, e.msg);
+    struct dan_program *a = run_graph(what, plain, s[0]), *b = run_graph(what, g, s[1]);
+    for (int32_t i = 0; i < plain->n_out; i++) {
+        struct dan_tensor got = find_output(b, g, s[1], plain->out_name[i]);
+        compare(what, plain->out_name[i], dan_result(a, i), &got);
+    }
+    dan_program_free(a);
+    dan_program_free(b);
+    for (int i = 0; i < 2; i++) dan_store_free(s[i]);
+    dan_graph_free(plain);
+    dan_graph_free(g);
+}
+
+static void random_graphs(void **state)
+{
+    const char *train[] = {DAN_PIPELINE_TRAIN, DAN_PIPELINE_TRAIN_REMAT, "autodiff,fuse_skip_norm,fuse_bias_act,remat,cse,dce",
+                           "autodiff,simplify,fuse_head_ce,cse,fuse_skip_norm,dce"};
+    const char *forward[] = {DAN_PIPELINE_EVAL, DAN_PIPELINE_INFER, "fuse_bias_act,fuse_skip_norm,fuse_horizontal,fuse_swiglu,cse,dce"};
+    (void)state;
+    for (uint64_t seed = 1; seed <= 150; seed++) {
+        for (size_t k = 0; k < sizeof train / sizeof *train; k++) check_random(seed, train[k], true);
+        for (size_t k = 0; k < sizeof forward / sizeof *forward; k++) check_random(seed, forward[k], false);
+    }
+}
+
+/* ---- scans ---------------------------------------------------------------------------------- */
+
+#define BODY \
+    "body {\n%1 = input \"h\" : f64[2,2]\n%2 = input \"k\" : f64[2,2]\n%3 = input \"x\" : f64[2,2]\n%4 = input \"w\" : f64[2,2]\n%5 = " \
+    "input \"v\" : f64[2,2]\n" \
+    "%6 = matmul(%1, %4, _, _) {ta=0, tb=1, prec=0, act=0}\n%7 = add(%6, %3)\n%8 = act(%7) {kind=5}\n%9 = mul(%8, %5)\n" \
     "output \"h\" = %8\noutput \"k\" = %2\noutput \"y\" = %9\noutput \"z\" = %3\n}\n"
-#define SCAN(reverse, rest) "%1 = param \"x\" : f64[3,2,2]\n%2 = param \"h\" : f64[2,2]\n%3 = param \"w\" : f64[2,2]\n%4 = scan(%2, %2, %1, %3, %3) {carries=2, xs=1, ys=2, reverse=" reverse "}\n" BODY rest
+#define SCAN(reverse, rest) \
+    "%1 = param \"x\" : f64[3,2,2]\n%2 = param \"h\" : f64[2,2]\n%3 = param \"w\" : f64[2,2]\n%4 = scan(%2, %2, %1, %3, %3) {carries=2, " \
+    "xs=1, ys=2, reverse=" reverse "}\n" BODY rest
 
 static double loss_of(struct dan_program *p)
 {
@@ -259,7 +409,8 @@ static void check_gradients(const char *text)
             w[k] = keep - h;
             double down = loss_of(p);
             w[k] = keep;
-            if (fabs((up - down) / (2 * h) - grad[k]) > 1e-7) fail_msg("%s[%lld]: %g by differences, %g by autodiff in\n%s", name, (long long)k, (up - down) / (2 * h), grad[k], text);
+            if (fabs((up - down) / (2 * h) - grad[k]) > 1e-7)
+                fail_msg("%s[%lld]: %g by differences, %g by autodiff in\n%s", name, (long long)k, (up - down) / (2 * h), grad[k], text);
         }
     }
     dan_program_free(p);
@@ -275,7 +426,8 @@ static void gradients_of_scans(void **state)
         SCAN("0", "%5 = pick(%4) {index=2}\n%6 = sum_all(%5)\noutput \"loss\" = %6\n"),
         SCAN("1", "%5 = pick(%4) {index=2}\n%6 = mul(%5, %5)\n%7 = sum_all(%6)\noutput \"loss\" = %7\n"),
         SCAN("0", "%5 = pick(%4) {index=0}\n%6 = slice(%5) {axis=0, start=-1, stop=end}\n%7 = sum_all(%6)\noutput \"loss\" = %7\n"),
-        SCAN("1", "%5 = pick(%4) {index=0}\n%6 = mul(%5, %5)\n%7 = sum_all(%6)\n%8 = pick(%4) {index=1}\n%9 = sum_all(%8)\n%10 = pick(%4) {index=3}\n%11 = mul(%10, %10)\n"
+        SCAN("1", "%5 = pick(%4) {index=0}\n%6 = mul(%5, %5)\n%7 = sum_all(%6)\n%8 = pick(%4) {index=1}\n%9 = sum_all(%8)\n%10 = pick(%4) "
+                  "{index=3}\n%11 = mul(%10, %10)\n"
                   "%12 = sum_all(%11)\n%13 = add(%7, %9)\n%14 = add(%13, %12)\noutput \"loss\" = %14\n"),
         SCAN("0", "%5 = pick(%4) {index=3}\n%6 = sum_all(%5)\noutput \"loss\" = %6\n"),
     };
@@ -285,6 +437,13 @@ static void gradients_of_scans(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_of_scans), cmocka_unit_test(no_silent_zero), cmocka_unit_test(gradients_of_params), cmocka_unit_test(texts), cmocka_unit_test(round_trip), cmocka_unit_test(hash_without_dynamic_dims), cmocka_unit_test(bad_text)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_graphs),
+                                       cmocka_unit_test(gradients_of_scans),
+                                       cmocka_unit_test(no_silent_zero),
+                                       cmocka_unit_test(gradients_of_params),
+                                       cmocka_unit_test(texts),
+                                       cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(hash_without_dynamic_dims),
+                                       cmocka_unit_test(bad_text)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

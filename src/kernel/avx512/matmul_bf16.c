@@ -4,7 +4,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 14, NR = 32, KC = 512, MC = 36 * MR, NC = 1024, NC_THIN = 2 * NR, PACK_COST = 24, TAKES_BF16 = 1 };
+enum { MR = 14, NR = 32, KC = 512, MC = 18 * MR, NC = 3072, NC_THIN = 2 * NR, PACK_COST = 24, TAKES_BF16 = 1 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }

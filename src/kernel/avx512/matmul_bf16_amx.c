@@ -6,7 +6,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 32, NR = 32, KC = 512, MC = 16 * MR, NC = 1024, NC_THIN = 2 * NR, PACK_COST = 96, TAKES_BF16 = 1 };
+enum { MR = 32, NR = 32, KC = 512, MC = 8 * MR, NC = 3072, NC_THIN = 2 * NR, PACK_COST = 96, TAKES_BF16 = 1 };
 
 static inline int64_t up32(int64_t k) { return (k + 31) / 32 * 32; }
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(up32(k) * MR * 2); }

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "base/sys.h"
 
-enum { MR = 14, NR = 16, KC = 1024, MC = 36 * MR, NC = 1024, NC_THIN = NR, PACK_COST = 40 };
+enum { MR = 14, NR = 16, KC = 1024, MC = 36 * MR, NC = 3072, NC_THIN = NR, PACK_COST = 40 };
 
 static inline bool as_unsigned(int rows) { return rows > 0; }
 static inline void tile_begin(void) {}

@@ -6,7 +6,7 @@
 #include "base/sys.h"
 #include "kernel/simd/amx.h"
 
-enum { MR = 16, NR = 16, KC = 1024, MC = 32 * MR, NC = 1024, NC_THIN = NR, PACK_COST = 100 };
+enum { MR = 16, NR = 16, KC = 1024, MC = 32 * MR, NC = 3072, NC_THIN = NR, PACK_COST = 100 };
 
 static inline bool as_unsigned(int rows) { return rows <= 4; }
 
