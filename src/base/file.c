@@ -77,6 +77,30 @@ int dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e)
     return DAN_OK;
 }
 
+int dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e)
+{
+    enum { PIECE = 1 << 20 };
+    struct stat st = {0};
+    int fd = open_read(path, &st, e), why = 0;
+    if (fd < 0) return fd;
+    char *p = dan_malloc(PIECE);
+    ssize_t got = 1;
+    *crc = 0;
+    *bytes = 0;
+    while (p && got > 0) {
+        got = read(fd, p, PIECE);
+        if (got < 0 && errno == EINTR) got = 1;
+        else if (got < 0) why = errno;
+        else {
+            *crc = dan_crc32(*crc, p, (size_t)got);
+            *bytes += got;
+        }
+    }
+    dan_free(p);
+    close(fd);
+    return !p ? dan_fail_errno(e, "read", path, ENOMEM) : why ? dan_fail_errno(e, "read", path, why) : DAN_OK;
+}
+
 /* ---- writing ---- */
 
 enum { WRITE_BUFFER = 1 << 16 };

@@ -11,6 +11,9 @@ int  dan_map_file(const char *path, struct dan_mapping *out, struct dan_err *e);
 void dan_unmap_file(struct dan_mapping *m);
 int  dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e);   /* NUL-terminated; dan_free */
 
+/* CRC-32 and size of a file, read in pieces: a mapping would count as resident memory. */
+int  dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e);
+
 /* All or nothing: writes PATH.tmp-PID, fsyncs, renames, fsyncs the directory. */
 int  dan_write_file(const char *path, const void *bytes, size_t n, struct dan_err *e);
 int  dan_append_file(const char *path, const void *bytes, size_t n, struct dan_err *e);

@@ -136,7 +136,7 @@ static int save_last(struct train_run *r, struct dan_err *e)
 
 static int validate(struct train_run *r, int64_t batches, double *val, bool *stop, struct dan_err *e)
 {
-    int rc = dan_trainer_eval(r->trainer, batches, val, &r->val_tokens, e);
+    int rc = dan_trainer_eval(r->trainer, batches, val, NULL, e);
     if (rc) return rc;
     r->last_val = *val;
     bool better = isnan(r->best) || *val < r->best;
@@ -243,9 +243,11 @@ static void farewell(struct train_run *r)
 {
     char a[DAN_NUM], b[DAN_NUM];
     struct dan_ui *ui = &r->cli->ui;
-    if (!isnan(r->last_val) && r->val_tokens)
+    /* tokens to predict in the whole split, also when --eval-batches looked at a part: all but each document's first */
+    double targets = r->val ? (double)(dan_shards_tokens(r->val) - dan_shards_docs(r->val)) : 0;
+    if (!isnan(r->last_val) && targets > 0)
         dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val),
-                r->last_val * (double)r->val_tokens / log(2) / (double)dan_shards_bytes(r->val));
+                r->last_val * targets / log(2) / (double)dan_shards_bytes(r->val));
     if (r->o.patience > 0 && r->best_saved)
         dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
     dan_say(ui, "memory   peak %s resident, %s expected", dan_fmt_bytes((double)dan_peak_rss(), a), dan_fmt_bytes((double)r->expected_peak, b));

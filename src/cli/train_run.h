@@ -30,7 +30,6 @@ struct train_run {
     struct dan_trace trace;
     struct dan_runs *runs;
     struct dan_run record;
-    int64_t val_tokens;                        /* predicted in the last validation, for bits per byte */
     int64_t expected_peak;                     /* bytes resident, known before the first step */
     int64_t run_id, last_saved;
     double best, last_val;

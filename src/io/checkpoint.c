@@ -37,17 +37,6 @@ void dan_checkpoint_path(const char *out_dir, int64_t step, struct dan_str *path
 
 /* ---- saving ---- */
 
-static int file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e)
-{
-    struct dan_mapping m;
-    int rc = dan_map_file(path, &m, e);
-    if (rc) return rc;
-    *crc = dan_crc32(0, m.p, m.n);
-    *bytes = (int64_t)m.n;
-    dan_unmap_file(&m);
-    return DAN_OK;
-}
-
 /* Read back from the file: what was written is what is vouched for. */
 static int add_to_manifest(json_t *files, const char *dir, const char *name, struct dan_err *e)
 {
@@ -55,7 +44,7 @@ static int add_to_manifest(json_t *files, const char *dir, const char *name, str
     uint32_t crc = 0;
     int64_t bytes = 0;
     dan_path_join(&path, dir, name);
-    int rc = path.failed ? fail_out_of_memory(e) : file_crc(path.p, &crc, &bytes, e);
+    int rc = path.failed ? fail_out_of_memory(e) : dan_file_crc(path.p, &crc, &bytes, e);
     dan_str_release(&path);
     if (rc) return rc;
     json_t *j = json_pack("{s:s, s:I, s:I}", "name", name, "bytes", (json_int_t)bytes, "crc32", (json_int_t)crc);
@@ -180,7 +169,7 @@ static int verify_file(const char *dir, const json_t *entry, struct dan_err *e)
     dan_path_join(&path, dir, name);
     int rc = path.failed ? fail_out_of_memory(e) : DAN_OK;
     if (!rc && !dan_path_exists(path.p)) rc = dan_fail(e, DAN_EFORMAT, "'%s' is missing: %s", path.p, ADVICE);
-    if (!rc) rc = file_crc(path.p, &found_crc, &found, e);
+    if (!rc) rc = dan_file_crc(path.p, &found_crc, &found, e);
     if (!rc && found != json_integer_value(bytes))
         rc = dan_fail(e, DAN_EFORMAT, "'%s' has %lld bytes, expected %lld: the file was cut off or changed; %s", path.p, (long long)found,
                       (long long)json_integer_value(bytes), ADVICE);
