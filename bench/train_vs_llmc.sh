@@ -33,18 +33,17 @@ mkdir -p "$tmp/llmc/dev/data/tinyshakespeare"
 ln -s "$input/gpt2_124M.bin" "$input/gpt2_tokenizer.bin" "$tmp/llmc/"
 for part in train val; do ln -s "$input/tokens.bin" "$tmp/llmc/dev/data/tinyshakespeare/tiny_shakespeare_$part.bin"; done
 
-# Lines "LOSS TOKENS_PER_SECOND" of STEPS steps.  The program has no option for the number of steps: awk leaves after enough
-# of them and the broken pipe ends the program at its next line, hence no pipefail here.
+# Lines "LOSS TOKENS_PER_SECOND" of STEPS steps.  The program has no option for the number of steps: grep leaves after enough
+# of them (mawk would wait for a full buffer) and the broken pipe ends the program at its next line, hence no pipefail here.
 run_llmc() (
     set +o pipefail
     cd "$tmp/llmc"
     OMP_NUM_THREADS=$threads stdbuf -oL "$peer" 2>"$tmp/llmc.err" |
-        awk -v tokens=$((batch * context)) -v steps="$steps" '
-            /^step [0-9]+: train loss/ {
-                sub(/.*train loss /, ""); loss = $1
-                sub(/.*took /, ""); print loss, tokens / ($1 / 1000)
-                if (++n == steps) exit
-            }'
+        grep --line-buffered -m "$steps" '^step [0-9]*: train loss' |
+        awk -v tokens=$((batch * context)) '{
+            sub(/.*train loss /, ""); loss = $1
+            sub(/.*took /, ""); print loss, tokens / ($1 / 1000)
+        }'
 )
 
 run_danlu() {
