@@ -206,6 +206,7 @@ static void say_times(struct job *j)
 {
     char a[DAN_NUM], b[DAN_NUM];
     const struct dan_gen_times *t = &j->times;
+    dan_out_flush(&j->cli->ui, NULL);          /* the text first, where both go to one screen */
     dan_say(&j->cli->ui, "prompt %lld tokens, %s/s; text %lld tokens, %s/s; %s", (long long)t->prompt_tokens,
             dan_fmt_count(rate(t->prompt_tokens, t->prompt_seconds), a), (long long)t->new_tokens,
             dan_fmt_count(rate(t->decode_tokens, t->decode_seconds), b),
