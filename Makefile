@@ -65,6 +65,9 @@ $(BUILD)/gen/%_table.c: FORCE
 	@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel,$*),$(ISAS:%=src/kernel/%))
 FORCE:
 
+# Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
+$(BUILD)/obj/train/optim/%.o: CFLAGS += -O3
+
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c
 	@mkdir -p $(@D)
