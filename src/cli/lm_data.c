@@ -65,12 +65,13 @@ static int encode(void *ctx, const char *bytes, size_t n, struct dan_token_list 
     return DAN_OK;
 }
 
-static void show_shards(void *ctx, int64_t done, int64_t total)
+static bool show_shards(void *ctx, int64_t done, int64_t total)
 {
     struct reading *r = ctx;
     if (!r->open) dan_bar_start(&r->bar, &r->cli->ui, "encode", "B", 0, total);
     r->open = true;
     dan_bar_update(&r->bar, done, "%s", "");
+    return !r->cli->stop;
 }
 
 static int write_shards(struct dan_cli *cli, const struct lm_data_opts *o, struct dan_text *text, const struct dan_tokenizer *tok, struct dan_err *e)

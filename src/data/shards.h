@@ -35,7 +35,7 @@ struct dan_shard_opts {
     double   val_fraction;                     /* [0, 0.5]; 0: no validation split */
     uint64_t seed;
     int64_t  max_tokens;                       /* per shard; 0: 64 Mi */
-    void (*progress)(void *ctx, int64_t bytes_done, int64_t bytes);
+    bool (*progress)(void *ctx, int64_t bytes_done, int64_t bytes);   /* false cancels with DAN_ECANCELLED */
     void *progress_ctx;
 };
 

@@ -175,7 +175,8 @@ static int add_text(struct job *j, struct split *s, const char *p, size_t n, boo
         p += k;
         n -= k;
         j->done += (int64_t)k;
-        if (j->o->progress) j->o->progress(j->o->progress_ctx, j->done, j->total);
+        if (!rc && j->o->progress && !j->o->progress(j->o->progress_ctx, j->done, j->total))
+            rc = dan_fail(j->e, DAN_ECANCELLED, "interrupted while encoding the text; nothing was written");
     }
     if (!rc && ends && eos >= 0) rc = add_tokens(j, s, &eos, 1);
     return rc;

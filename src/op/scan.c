@@ -45,8 +45,8 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
         const struct dan_node *o = &n->body->node[n->body->out[i]];
         n->part[i].dtype = o->dtype;
         n->part[i].shape = with_time(&o->shape, i < carries ? t + 1 : t);
-        if (i < carries && !dan_shape_equal(&o->shape, &dan_in(g, n, i)->shape))
-            return dan_infer_fail(n, e, "carry %d changes its shape", i);
+        if (i < carries && (o->dtype != dan_in(g, n, i)->dtype || !dan_shape_equal(&o->shape, &dan_in(g, n, i)->shape)))
+            return dan_infer_fail(n, e, "carry %d changes its shape or dtype", i);
     }
     n->dtype = n->part[0].dtype;
     n->shape = n->part[0].shape;
