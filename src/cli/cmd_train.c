@@ -127,12 +127,12 @@ static int own_recipe(struct train_run *r, struct dan_err *e)
     return rc;
 }
 
-static int check_out(const struct train_run *r, struct train_run *w, struct dan_err *e)
+static int check_out(struct train_run *r, struct dan_err *e)
 {
     if (r->o.resume) return DAN_OK;
     const char *marks[] = {"checkpoints", "log.jsonl", "model.safetensors"};
     for (int i = 0; i < 3; i++)
-        if (dan_path_exists(train_path(w, marks[i])))
+        if (dan_path_exists(train_path(r, marks[i])))
             return dan_fail(e, DAN_EINVAL, "'%s' already holds a run (%s); continue it with --resume, or choose another --out", r->o.out,
                             marks[i]);
     return DAN_OK;
@@ -146,7 +146,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     r->o = *(const struct train_opts *)opts;
     int rc = own_recipe(r, e);
     if (!rc && !r->o.data.n && !r->o.resume) rc = dan_fail(e, DAN_EUSAGE, "no text to train on; give --data FILE or --data FOLDER");
-    if (!rc) rc = check_out(r, r, e);
+    if (!rc) rc = check_out(r, e);
     if (!rc) rc = train_prepare(r, e);
     if (!rc && !r->o.graph) rc = train_loop(r, e);
     train_release(r);

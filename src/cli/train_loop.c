@@ -184,15 +184,7 @@ static int save_recipe(struct train_run *r, struct dan_err *e)
     return rc;
 }
 
-struct pace { double t0, tokens; };
-
-static double rate_of(struct pace *p, int64_t tokens, double now)
-{
-    double dt = now - p->t0;
-    p->t0 = now;
-    p->tokens = (double)tokens;
-    return dt > 0 ? (double)tokens / dt : 0;
-}
+static double rate_of(int64_t tokens, double seconds) { return seconds > 0 ? (double)tokens / seconds : 0; }
 
 static int after_step(struct train_run *r, struct dan_bar *bar, const struct dan_step_stats *s, double rate, bool *stop, struct dan_err *e)
 {
@@ -216,7 +208,6 @@ static int after_step(struct train_run *r, struct dan_bar *bar, const struct dan
 
 static int steps(struct train_run *r, struct dan_bar *bar, struct dan_err *e)
 {
-    struct pace pace = {dan_now(), 0};
     bool stop = r->o.patience > 0 && r->bad_evals >= r->o.patience;        /* resumed after an early stop */
     int rc = DAN_OK;
     while (!rc && !stop && dan_trainer_done(r->trainer) < r->o.steps) {
@@ -228,9 +219,9 @@ static int steps(struct train_run *r, struct dan_bar *bar, struct dan_err *e)
                                  (long long)dan_trainer_done(r->trainer), r->o.out);
         }
         struct dan_step_stats s;
+        double t0 = dan_now();                 /* validation and checkpoints are not training time */
         rc = dan_trainer_step(r->trainer, &s, e);
-        if (!rc) rc = after_step(r, bar, &s, rate_of(&pace, s.tokens, dan_now()), &stop, e);
-        pace.t0 = dan_now();                   /* validation and checkpoints are not training time */
+        if (!rc) rc = after_step(r, bar, &s, rate_of(s.tokens, dan_now() - t0), &stop, e);
     }
     if (!rc && stop)
         dan_say(&r->cli->ui,

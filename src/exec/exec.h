@@ -26,8 +26,8 @@ void dan_program_free(struct dan_program *p);
 /* Binds an input, param or state by name to memory that outlives the next run.  A dynamic input may
  * have fewer rows than declared; dtype and all other dims must match. */
 int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *t, struct dan_err *e);
-/* Binds every param and state by name (a state that is bound already need not be in the store); "a+b+c" joins rows of a, b, c (made by fuse_horizontal): the
- * store's tensors become views of the joined one.  Programs over one store may differ in fusion as long as
+/* Binds every param and state by name (a state that is bound already need not be in the store); "a+b+c" joins
+ * rows of a, b, c (made by fuse_horizontal): the store's tensors become views of the joined one.  Programs over one store may differ in fusion as long as
  * the one that joins most is bound first: a tensor that is bound cannot move (an error says so). */
 int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e);
 int  dan_run(struct dan_program *p, struct dan_err *e);

@@ -57,7 +57,7 @@ static dan_ref block(struct dan_builder *b, const struct dan_lm_config *c, const
 static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io)
 {
     const struct dan_lm_config *c = cfg;
-    struct dan_lm_in in = dan_lm_inputs(b, c, io, false);
+    struct dan_lm_in in = dan_lm_inputs(b, io, false);
     char init[32];
     snprintf(init, sizeof init, "normal:%.9g", c->init_std);
     DAN_HERE(b);
@@ -74,7 +74,7 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
     DAN_HERE(b);
     x = dan_nn_layer_norm(b, x, "output_norm", c->hidden, c->bias, c->norm_eps);
     dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), init);
-    dan_lm_outputs(b, io, c, x, head);
+    dan_lm_outputs(b, io, x, head);
     return b->err.code;
 }
 

@@ -29,7 +29,7 @@ int dan_rnn_complete(void *cfg, struct dan_err *e)
 
 int dan_rnn_build(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, enum dan_cell cell)
 {
-    struct dan_lm_in in = dan_lm_inputs(b, c, io, true);
+    struct dan_lm_in in = dan_lm_inputs(b, io, true);
     DAN_HERE(b);
     dan_ref table = dan_param(b, "token_embd.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), c->tied ? "normal:0.05" : "normal:1");
     dan_ref x = dan_embed(b, table, in.tokens);
@@ -42,6 +42,6 @@ int dan_rnn_build(struct dan_builder *b, const struct dan_lm_config *c, const st
     DAN_HERE(b);
     x = dan_dropout(b, x, in.seed, io->dropout);
     dan_ref head = c->tied ? table : dan_param(b, "output.weight", &dan_dtype_f32, DAN_SHAPE(c->vocab, c->hidden), "normal:0.02");
-    dan_lm_outputs(b, io, c, x, head);
+    dan_lm_outputs(b, io, x, head);
     return b->err.code;
 }

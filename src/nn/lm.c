@@ -3,11 +3,10 @@
 
 static dan_ref ints(struct dan_builder *b, const char *name, int64_t n, int64_t dynamic) { return dan_input(b, name, &dan_dtype_i32, DAN_SHAPE(n), dynamic); }
 
-struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, bool time_major)
+struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_io *io, bool time_major)
 {
     struct dan_lm_in in = {0};
     int64_t n = io->max_rows, unit = time_major ? io->lanes : 1;
-    (void)c;
     in.tokens = ints(b, "tokens", n, unit);
     if (time_major) {
         in.reset = ints(b, "reset", n, unit);
@@ -25,9 +24,8 @@ struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_lm_config
     return in;
 }
 
-void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, const struct dan_lm_config *c, dan_ref h, dan_ref head)
+void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head)
 {
-    (void)c;
     if (io->loss) {
         dan_ref targets = ints(b, "targets", io->max_rows, io->lanes > 0 ? io->lanes : 1);
         dan_ref weights = dan_input(b, "weights", &dan_dtype_f32, DAN_SHAPE(io->max_rows), io->lanes > 0 ? io->lanes : 1);

@@ -7,9 +7,9 @@
 
 /* The inputs of a language model, as nodes; 0 where io does not ask for them. */
 struct dan_lm_in { dan_ref tokens, pos, range, slot, seed, reset, hold, lane; };
-struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, bool time_major);
+struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_io *io, bool time_major);
 /* Adds outputs "loss" [1], "row_loss" [N] and/or "logits" [R,V]; h [N,C], head [V,C]. */
-void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, const struct dan_lm_config *c, dan_ref h, dan_ref head);
+void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head);
 
 /* y = x W^T (+ b): NAME.weight [n_out, n_in], NAME.bias [n_out]; init std for the weight */
 dan_ref dan_nn_linear(struct dan_builder *b, dan_ref x, const char *name, int64_t n_in, int64_t n_out, bool bias, double std);

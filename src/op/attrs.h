@@ -6,7 +6,6 @@ enum { DAN_INPUT_DYNAMIC };                    /* input: 0 = fixed, u = the firs
 enum { DAN_FILL_VALUE };
 enum { DAN_SCALE_BY };                         /* scale: y = by * x */
 enum { DAN_PICK_INDEX };
-enum { DAN_RNN_DUMMY };
 enum { DAN_AXIS };                             /* sum, mean, concat, ...: the axis is attribute 0 */
 enum { DAN_SLICE_AXIS, DAN_SLICE_START, DAN_SLICE_STOP };   /* negative: from the end; STOP = DAN_END: to the end */
 #define DAN_END INT64_MAX

@@ -7,7 +7,6 @@
 struct dan_pass_opts {
     const char *loss;                          /* autodiff: name of the output to differentiate ("loss") */
     enum dan_prec prec;                        /* mixed: of matmuls */
-    int32_t fake_quant_bits;                   /* fake_quant: weights; 0 = off */
     int64_t head_ce_min_vocab;                 /* fuse_head_ce: from this vocabulary on; 0 = 4096 */
     const char *dump_after;                    /* name of a pass, or "all" */
     void (*dump)(void *ctx, const char *pass, const char *text);

@@ -4,8 +4,6 @@
 #include "base/mem.h"
 #include "train/trainer_impl.h"
 
-enum { CHUNK = 1 << 15 };
-
 static int bind_ints(struct dan_program *p, const char *name, void *data, const struct dan_dtype *type, int64_t n, struct dan_err *e)
 {
     struct dan_tensor t = dan_tensor_of(type, DAN_SHAPE(n), data);

@@ -5,8 +5,6 @@
 #include "base/str.h"
 #include "train/trainer_impl.h"
 
-enum { CHUNK = 1 << 15 };                      /* elements per partial sum of the gradient norm */
-
 static struct dan_io train_io(const struct dan_model *m, const struct dan_train_opts *o, bool eval)
 {
     return (struct dan_io){

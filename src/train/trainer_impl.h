@@ -4,6 +4,8 @@
 #include "exec/exec.h"
 #include "train/trainer.h"
 
+enum { CHUNK = 1 << 15 };                      /* elements per partial sum of the gradient norm */
+
 struct slot_param {
     const char *name;                          /* of the graph's param; "a+b" when fused */
     float *w, *acc, *ema, *slot[DAN_MAX_SLOTS]; /* acc: gradient sum of micro-batches, NULL when accumulate = 1 */
