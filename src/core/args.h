@@ -39,6 +39,8 @@ struct dan_kernel {                            /* one file in src/kernel/ISA/ ea
     size_t (*workspace)(const struct dan_args *a, int nth);   /* bytes for the shapes in a; NULL: none */
     void   (*run)      (const struct dan_args *a);
     float  rtol;                               /* promise against op->ref, relative to max|ref| */
+    bool   half;                               /* accepts() tells f32 values stored as bf16 (pass mixed) from f32 ones, and
+                                                * run takes those it accepts; else the executor passes them through f32 */
 };
 extern const struct dan_kernel *const dan_kernels[];             /* generated; NULL-terminated */
 

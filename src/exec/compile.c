@@ -45,7 +45,7 @@ static int make_units(struct dan_program *p, struct dan_err *e)
         for (int32_t k = 0; k < node->n_out; k++) {
             struct unit *u = &p->unit[p->n_units];
             *u = (struct unit){.node = i, .part = k, .root = p->n_units, .first = i, .last = i};
-            u->t.dtype = node->n_out > 1 ? node->part[k].dtype : node->dtype;
+            u->t.dtype = dan_stored(&p->g, i, k);
             u->t.shape = node->n_out > 1 ? node->part[k].shape : node->shape;
             u->kind = node->op->props & DAN_OP_LEAF ? UNIT_LEAF : UNIT_ARENA;
             p->n_units++;
@@ -54,9 +54,10 @@ static int make_units(struct dan_program *p, struct dan_err *e)
     return DAN_OK;
 }
 
-static bool moves_no_data(const struct dan_node *n)
+static bool moves_no_data(const struct dan_program *p, dan_ref r)
 {
-    return n->op->props & (DAN_OP_LEAF | DAN_OP_VIEW) || dan_op_is(n, "pick");
+    const struct dan_node *n = &p->g.node[r];
+    return dan_node_placed(p, r) || n->op->props & (DAN_OP_LEAF | DAN_OP_VIEW) || dan_op_is(n, "pick");
 }
 
 /* One step per node that computes; inputs and outputs as arrays that refresh fills. */
@@ -92,15 +93,14 @@ static int make_step(struct dan_program *p, dan_ref r, struct dan_err *e)
 static void declare_strides(struct dan_program *p)
 {
     for (int32_t i = 0; i < p->n_units; i++) p->unit[i].t = dan_tensor_of(p->unit[i].t.dtype, p->unit[i].t.shape, NULL);
+    for (int32_t i = 0; i < p->n_units; i++)
+        if (p->unit[i].kind == UNIT_PLACED) dan_unit_show_placed(p, &p->unit[i]);
 }
 
 static int add_workspace(struct dan_program *p, struct step *s)
 {
-    const struct dan_node *n = &p->g.node[s->node];
     int nth = p->opts.plan_only && p->opts.plan_threads > 0 ? p->opts.plan_threads : dan_pool_size(p->opts.pool);
-    size_t bytes = 0;
-    if (s->kernel && s->kernel->workspace) bytes = s->kernel->workspace(&s->args, nth);
-    if (!s->kernel && n->op->ref_ws) bytes = n->op->ref_ws(&s->args, nth);
+    size_t bytes = dan_step_workspace(p, s, nth);
     if (!bytes) return 0;
     s->ws_unit = p->n_units;
     p->unit[p->n_units] = (struct unit){.node = s->node, .part = -1, .root = p->n_units, .first = s->node, .last = s->node, .bytes = bytes};
@@ -123,10 +123,11 @@ int dan_compile(const struct dan_graph *g, const struct dan_exec_opts *o, struct
     if (p->opts.cpu_mask) p->cpu &= p->opts.cpu_mask;
     int rc = copy_nodes(p, g, e);
     if (!rc) rc = make_units(p, e);
+    if (!rc) dan_program_place(p);
     if (!rc) declare_strides(p);
     if (!rc && !(p->step = need(p, sizeof *p->step * (size_t)g->n, e))) rc = DAN_ENOMEM;
     for (int32_t i = 1; i < g->n && !rc; i++)
-        if (!moves_no_data(&p->g.node[i])) rc = make_step(p, i, e);
+        if (!moves_no_data(p, i)) rc = make_step(p, i, e);
     for (int32_t i = 0; i < p->n_steps && !rc; i++) add_workspace(p, &p->step[i]);
     if (!rc) rc = dan_program_plan(p, e);
     if (rc) {

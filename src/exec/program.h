@@ -2,14 +2,16 @@
 #ifndef DAN_EXEC_PROGRAM_H
 #define DAN_EXEC_PROGRAM_H
 #include "exec/exec.h"
+#include "exec/stage.h"
 
 /* A unit is one output part of one node.  Its storage: its own place in the arena, a view of
- * another unit (view_of), or memory bound from outside (leaf). */
-enum unit_kind { UNIT_ARENA, UNIT_VIEW, UNIT_LEAF };
+ * another unit (view_of), memory bound from outside (leaf), or input `slot` of the concat whose
+ * unit is the root (placed): its maker writes there. */
+enum unit_kind { UNIT_ARENA, UNIT_VIEW, UNIT_LEAF, UNIT_PLACED };
 struct unit {
     struct dan_tensor t;                       /* data valid after refresh */
     size_t  offset, bytes;                     /* arena place; bytes planned for the declared maximum */
-    int32_t node, part;
+    int32_t node, part, slot;
     int32_t root;                              /* unit that owns the memory (itself, unless view or in place) */
     int32_t first, last;                       /* lifetime in node indices; last = INT32_MAX for outputs */
     enum unit_kind kind;
@@ -19,6 +21,7 @@ struct step {
     dan_ref node;
     const struct dan_kernel *kernel;           /* NULL: op->ref */
     void (*run)(const struct dan_args *a);
+    struct stage *stage;                       /* values on their way through f32; NULL: none */
     struct dan_args args;                      /* in and out filled by refresh */
     struct dan_tensor *in, *out;
     int32_t *in_unit;                          /* -1: absent */
@@ -47,9 +50,13 @@ struct dan_program {
 };
 
 int  dan_program_plan(struct dan_program *p, struct dan_err *e);      /* exec/plan.c: offsets of all units */
+void dan_program_place(struct dan_program *p);                        /* exec/place.c: inputs of concats into their outputs */
+void dan_unit_show_placed(const struct dan_program *p, struct unit *u);   /* strides, and data where memory is planned */
+bool dan_node_placed(const struct dan_program *p, dan_ref concat);    /* all inputs are placed: nothing is left to do */
 void dan_program_refresh(struct dan_program *p);                      /* tensors of all units and steps */
 int  dan_program_prepare(struct dan_program *p, struct dan_err *e);    /* infer and refresh after binds */
 int  dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e);   /* exec/select.c */
+size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth);
 const char *dan_step_kernel(const struct step *s);
 void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
 void dan_scan_thread(struct dan_program *p, struct step *s, int ith, int nth);       /* exec/scan.c */

@@ -66,9 +66,10 @@ static void set_unit(struct dan_program *p, dan_ref r)
     if (n->op->props & DAN_OP_LEAF) return;
     for (int k = 0; k < n->n_out; k++) {
         struct unit *u = &p->unit[first + k];
-        u->t.dtype = n->n_out > 1 ? n->part[k].dtype : n->dtype;
+        u->t.dtype = dan_stored(&p->g, r, k);
         u->t.shape = n->n_out > 1 ? n->part[k].shape : n->shape;
         if (u->kind == UNIT_ARENA) u->t = dan_tensor_of(u->t.dtype, u->t.shape, p->memory + u->offset);
+        if (u->kind == UNIT_PLACED) dan_unit_show_placed(p, u);
     }
     struct unit *u = &p->unit[first];
     if (dan_op_is(n, "pick"))
@@ -108,7 +109,8 @@ static void run_step(struct dan_program *p, struct step *s, int ith, int nth)
         struct dan_args a = s->args;
         a.ith = ith;
         a.nth = nth;
-        s->run(&a);
+        if (s->stage) dan_stage_run(s->stage, &a);
+        else s->run(&a);
     }
     sync(p, nth);
     if (ith) return;

@@ -10,20 +10,92 @@ static bool is_double(const struct step *s, const struct dan_node *n)
     return n->dtype == &dan_dtype_f64;
 }
 
+/* half: some values are stored as bf16 */
+static const struct dan_kernel *best_kernel(const struct dan_program *p, const char *op, const struct dan_args *a, bool half)
+{
+    const struct dan_kernel *best = NULL;
+    for (int i = 0; !p->opts.ref && dan_kernels[i]; i++) {
+        const struct dan_kernel *k = dan_kernels[i];
+        if (strcmp(k->op, op) || (k->needs & p->cpu) != k->needs || (half && !k->half)) continue;
+        if (best && k->rank <= best->rank) continue;
+        if (!k->accepts || k->accepts(a)) best = k;
+    }
+    return best;
+}
+
+/* Bits of inputs and outputs that are f32 by type and stored as bf16. */
+static struct stage half_of(const struct dan_program *p, const struct step *s, const struct dan_node *n)
+{
+    struct stage g = {0};
+    for (int k = 0; k < n->n_in && k < 32; k++)
+        if (n->in[k] && p->g.node[n->in[k]].dtype == &dan_dtype_f32 && s->in[k].dtype == &dan_dtype_bf16) g.in_half |= 1u << k;
+    for (int k = 0; k < n->n_out; k++)
+        if (n->half >> k & 1) g.out_half |= 1u << k;
+    return g;
+}
+
+/* The conversion that every CPU has; its kernel where there is one. */
+static void (*copy_for(const struct dan_program *p))(const struct dan_args *a)
+{
+    struct dan_tensor from = dan_tensor_of(&dan_dtype_bf16, DAN_SHAPE(1, 1), NULL), to = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(1, 1), NULL);
+    struct dan_args a = {.in = &from, .out = &to, .n_in = 1, .n_out = 1, .nth = 1};
+    const struct dan_kernel *k = best_kernel(p, "copy", &a, true);
+    return k ? k->run : dan_op_find("copy")->ref;
+}
+
+static bool all_stored_alike(const struct step *s)
+{
+    for (int k = 0; k < s->args.n_in; k++)
+        if (s->in[k].dtype != s->out[0].dtype) return false;
+    return true;
+}
+
+static int select_staged(struct dan_program *p, struct step *s, const struct stage *half, struct dan_err *e)
+{
+    const struct dan_node *n = &p->g.node[s->node];
+    if (n->n_in > DAN_STAGE_IN)
+        return dan_fail(e, DAN_EUNSUPPORTED, "op '%s' has %d inputs stored as bf16; no more than %d go through f32", n->op->name, n->n_in,
+                        DAN_STAGE_IN);
+    struct dan_tensor in[DAN_STAGE_IN], out[DAN_MAX_OUT];
+    if (!(s->stage = dan_arena_alloc(p->arena, sizeof *s->stage))) return dan_fail(e, DAN_ENOMEM, "not enough memory to compile a graph");
+    *s->stage = *half;
+    dan_stage_plan(s, n->op->props & DAN_OP_ROWWISE);
+    struct dan_args a = dan_stage_declared(s, in, out);
+    s->kernel = best_kernel(p, n->op->name, &a, false);
+    s->stage->copy = copy_for(p);
+    s->stage->run = s->kernel ? s->kernel->run : n->op->ref;
+    return DAN_OK;
+}
+
 int dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e)
 {
     const struct dan_node *n = &p->g.node[s->node];
     bool dbl = is_double(s, n);
-    s->kernel = NULL;
-    for (int i = 0; !p->opts.ref && !dbl && dan_kernels[i]; i++) {
-        const struct dan_kernel *k = dan_kernels[i];
-        if (strcmp(k->op, n->op->name) || (k->needs & p->cpu) != k->needs) continue;
-        if (s->kernel && k->rank <= s->kernel->rank) continue;
-        if (!k->accepts || k->accepts(&s->args)) s->kernel = k;
+    struct stage half = half_of(p, s, n);
+    bool any = half.in_half || half.out_half;
+    s->kernel = dbl ? NULL : best_kernel(p, n->op->name, &s->args, any);
+    if (!s->kernel && any && !(n->op->props & DAN_OP_BYTES && all_stored_alike(s))) {
+        int rc = select_staged(p, s, &half, e);
+        if (rc) return rc;
     }
     s->run = s->kernel ? s->kernel->run : dbl ? dan_op_f64(n->op)->ref : n->op->ref;
     if (!s->run) return dan_fail(e, DAN_EUNSUPPORTED, "op '%s' cannot run: it has neither a kernel nor a reference", n->op->name);
     return DAN_OK;
+}
+
+/* Workspace of the step for nth threads, at the declared maximum. */
+size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth)
+{
+    const struct dan_op *op = p->g.node[s->node].op;
+    struct dan_tensor in[DAN_STAGE_IN], out[DAN_MAX_OUT];
+    struct dan_args a = s->stage ? dan_stage_declared(s, in, out) : s->args;
+    int n = s->stage && s->stage->rows ? 1 : nth;
+    size_t bytes = 0;
+    if (s->kernel && s->kernel->workspace) bytes = s->kernel->workspace(&a, n);
+    if (!s->kernel && op->ref_ws) bytes = op->ref_ws(&a, n);
+    if (!s->stage) return bytes;
+    s->stage->inner_ws = bytes;
+    return dan_stage_bytes(s, nth);
 }
 
 const char *dan_step_kernel(const struct step *s) { return s->body ? "scan" : s->kernel ? s->kernel->name : "ref"; }

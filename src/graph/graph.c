@@ -241,6 +241,24 @@ const struct dan_op *dan_op_f64(const struct dan_op *op)
     return i < 0 ? NULL : dan_ops64[i];
 }
 
+dan_ref dan_owner(const struct dan_graph *g, dan_ref r, int *part)
+{
+    *part = 0;
+    for (; r && (dan_op_is(&g->node[r], "pick") || g->node[r].op->props & DAN_OP_VIEW); r = g->node[r].in[0])
+        *part = dan_op_is(&g->node[r], "pick") ? (int)g->node[r].attr[DAN_PICK_INDEX].i : 0;
+    return r;
+}
+
+const struct dan_dtype *dan_stored(const struct dan_graph *g, dan_ref r, int k)
+{
+    int part = 0;
+    dan_ref o = dan_owner(g, r, &part);
+    const struct dan_node *n = &g->node[o];
+    if (o != r) k = part;
+    if (n->half >> k & 1) return &dan_dtype_bf16;
+    return n->n_out > 1 ? n->part[k].dtype : n->dtype;
+}
+
 int dan_graph_infer(struct dan_graph *g, struct dan_err *e)
 {
     for (int32_t i = 1; i < g->n; i++) {

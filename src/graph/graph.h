@@ -26,6 +26,10 @@ enum dan_op_props {
     DAN_OP_NO_GRAD = 1 << 7,                   /* no vjp, by nature (integer results, gradients of ops) */
     DAN_OP_LIKE = 1 << 9,                      /* the last input is read for its shape only: does not keep it alive */
     DAN_OP_BODY = 1 << 8,                      /* has a body graph: scan */
+    DAN_OP_BYTES = 1 << 11,                    /* ref moves elements without looking at them: any dtype, also bf16 for f32 */
+    DAN_OP_ROWWISE = 1 << 10,                  /* row r of every output (first dimension) needs only row r of the inputs that
+                                                * have the output's rank and rows, or are i32 vectors of them, and others whole */
+    DAN_OP_STRIDED = 1 << 12,                  /* ref and kernels write outputs of any row stride: they may lie in columns of another buffer */
 };
 
 /* An op: one file in src/op/ each.  The file is compiled twice: with real = float it defines
@@ -35,6 +39,7 @@ struct dan_op {
     int32_t  n_in;                             /* -1: any number; optional inputs are 0 refs at the end */
     int32_t  n_opt;                            /* how many of n_in, from the end, may be absent */
     uint32_t props;
+    uint32_t half_in, half_out;                /* bits: inputs, outputs that mixed precision may store as bf16 */
     struct { const char *name; char type; } attrs[DAN_MAX_ATTR];     /* type 'i' or 'f' */
     /* Computes n->shape[0..n_out) and n->dtype from the inputs; again at every bind (cheap, no
      * allocation).  Must be monotone: fewer rows never need more bytes. */
@@ -64,11 +69,14 @@ struct dan_node {
     const char             *where;             /* "llama.c:41": who built it */
     const char             *init;              /* params: "normal:0.02", "ones", "zeros", "uniform:0.1" */
     const struct dan_graph *body;              /* scan only: the graph of one step */
+    const dan_ref          *origin;            /* after passes: nodes of the graph as built that this one computes, -i for
+                                                * the gradient of i; ascending, 0-terminated.  NULL before any pass */
     struct dan_out { const struct dan_dtype *dtype; struct dan_shape shape; } *part;   /* multi-output: n_out parts */
     int32_t                 n_in, n_out;       /* n_out = 1 unless the op has parts, then use pick */
     int32_t                 layer;             /* builder scope "blk.N": N; -1 outside (remat, reports) */
     bool                    frozen;            /* params: no gradient wanted */
     bool                    recompute;         /* made by remat: cse must leave it alone */
+    uint16_t                half;              /* bit k: part k is stored as bf16 though its type is f32 (pass mixed) */
 };
 
 struct dan_graph {
@@ -118,6 +126,11 @@ const struct dan_shape *dan_shape_at(const struct dan_builder *b, dan_ref r);
 dan_ref dan_leaf(const struct dan_graph *g, const char *name);    /* by full name; 0 when there is none */
 dan_ref dan_output_ref(const struct dan_graph *g, const char *name);
 bool dan_op_is(const struct dan_node *n, const char *op_name);
+/* The node, and its part, whose memory r shows: through views and picks. */
+dan_ref dan_owner(const struct dan_graph *g, dan_ref r, int *part);
+/* How part k of r lies in memory: its type, or bf16 where its maker's `half` says so.  Views and picks show their
+ * maker's bytes. */
+const struct dan_dtype *dan_stored(const struct dan_graph *g, dan_ref r, int k);
 
 /* Text form (graph/text.c): one node a line,
  *   %5 = matmul(%3, %4) {tb=1} : f32[64,128]  # blk.0.attn_q gpt.c:31

@@ -153,6 +153,7 @@ static int tail(struct reader *r, struct dan_builder *b, dan_ref x)
         for (int i = 0; i < n->n_out; i++) {
             if (!type(r, &t, &s)) return bad(r, "expected dtype[dims]");
             if (t != (n->n_out > 1 ? n->part[i].dtype : n->dtype) || !dan_shape_equal(&s, n->n_out > 1 ? &n->part[i].shape : &n->shape)) return bad(r, "the op infers another type or shape");
+            if (eat(r, "~bf16")) n->half |= (uint16_t)(1u << i);
             eat(r, ",");
         }
         if (many && !eat(r, ")")) return bad(r, "expected ')'");

@@ -4,24 +4,24 @@
 #include "graph/graph.h"
 #include "op/attrs.h"
 
-static void put_type(struct dan_str *s, const struct dan_dtype *t, const struct dan_shape *shape)
+static void put_type(struct dan_str *s, const struct dan_dtype *t, const struct dan_shape *shape, bool half)
 {
     char text[128];
     dan_shape_text(shape, text, sizeof text);
-    dan_str_printf(s, "%s%s", t->name, text);
+    dan_str_printf(s, "%s%s%s", t->name, text, half ? "~bf16" : "");
 }
 
 static void put_types(struct dan_str *s, const struct dan_node *n)
 {
     dan_str_puts(s, " : ");
     if (n->n_out == 1) {
-        put_type(s, n->dtype, &n->shape);
+        put_type(s, n->dtype, &n->shape, n->half & 1);
         return;
     }
     dan_str_putc(s, '(');
     for (int i = 0; i < n->n_out; i++) {
         if (i) dan_str_puts(s, ", ");
-        put_type(s, n->part[i].dtype, &n->part[i].shape);
+        put_type(s, n->part[i].dtype, &n->part[i].shape, n->half >> i & 1);
     }
     dan_str_putc(s, ')');
 }

@@ -49,11 +49,10 @@ static int check_edges(const struct dan_graph *g, int32_t i, struct dan_err *e)
     return DAN_OK;
 }
 
-/* The node whose memory r shows: through views and picks. */
 static dan_ref owner(const struct dan_graph *g, dan_ref r)
 {
-    while (g->node[r].op->props & DAN_OP_VIEW || dan_op_is(&g->node[r], "pick")) r = g->node[r].in[0];
-    return r;
+    int part;
+    return dan_owner(g, r, &part);
 }
 
 /* Writes are in place, so nobody may read an older version of a state, or a view of one, after a newer one was written. */
@@ -74,6 +73,23 @@ static int check_states(const struct dan_graph *g, struct dan_err *e)
     return rc;
 }
 
+/* What is stored as bf16 was computed here, is f32 by type and is not handed out. */
+static int check_half(const struct dan_graph *g, struct dan_err *e)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct dan_node *n = &g->node[i];
+        if (n->half && n->op->props & (DAN_OP_LEAF | DAN_OP_VIEW | DAN_OP_STATE))
+            return dan_fail(e, DAN_EINVAL, "node %%%d '%s' owns no memory and cannot be stored as bf16", i, n->op->name);
+        for (int k = 0; k < n->n_out; k++)
+            if (n->half >> k & 1 && (n->n_out > 1 ? n->part[k].dtype : n->dtype) != &dan_dtype_f32)
+                return dan_fail(e, DAN_EINVAL, "part %d of node %%%d '%s' is not f32 and cannot be stored as bf16", k, i, n->op->name);
+    }
+    for (int32_t i = 0; i < g->n_out; i++)
+        if (dan_stored(g, g->out[i], 0) == &dan_dtype_bf16 && g->node[g->out[i]].dtype == &dan_dtype_f32)
+            return dan_fail(e, DAN_EINVAL, "output '%s' is stored as bf16; it must be f32", g->out_name[i]);
+    return DAN_OK;
+}
+
 int dan_graph_verify(const struct dan_graph *g, struct dan_err *e)
 {
     for (int32_t i = 1; i < g->n; i++) {
@@ -89,6 +105,7 @@ int dan_graph_verify(const struct dan_graph *g, struct dan_err *e)
         if (!same_out(&g->node[i], &c->node[i]))
             rc = dan_fail(e, DAN_ESHAPE, "node %%%d '%s' has another shape or type than its op infers", i, g->node[i].op->name);
     dan_graph_free(c);
+    if (!rc) rc = check_half(g, e);
     return rc ? rc : check_states(g, e);
 }
 
@@ -128,6 +145,7 @@ static uint64_t hash_node(uint64_t h, const struct dan_node *n, const struct dan
     h = mix(h, n->in, sizeof *n->in * (size_t)n->n_in);
     h = mix(h, n->attr, sizeof n->attr);
     h = mix(h, n->dtype->name, strlen(n->dtype->name));
+    h = mix(h, &n->half, sizeof n->half);
     if (n->op->props & DAN_OP_LEAF) h = mix(h, n->name, strlen(n->name));
     if (n->n_out == 1) h = hash_shape(h, &n->shape, &s->shape);
     for (int i = 0; n->n_out > 1 && i < n->n_out; i++) h = hash_shape(h, &n->part[i].shape, &s->part[i].shape);

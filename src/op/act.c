@@ -42,6 +42,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(act) = {
     .name = "act", .doc = "activation function: none, gelu, gelu_tanh, silu, relu, tanh, sigmoid",
-    .n_in = 1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE, .attrs = {{"kind", 'i'}},
+    .n_in = 1, .half_in = 0x1, .half_out = 0x1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_ROWWISE | DAN_OP_STRIDED, .attrs = {{"kind", 'i'}},
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -37,6 +37,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(act_grad) = {
     .name = "act_grad", .doc = "gradient of act: dy * f'(x)",
-    .n_in = 2, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_NO_GRAD, .attrs = {{"kind", 'i'}},
+    .n_in = 2, .half_in = 0x3, .half_out = 0x1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_NO_GRAD | DAN_OP_ROWWISE | DAN_OP_STRIDED, .attrs = {{"kind", 'i'}},
     .infer = infer, .ref = ref, .cost = cost, .sample = sample,
 };

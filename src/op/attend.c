@@ -87,7 +87,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(attend) = {
     .name = "attend",
     .doc = "attention over packed rows; parts: o, log-sum-exp",
-    .n_in = 4,
+    .n_in = 4, .half_in = 0x7, .half_out = 0x1,
     .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}},
     .infer = infer,
     .ref = ref,

@@ -123,8 +123,8 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(attend_grad) = {
     .name = "attend_grad",
     .doc = "gradient of attend: dq, dk, dv",
-    .n_in = 7,
-    .props = DAN_OP_NO_GRAD,
+    .n_in = 7, .half_in = 0x57, .half_out = 0x7,
+    .props = DAN_OP_NO_GRAD | DAN_OP_STRIDED,
     .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}},
     .infer = infer,
     .ref = ref,

@@ -7,6 +7,7 @@ enum { DAN_FILL_VALUE };
 enum { DAN_SCALE_BY };                         /* scale: y = by * x */
 enum { DAN_PICK_INDEX };
 enum { DAN_AXIS };                             /* sum, mean, concat, ...: the axis is attribute 0 */
+enum { DAN_CONCAT_AXIS, DAN_CONCAT_PLACED };   /* PLACED: bit k: input k is computed right into the output where the plan can */
 enum { DAN_SLICE_AXIS, DAN_SLICE_START, DAN_SLICE_STOP };   /* negative: from the end; STOP = DAN_END: to the end */
 #define DAN_END INT64_MAX
 enum { DAN_SPLIT_AXIS, DAN_SPLIT_INNER };      /* [.., n*inner, ..] -> [.., n, inner, ..] */

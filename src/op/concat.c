@@ -32,7 +32,8 @@ static void join_columns(const struct dan_args *a, int64_t r)
     char *y = dan_row(&a->out[0], r);
     for (int i = 0; i < a->n_in; i++) {
         size_t bytes = dan_dtype_bytes(a->in[i].dtype, dan_cols(&a->in[i]));
-        if (bytes) memcpy(y, dan_row(&a->in[i], r), bytes);
+        const char *x = dan_row(&a->in[i], r);
+        if (bytes && x != y) memcpy(y, x, bytes);      /* equal: it was computed in place */
         y += bytes;
     }
 }
@@ -42,8 +43,9 @@ static void pick_row(const struct dan_args *a, int axis, int64_t r)
     const struct dan_tensor *y = &a->out[0], *x = a->in;
     struct dan_axis_row p = dan_axis_row_of(&y->shape, axis, r);
     while (p.at >= x->shape.d[axis]) p.at -= x++->shape.d[axis];
-    int64_t from = dan_axis_row_in(p, x->shape.d[axis], p.at);
-    memcpy(dan_row(y, r), dan_row(x, from), dan_dtype_bytes(y->dtype, dan_cols(y)));
+    const char *from = dan_row(x, dan_axis_row_in(p, x->shape.d[axis], p.at));
+    char *to = dan_row(y, r);
+    if (from != to) memcpy(to, from, dan_dtype_bytes(y->dtype, dan_cols(y)));
 }
 
 static void ref(const struct dan_args *a)
@@ -116,6 +118,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(concat) = {
     .name = "concat", .doc = "inputs one after the other along an axis",
-    .n_in = -1, .attrs = {{"axis", 'i'}},
+    .n_in = -1, .half_in = 0xffffffff, .half_out = 0x1, .props = DAN_OP_BYTES, .attrs = {{"axis", 'i'}, {"placed", 'i'}},
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -1,4 +1,5 @@
-/* y = x, contiguous, whatever the strides of x.  Any dtype. */
+/* y = x, contiguous, whatever the strides of x.  Any dtype; f32 and bf16 also into each other (values that are
+ * stored as bf16). */
 #include "op/util.h"
 
 static void ref(const struct dan_args *a)
@@ -7,7 +8,11 @@ static void ref(const struct dan_args *a)
     int64_t lo, hi;
     size_t bytes = dan_dtype_bytes(y->dtype, dan_cols(y));
     dan_share(a, dan_rows(y), 1, &lo, &hi);
-    for (int64_t r = lo; r < hi; r++) memcpy(dan_row(y, r), dan_row(x, r), bytes);
+    for (int64_t r = lo; r < hi; r++) {
+        if (x->dtype == y->dtype) memcpy(dan_row(y, r), dan_row(x, r), bytes);
+        else if (y->dtype == &dan_dtype_f32) x->dtype->to_f32(dan_row(x, r), dan_row(y, r), dan_cols(y));
+        else y->dtype->from_f32(dan_row(x, r), dan_row(y, r), dan_cols(y));
+    }
 }
 
 static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
@@ -36,6 +41,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(copy) = {
     .name = "copy", .doc = "contiguous copy of a view",
-    .n_in = 1, .props = DAN_OP_ELEMENTWISE,
+    .n_in = 1, .half_in = 0x1, .half_out = 0x1, .props = DAN_OP_ELEMENTWISE | DAN_OP_ROWWISE | DAN_OP_BYTES | DAN_OP_STRIDED,
     .infer = dan_infer_same, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

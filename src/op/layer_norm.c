@@ -58,7 +58,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(layer_norm) = {
     .name = "layer_norm",
     .doc = "(x - mean) / sqrt(var + eps) * gamma + beta over the last axis",
-    .n_in = 3,
+    .n_in = 3, .half_out = 0x1, .props = DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .n_opt = 1,
     .attrs = {{"eps", 'f'}},
     .infer = infer,

@@ -103,7 +103,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(layer_norm_grad) = {
     .name = "layer_norm_grad",
     .doc = "gradient of layer_norm: dx (+ dres), dgamma, dbeta",
-    .n_in = 4,
+    .n_in = 4, .half_in = 0x4,
     .n_opt = 1,
     .props = DAN_OP_NO_GRAD,
     .attrs = {{"eps", 'f'}},

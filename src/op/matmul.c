@@ -212,7 +212,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(matmul) = {
     .name = "matmul",
     .doc = "y = act(op(a) op(b) + bias) + residual",
-    .n_in = 4,
+    .n_in = 4, .half_in = 0xb, .half_out = 0x1,
     .n_opt = 2,
     .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}},
     .infer = infer,

@@ -25,6 +25,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(maximum) = {
     .name = "maximum", .doc = "the larger of x and y",
-    .n_in = 2, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE,
+    .n_in = 2, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_STRIDED,
     .infer = dan_infer_broadcast, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -54,7 +54,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(rms_norm) = {
     .name = "rms_norm",
     .doc = "x / sqrt(mean(x^2) + eps) * gamma over the last axis",
-    .n_in = 2,
+    .n_in = 2, .half_out = 0x1, .props = DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .attrs = {{"eps", 'f'}},
     .infer = infer,
     .ref = ref,

@@ -89,7 +89,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(rms_norm_grad) = {
     .name = "rms_norm_grad",
     .doc = "gradient of rms_norm: dx (+ dres), dgamma",
-    .n_in = 4,
+    .n_in = 4, .half_in = 0x4,
     .n_opt = 1,
     .props = DAN_OP_NO_GRAD,
     .attrs = {{"eps", 'f'}},

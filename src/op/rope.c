@@ -65,7 +65,7 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(rope) = {
     .name = "rope",
     .doc = "rotates the halves of every head by position",
-    .n_in = 2,
+    .n_in = 2, .half_in = 0x1, .half_out = 0x1, .props = DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .attrs = {{"dim", 'i'}, {"base", 'f'}, {"backward", 'i'}},
     .infer = infer,
     .ref = ref,

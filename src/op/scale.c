@@ -34,6 +34,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(scale) = {
     .name = "scale", .doc = "by * x",
-    .n_in = 1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE, .attrs = {{"by", 'f'}},
+    .n_in = 1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_ROWWISE | DAN_OP_STRIDED, .attrs = {{"by", 'f'}},
     .infer = dan_infer_float, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -60,9 +60,9 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(skip_layer_norm) = {
     .name = "skip_layer_norm",
     .doc = "parts x + y, layer_norm(x + y)",
-    .n_in = 4,
+    .n_in = 4, .half_in = 0x2, .half_out = 0x2,
     .n_opt = 1,
-    .props = DAN_OP_NO_GRAD,
+    .props = DAN_OP_NO_GRAD | DAN_OP_ROWWISE,
     .attrs = {{"eps", 'f'}},
     .infer = infer,
     .ref = ref,

@@ -58,8 +58,8 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(skip_rms_norm) = {
     .name = "skip_rms_norm",
     .doc = "parts x + y, rms_norm(x + y)",
-    .n_in = 3,
-    .props = DAN_OP_NO_GRAD,
+    .n_in = 3, .half_in = 0x2, .half_out = 0x2,
+    .props = DAN_OP_NO_GRAD | DAN_OP_ROWWISE,
     .attrs = {{"eps", 'f'}},
     .infer = infer,
     .ref = ref,

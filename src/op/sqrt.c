@@ -24,6 +24,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(sqrt) = {
     .name = "sqrt", .doc = "square root",
-    .n_in = 1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE,
+    .n_in = 1, .props = DAN_OP_ELEMENTWISE | DAN_OP_INPLACE | DAN_OP_STRIDED,
     .infer = dan_infer_float, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

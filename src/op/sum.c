@@ -49,6 +49,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(sum) = {
     .name = "sum", .doc = "sum over one axis, which is dropped",
-    .n_in = 1, .attrs = {{"axis", 'i'}},
+    .n_in = 1, .half_in = 0x1, .attrs = {{"axis", 'i'}},
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

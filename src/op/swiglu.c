@@ -46,6 +46,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(swiglu) = {
     .name = "swiglu", .doc = "silu(first half) * last half of the last axis",
-    .n_in = 1,
+    .n_in = 1, .half_in = 0x1, .half_out = 0x1, .props = DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -52,6 +52,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(swiglu_grad) = {
     .name = "swiglu_grad", .doc = "gradient of swiglu",
-    .n_in = 2, .props = DAN_OP_NO_GRAD,
+    .n_in = 2, .half_in = 0x3, .half_out = 0x1, .props = DAN_OP_NO_GRAD | DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .infer = infer, .ref = ref, .cost = cost, .sample = sample,
 };

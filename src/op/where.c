@@ -63,6 +63,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(where) = {
     .name = "where", .doc = "x where cond is not 0, else y",
-    .n_in = 3, .props = DAN_OP_ELEMENTWISE,
+    .n_in = 3, .props = DAN_OP_ELEMENTWISE | DAN_OP_STRIDED,
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "op/ops.h"
+#include "pass/origin.h"
 #include "pass/pass.h"
 
 struct sweep {
@@ -86,9 +87,20 @@ static void diff_node(struct sweep *s, dan_ref i)
     dan_free(dx);
 }
 
+/* Nodes from `made` on are the gradient of i. */
+static void gradient_of(struct dan_graph *g, dan_ref i, int32_t made)
+{
+    const dan_ref *origin = made < g->n ? dan_origin_gradient(g->arena, g->node[i].origin) : NULL;
+    for (; made < g->n; made++) g->node[made].origin = origin;
+}
+
 static void run_sweep(struct sweep *s)
 {
-    for (int32_t i = s->n - 1; i > 0 && !s->b->err.code; i--) diff_node(s, i);
+    for (int32_t i = s->n - 1; i > 0 && !s->b->err.code; i--) {
+        int32_t made = s->b->g->n;
+        diff_node(s, i);
+        gradient_of(s->b->g, i, made);
+    }
 }
 
 /* ---- scan ---------------------------------------------------------------------------------- */
@@ -286,13 +298,16 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     if (!rc) {
         spread_wants(&s);
         accumulate(&s, loss, 0, dan_fill_like(&b, loss, 1));
+        gradient_of(g, loss, s.n);
         run_sweep(&s);
         for (int32_t i = 1; i < s.n && !b.err.code; i++) {
             if (!dan_op_is(&g->node[i], "param") || !s.wants[i]) continue;
             const char *name = dan_arena_printf(g->arena, "grad:%s", g->node[i].name);
             b.layer = -1;
+            int32_t made = g->n;
             if (name) dan_output(&b, name, or_zero(&b, s.grad[i][0], i));
             else dan_poison(&b, DAN_ENOMEM, "not enough memory for the gradients");
+            gradient_of(g, i, made);
         }
         rc = dan_builder_check(&b, e);
     }
@@ -300,4 +315,4 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_autodiff = {"autodiff", "appends the gradient of the loss for every unfrozen param", run};
+const struct dan_pass dan_pass_autodiff = {.name = "autodiff", .doc = "appends the gradient of the loss for every unfrozen param", .run = run};

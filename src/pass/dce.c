@@ -24,4 +24,4 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_dce = {"dce", "drops nodes that no output needs", run};
+const struct dan_pass dan_pass_dce = {.name = "dce", .doc = "drops nodes that no output needs", .run = run};

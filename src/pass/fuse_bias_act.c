@@ -6,25 +6,50 @@
 #include "op/ops.h"
 #include "pass/pass.h"
 
-struct state { int32_t *uses; dan_ref *into; };      /* into[matmul] = the node that swallows it */
+struct state { int32_t *uses; dan_ref *into; const struct dan_pass_opts *o; };      /* into[matmul] = the node that swallows it */
 
-static bool open_product(const struct dan_graph *g, dan_ref m, const struct state *s)
+/* Why the epilogue of product m cannot take what reads it; NULL when it can. */
+static const char *why_not(const struct dan_graph *g, dan_ref m, const struct state *s)
 {
     const struct dan_node *n = &g->node[m];
-    return dan_op_is(n, "matmul") && s->uses[m] == 1 && !n->attr[DAN_MATMUL_ACT].i && !n->in[3] && !s->into[m];
+    if (n->attr[DAN_MATMUL_ACT].i) return "the product has an activation already";
+    if (n->in[3]) return "the product has a residual already";
+    if (s->into[m]) return "the product's epilogue is taken by another reader";
+    if (s->uses[m] != 1) return "another node reads the product before the epilogue";
+    return NULL;
+}
+
+static const char *why_not_add(const struct dan_graph *g, dan_ref i, int k, const struct state *s)
+{
+    const struct dan_node *n = &g->node[i];
+    if (!dan_shape_equal(&g->node[n->in[0]].shape, &g->node[n->in[1]].shape)) return "the addition broadcasts";
+    const char *why = why_not(g, n->in[k], s);
+    return why ? why : n->in[1 - k] >= n->in[k] ? "the other summand is computed after the product" : NULL;
+}
+
+static void take(const struct dan_graph *g, struct state *s, dan_ref product, dan_ref reader, const char *why)
+{
+    const dan_ref place[] = {product, reader, 0};
+    if (why) dan_not_fused(s->o, g, place, "%s", why);
+    else dan_fused(s->o, g, place);
+    if (!why) s->into[product] = reader;
+}
+
+static void find_add(const struct dan_graph *g, struct state *s, dan_ref i)
+{
+    const struct dan_node *n = &g->node[i];
+    int at = -1;
+    for (int k = 1; k >= 0; k--)
+        if (dan_op_is(&g->node[n->in[k]], "matmul") && (at < 0 || why_not_add(g, i, at, s))) at = k;
+    if (at >= 0) take(g, s, n->in[at], i, why_not_add(g, i, at, s));
 }
 
 static void find(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
         const struct dan_node *n = &g->node[i];
-        if (dan_op_is(n, "act") && open_product(g, n->in[0], s)) s->into[n->in[0]] = i;
-        if (!dan_op_is(n, "add") || !dan_shape_equal(&g->node[n->in[0]].shape, &g->node[n->in[1]].shape)) continue;
-        for (int k = 1; k >= 0; k--)
-            if (open_product(g, n->in[k], s) && n->in[1 - k] < n->in[k]) {
-                s->into[n->in[k]] = i;
-                break;
-            }
+        if (dan_op_is(n, "act") && dan_op_is(&g->node[n->in[0]], "matmul")) take(g, s, n->in[0], i, why_not(g, n->in[0], s));
+        if (dan_op_is(n, "add")) find_add(g, s, i);
     }
 }
 
@@ -53,8 +78,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    (void)o;
-    struct state s = {dan_calloc((size_t)g->n, sizeof *s.uses), dan_calloc((size_t)g->n, sizeof *s.into)};
+    struct state s = {dan_calloc((size_t)g->n, sizeof *s.uses), dan_calloc((size_t)g->n, sizeof *s.into), o};
     int rc = s.uses && s.into ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
@@ -66,4 +90,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_bias_act = {"fuse_bias_act", "activation and residual move into the product's epilogue", run};
+const struct dan_pass dan_pass_fuse_bias_act = {"fuse_bias_act", "activation and residual move into the product's epilogue", run, DAN_E1,
+    "a product that only the activation or the addition reads, with a free epilogue"};

@@ -9,42 +9,65 @@
 #include "pass/pass.h"
 
 struct head { dan_ref logits, ce, grad, dx, dw; };
-struct state { struct head *head; int32_t *head_of; int32_t *uses; int n; int64_t min_vocab; dan_ref *made; };
+struct state { struct head *head; int32_t *head_of; int32_t *uses; int n; int64_t min_vocab; dan_ref *made; const struct dan_pass_opts *o; };
 enum { CHUNK = 1024 };
 
-static bool is_head(const struct dan_graph *g, dan_ref m, int64_t min_vocab)
+/* Why product m is no head that can go without its logits; NULL when it is one. */
+static const char *why_no_head(const struct dan_graph *g, dan_ref m)
 {
     const struct dan_node *n = &g->node[m];
-    return dan_op_is(n, "matmul") && !n->attr[DAN_MATMUL_TA].i && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_ACT].i && !n->in[2] && !n->in[3]
-        && n->shape.n == 2 && n->shape.d[1] >= min_vocab && g->node[n->in[1]].dtype->block == 1;
+    if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->shape.n != 2) return "the logits are not x W^T of [N,C] and [V,C]";
+    if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "the product has an activation or residual";
+    if (n->in[2]) return "the head has a bias";
+    return g->node[n->in[1]].dtype->block == 1 ? NULL : "the head's weights are stored in blocks";
 }
 
-/* Fills h from the readers of the logits; false when somebody else reads them. */
-static bool match(const struct dan_graph *g, struct head *h, const int32_t *uses)
+static void find_readers(const struct dan_graph *g, struct head *h)
 {
+    const dan_ref x = g->node[h->logits].in[0], w = g->node[h->logits].in[1];
     for (int32_t i = h->logits + 1; i < g->n; i++) {
         const struct dan_node *n = &g->node[i];
         if (dan_op_is(n, "softmax_ce") && n->in[0] == h->logits) h->ce = i;
         if (dan_op_is(n, "softmax_ce_grad") && n->in[0] == h->logits) h->grad = i;
-        if (!h->grad || !dan_op_is(n, "matmul")) continue;
-        bool ta = n->attr[DAN_MATMUL_TA].i, tb = n->attr[DAN_MATMUL_TB].i;
-        const dan_ref x = g->node[h->logits].in[0], w = g->node[h->logits].in[1];
-        if (n->in[0] == h->grad && n->in[1] == w && !ta && !tb) h->dx = i;
-        if (n->in[0] == h->grad && n->in[1] == x && ta && !tb) h->dw = i;
+        if (!h->grad || !dan_op_is(n, "matmul") || n->in[0] != h->grad || n->attr[DAN_MATMUL_TB].i) continue;
+        bool ta = n->attr[DAN_MATMUL_TA].i;
+        if (n->in[1] == w && !ta) h->dx = i;
+        if (n->in[1] == x && ta) h->dw = i;
     }
-    if (!h->ce || uses[h->logits] != 1 + (h->grad != 0) || (h->grad && g->node[h->grad].in[1] != g->node[h->ce].in[1])) return false;
-    return !h->grad || (h->dx && h->dw && uses[h->grad] == 2);
+}
+
+static const char *why_not_readers(const struct dan_graph *g, const struct head *h, const int32_t *uses)
+{
+    if (uses[h->logits] != 1 + (h->grad != 0)) return "the logits have another reader";
+    if (!h->grad) return NULL;
+    if (g->node[h->grad].in[1] != g->node[h->ce].in[1]) return "loss and gradient have different targets";
+    if (!h->dx || !h->dw) return "the gradient does not go to both x and W";
+    return uses[h->grad] == 2 ? NULL : "the gradient of the logits has another reader";
+}
+
+static void take(const struct dan_graph *g, struct state *s, const struct head *h)
+{
+    const dan_ref all[] = {h->logits, h->ce, h->grad, h->dx, h->dw, 0}, *place = all;
+    s->head[s->n++] = *h;
+    for (int k = 0; k < 5; k++)
+        if (all[k]) s->head_of[all[k]] = s->n;
+    dan_fused(s->o, g, place);
 }
 
 static void find(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
         struct head h = {.logits = i};
-        if (!is_head(g, i, s->min_vocab) || !match(g, &h, s->uses)) continue;
-        s->head[s->n++] = h;
-        dan_ref all[] = {h.logits, h.ce, h.grad, h.dx, h.dw};
-        for (int k = 0; k < 5; k++)
-            if (all[k]) s->head_of[all[k]] = s->n;
+        if (!dan_op_is(&g->node[i], "matmul")) continue;
+        find_readers(g, &h);
+        if (!h.ce) continue;
+        const dan_ref place[] = {i, h.ce, 0};
+        const char *why = why_no_head(g, i);
+        if (!why) why = why_not_readers(g, &h, s->uses);
+        if (why) dan_not_fused(s->o, g, place, "%s", why);
+        else if (g->node[i].shape.d[1] < s->min_vocab)
+            dan_not_fused(s->o, g, place, "the vocabulary of %lld is below %lld", (long long)g->node[i].shape.d[1], (long long)s->min_vocab);
+        else take(g, s, &h);
     }
 }
 
@@ -80,7 +103,7 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 {
     size_t n = (size_t)g->n;
     struct state s = {dan_calloc(n, sizeof *s.head), dan_calloc(n, sizeof *s.head_of), dan_calloc(n, sizeof *s.uses), 0,
-                      o->head_ce_min_vocab ? o->head_ce_min_vocab : 4096, dan_calloc(n, sizeof *s.made)};
+                      o->head_ce_min_vocab ? o->head_ce_min_vocab : 4096, dan_calloc(n, sizeof *s.made), o};
     int rc = s.head && s.head_of && s.uses && s.made ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
@@ -94,4 +117,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_head_ce = {"fuse_head_ce", "output head and cross-entropy without the logits in memory", run};
+const struct dan_pass dan_pass_fuse_head_ce = {"fuse_head_ce", "output head and cross-entropy without the logits in memory", run, DAN_E1,
+    "a product with a vocabulary of at least 4096, read by cross-entropy and its gradient only"};

@@ -11,43 +11,75 @@
 
 enum { MAX_GROUP = 6, GONE = -1 };
 struct group { dan_ref member[MAX_GROUP]; int n; dan_ref split; };
-struct state { struct group *group; int32_t *group_of; int32_t *uses; int n_groups; };
+struct state { struct group *group; int32_t *group_of; int32_t *uses; int n_groups; const struct dan_pass_opts *o; };
 
 static bool is_param(const struct dan_graph *g, dan_ref r) { return r && dan_op_is(&g->node[r], "param"); }
 
-static bool mergeable(const struct dan_graph *g, dan_ref i, const int32_t *uses)
+static bool is_product(const struct dan_graph *g, dan_ref i)
 {
-    const struct dan_node *n = &g->node[i];
-    if (!dan_op_is(n, "matmul") || n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->attr[DAN_MATMUL_ACT].i || n->in[3])
-        return false;
-    return is_param(g, n->in[1]) && uses[n->in[1]] == 1 && n->shape.n == 2 && (!n->in[2] || (is_param(g, n->in[2]) && uses[n->in[2]] == 1));
+    return dan_op_is(&g->node[i], "matmul") && is_param(g, g->node[i].in[1]);
 }
 
-static bool fits(const struct dan_graph *g, dan_ref a, dan_ref b)
+/* Why product i cannot be part of any group; NULL when it can. */
+static const char *why_not(const struct dan_graph *g, dan_ref i, const int32_t *uses)
+{
+    const struct dan_node *n = &g->node[i];
+    if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->shape.n != 2) return "one is not x W^T of [N,C] and [K,C]";
+    if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "one has an activation or residual already";
+    if (uses[n->in[1]] != 1) return "another node reads the weights of one";
+    if (n->in[2] && (!is_param(g, n->in[2]) || uses[n->in[2]] != 1)) return "another node reads the bias of one";
+    return NULL;
+}
+
+/* Why b, which may be grouped, does not go with a. */
+static const char *why_apart(const struct dan_graph *g, dan_ref a, dan_ref b)
 {
     const struct dan_node *x = &g->node[a], *y = &g->node[b], *wx = &g->node[x->in[1]], *wy = &g->node[y->in[1]];
     const struct dan_node *bx = &g->node[x->in[2]], *by = &g->node[y->in[2]];                  /* node 0 when there is no bias */
-    return x->in[0] == y->in[0] && x->attr[DAN_MATMUL_PREC].i == y->attr[DAN_MATMUL_PREC].i && wx->dtype == wy->dtype &&
-           wx->frozen == wy->frozen && wx->layer == wy->layer && !x->in[2] == !y->in[2] && bx->dtype == by->dtype &&
-           bx->frozen == by->frozen;
+    if (x->attr[DAN_MATMUL_PREC].i != y->attr[DAN_MATMUL_PREC].i) return "their precision differs";
+    if (wx->dtype != wy->dtype || bx->dtype != by->dtype) return !x->in[2] != !y->in[2] ? "one has a bias, one has none" : "their weights have different formats";
+    if (wx->frozen != wy->frozen || bx->frozen != by->frozen) return "one is frozen, one is trained";
+    return wx->layer == wy->layer ? NULL : "they belong to different layers";
+}
+
+static void take(const struct dan_graph *g, struct state *s, const struct group *q)
+{
+    dan_ref place[MAX_GROUP + 1] = {0};
+    s->n_groups++;
+    for (int k = 0; k < q->n; k++) {
+        const struct dan_node *m = &g->node[q->member[k]];
+        place[k] = q->member[k];
+        s->group_of[q->member[k]] = s->n_groups;
+        s->group_of[m->in[1]] = GONE;          /* the joined param takes its place: autodiff must not see both */
+        if (m->in[2]) s->group_of[m->in[2]] = GONE;
+    }
+    dan_fused(s->o, g, place);
+}
+
+/* The group that product i begins, and why later products of the same input stay out of it. */
+static struct group group_from(const struct dan_graph *g, struct state *s, dan_ref i)
+{
+    struct group q = {.member = {i}, .n = 1};
+    const char *mine = why_not(g, i, s->uses);
+    for (int32_t j = i + 1; j < g->n; j++) {
+        if (s->group_of[j] || !is_product(g, j) || g->node[j].in[0] != g->node[i].in[0]) continue;
+        const dan_ref place[] = {i, j, 0};
+        const char *why = mine ? mine : why_not(g, j, s->uses);
+        if (!why) why = why_apart(g, i, j);
+        if (!why && q.n == MAX_GROUP) why = "a group has six products at most";
+        if (why) dan_not_fused(s->o, g, place, "%s", why);
+        else q.member[q.n++] = j;
+    }
+    return q;
 }
 
 static void find_groups(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
-        if (s->group_of[i] || !mergeable(g, i, s->uses)) continue;
+        if (s->group_of[i] || !is_product(g, i)) continue;
         struct group *q = &s->group[s->n_groups];
-        *q = (struct group){.member = {i}, .n = 1};
-        for (int32_t j = i + 1; j < g->n && q->n < MAX_GROUP; j++)
-            if (!s->group_of[j] && mergeable(g, j, s->uses) && fits(g, i, j)) q->member[q->n++] = j;
-        if (q->n < 2) continue;
-        s->n_groups++;
-        for (int k = 0; k < q->n; k++) {
-            const struct dan_node *m = &g->node[q->member[k]];
-            s->group_of[q->member[k]] = s->n_groups;
-            s->group_of[m->in[1]] = GONE;      /* the joined param takes its place: autodiff must not see both */
-            if (m->in[2]) s->group_of[m->in[2]] = GONE;
-        }
+        *q = group_from(g, s, i);
+        if (q->n > 1) take(g, s, q);
     }
 }
 
@@ -97,9 +129,8 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    (void)o;
     size_t n = (size_t)g->n;
-    struct state s = {dan_calloc(n, sizeof *s.group), dan_calloc(n, sizeof *s.group_of), dan_calloc(n, sizeof *s.uses), 0};
+    struct state s = {dan_calloc(n, sizeof *s.group), dan_calloc(n, sizeof *s.group_of), dan_calloc(n, sizeof *s.uses), 0, o};
     int rc = s.group && s.group_of && s.uses ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
@@ -112,4 +143,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_horizontal = {"fuse_horizontal", "products of one input become one product (qkv, gate+up)", run};
+const struct dan_pass dan_pass_fuse_horizontal = {"fuse_horizontal", "products of one input become one product (qkv, gate+up)", run, DAN_E0,
+    "products [N,C] of one input with their own weights of one format, layer and precision; a bias at all or at none"};

@@ -7,7 +7,7 @@
 #include "op/ops.h"
 #include "pass/pass.h"
 
-struct state { int32_t *uses, *first_use; dan_ref *norm_of, *dres_of, *add_of; };
+struct state { int32_t *uses, *first_use; dan_ref *norm_of, *dres_of, *add_of; const struct dan_pass_opts *o; };
 
 static bool is_norm(const struct dan_node *n) { return dan_op_is(n, "layer_norm") || dan_op_is(n, "rms_norm"); }
 static bool is_norm_grad(const struct dan_node *n) { return dan_op_is(n, "layer_norm_grad") || dan_op_is(n, "rms_norm_grad"); }
@@ -29,7 +29,14 @@ static void find_forward(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
         dan_ref add = g->node[i].n_in ? g->node[i].in[0] : 0;
-        if (is_norm(&g->node[i]) && plain_add(g, add) && s->first_use[add] == i) s->norm_of[add] = i;
+        const dan_ref place[] = {add, i, 0};
+        if (!is_norm(&g->node[i]) || !dan_op_is(&g->node[add], "add")) continue;
+        if (!plain_add(g, add)) dan_not_fused(s->o, g, place, "the addition broadcasts");
+        else if (s->first_use[add] != i) dan_not_fused(s->o, g, place, "another node reads the sum before the norm");
+        else {
+            s->norm_of[add] = i;
+            dan_fused(s->o, g, place);
+        }
     }
 }
 
@@ -41,21 +48,36 @@ static bool other_dx(const struct dan_graph *g, dan_ref grad, dan_ref mine)
     return false;
 }
 
-/* add(d, pick(G,0)) where d exists before G (also when d itself is made with a later norm) and nobody else reads that
- * dx.  An add that becomes part of a skip_norm is not taken twice. */
+/* The norm gradient whose dx node r is; 0 for others. */
+static dan_ref norm_grad_of(const struct dan_graph *g, dan_ref r)
+{
+    const struct dan_node *p = &g->node[r];
+    return dan_op_is(p, "pick") && p->attr[DAN_PICK_INDEX].i == 0 && is_norm_grad(&g->node[p->in[0]]) ? p->in[0] : 0;
+}
+
+/* add(d, dx) where dx = pick(G,0): d must exist before G (also when d itself is made with a later norm). */
+static const char *why_not_backward(const struct dan_graph *g, const struct state *s, dan_ref d, dan_ref dx)
+{
+    dan_ref grad = g->node[dx].in[0];
+    if (g->node[grad].in[3] || s->dres_of[grad]) return "the norm's gradient adds another one already";
+    if (s->uses[dx] != 1 || other_dx(g, grad, dx)) return "another node reads the norm's gradient";
+    return d >= grad || s->norm_of[d] > grad ? "the other summand is computed after the norm's gradient" : NULL;
+}
+
+/* An add that becomes part of a skip_norm is not taken twice. */
 static void find_backward(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
+        const char *why = NULL;
         if (!plain_add(g, i) || s->norm_of[i]) continue;
-        for (int k = 0; k < 2; k++) {
-            const struct dan_node *p = &g->node[g->node[i].in[k]];
-            dan_ref d = g->node[i].in[1 - k], grad = dan_op_is(p, "pick") && p->attr[DAN_PICK_INDEX].i == 0 ? p->in[0] : 0;
-            if (!grad || !is_norm_grad(&g->node[grad]) || g->node[grad].in[3] || s->dres_of[grad]) continue;
-            if (s->uses[g->node[i].in[k]] != 1 || d >= grad || s->norm_of[d] > grad || other_dx(g, grad, g->node[i].in[k])) continue;
+        for (int k = 0; k < 2 && !s->add_of[i]; k++) {
+            dan_ref dx = g->node[i].in[k], d = g->node[i].in[1 - k], grad = norm_grad_of(g, dx);
+            if (!grad || (why = why_not_backward(g, s, d, dx))) continue;
             s->dres_of[grad] = d;
-            s->add_of[i] = g->node[i].in[k];
-            break;
+            s->add_of[i] = dx;
+            dan_fused(s->o, g, (const dan_ref[]){grad, i, 0});
         }
+        if (why && !s->add_of[i]) dan_not_fused(s->o, g, (const dan_ref[]){i, 0}, "%s", why);
     }
 }
 
@@ -93,11 +115,10 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    (void)o;
     size_t n = (size_t)g->n;
     int32_t *all = dan_calloc(n * 5, sizeof *all);
     if (!all) return dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
-    struct state s = {all, all + n, all + 2 * n, all + 3 * n, all + 4 * n};
+    struct state s = {all, all + n, all + 2 * n, all + 3 * n, all + 4 * n, o};
     dan_count_uses(g, s.uses);
     find_first_uses(g, s.first_use);
     find_forward(g, &s);
@@ -107,4 +128,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_skip_norm = {"fuse_skip_norm", "residual add and norm become one pass, forward and backward", run};
+const struct dan_pass dan_pass_fuse_skip_norm = {"fuse_skip_norm", "residual add and norm become one pass, forward and backward", run, DAN_E0,
+    "an addition of equal shapes whose first reader is a norm; backward: its dx is read by one addition only"};

@@ -22,15 +22,20 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
         const struct dan_node *a = &g->node[n->in[k]];
         if (!dan_op_is(a, "act") || a->attr[0].i != DAN_ACT_SILU) continue;
         dan_ref x = half_of(g, a->in[0], 0), y = half_of(g, n->in[1 - k], 1);
-        if (x && x == y) return dan_swiglu(&r->b, r->map[x]);
+        const dan_ref place[] = {n->in[k], i, 0};
+        if (x && x == y) {
+            dan_fused(r->ctx, g, place);
+            return dan_swiglu(&r->b, r->map[x]);
+        }
+        dan_not_fused(r->ctx, g, place, "gate and up are not the first and second half of one product [N,2F]");
     }
     return DAN_KEEP;
 }
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    (void)o;
-    return dan_rewrite_each(g, visit, NULL, e);
+    return dan_rewrite_each(g, visit, (void *)(uintptr_t)o, e);
 }
 
-const struct dan_pass dan_pass_fuse_swiglu = {"fuse_swiglu", "silu(gate) * up becomes one pass", run};
+const struct dan_pass dan_pass_fuse_swiglu = {"fuse_swiglu", "silu(gate) * up becomes one pass", run, DAN_E1,
+    "silu of the first half of a product of two equal halves, multiplied by its second half"};

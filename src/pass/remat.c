@@ -73,4 +73,4 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_remat = {"remat", "recomputes a layer's activations in its backward part", run};
+const struct dan_pass dan_pass_remat = {.name = "remat", .doc = "recomputes a layer's activations in its backward part", .run = run};

@@ -13,6 +13,12 @@ static int n_failed, n_runs;
 static char *exercised;                        /* by kernel */
 static uint64_t cpu;                           /* asked once: cpuid costs tens of microseconds on a virtual machine */
 
+static void mark(const struct dan_kernel *kernel)
+{
+    for (int k = 0; dan_kernels[k]; k++)
+        if (dan_kernels[k] == kernel) exercised[k] = 1;
+}
+
 /* ---- buffers with red zones ------------------------------------------------------------------ */
 
 struct fenced { void *memory; char *base; size_t n; };
@@ -125,6 +131,7 @@ struct trial {
     const struct dan_node *n;
     const struct value *want;
     struct dan_tensor in[64];
+    const struct dan_tensor *made;             /* outputs as the kernel is to store them: want's, or some as bf16 */
     struct fenced out[DAN_MAX_OUT];
     const char *note;                          /* storage format under test, "" */
 };
@@ -141,7 +148,7 @@ static bool accepted(const struct trial *t)
 {
     struct dan_tensor in[64], out[DAN_MAX_OUT];
     memcpy(in, t->in, sizeof in);
-    memcpy(out, t->want->out, sizeof out);
+    memcpy(out, t->made, sizeof out);
     for (int k = 0; k < t->n->n_in; k++) in[k].data = NULL;
     for (int k = 0; k < t->n->n_out; k++) out[k].data = NULL;
     struct dan_args a = {.in = in, .out = out, .attr = t->n->attr, .n_in = t->n->n_in, .n_out = t->n->n_out, .nth = 1};
@@ -154,7 +161,7 @@ static void run_kernel(struct trial *t, int pool, bool in_place)
     struct dan_tensor in[64], out[DAN_MAX_OUT];
     memcpy(in, t->in, sizeof in);
     for (int k = 0; k < t->n->n_out; k++) {
-        out[k] = dan_tensor_of(t->want->out[k].dtype, t->want->out[k].shape, NULL);
+        out[k] = dan_tensor_of(t->made[k].dtype, t->made[k].shape, NULL);
         t->out[k] = fenced_new(dan_tensor_bytes(&out[k]), 0xFF);      /* 0xFF..: not a number */
         out[k].data = fenced_data(&t->out[k]);
     }
@@ -211,12 +218,12 @@ static void check_values(const struct trial *t, int nth)
         if (t->want->out[k].dtype == &dan_dtype_f32) largest = fmax(largest, largest_of(&t->want->out[k]));
     for (int k = 0; k < t->n->n_out; k++) {
         const struct dan_tensor *want = &t->want->out[k];
-        struct dan_tensor got = dan_tensor_of(want->dtype, want->shape, fenced_data(&t->out[k]));
+        struct dan_tensor got = dan_tensor_of(t->made[k].dtype, want->shape, fenced_data(&t->out[k]));
         if (want->dtype != &dan_dtype_f32) {
             if (memcmp(got.data, want->data, dan_tensor_bytes(want))) fault(t, "other bytes than the reference", nth);
             continue;
         }
-        double error = error_of(want, &got), allowed = (double)t->kernel->rtol * largest;
+        double error = error_of(want, &got), allowed = ((double)t->kernel->rtol + (got.dtype == want->dtype ? 0 : 1.0 / 256)) * largest;
         if (error <= allowed) continue;
         snprintf(what, sizeof what, "part %d is off by %.3g of %.3g allowed", k, error, allowed);
         fault(t, what, nth);
@@ -234,7 +241,7 @@ static bool may_be_in_place(const struct trial *t)
 {
     const struct dan_tensor *x = &t->in[0], *y = &t->want->out[0];
     if (!(t->n->op->props & DAN_OP_INPLACE) || !x->data || !dan_tensor_contiguous(x)) return false;
-    return x->dtype == y->dtype && dan_shape_equal(&x->shape, &y->shape);
+    return x->dtype == y->dtype && t->made[0].dtype == y->dtype && dan_shape_equal(&x->shape, &y->shape);
 }
 
 /* A checksum of what the kernel may only read. */
@@ -270,6 +277,74 @@ static void try_kernel(struct trial *t)
     outputs_free(t);
 }
 
+/* ---- values stored as bf16 (pass mixed) -------------------------------------------------------- */
+
+static bool may_be_half(const struct dan_tensor *t) { return t->dtype == &dan_dtype_f32 && t->shape.n >= 2; }
+
+/* t rounded to bf16: `half` as stored, `full` as f32 for the reference; rows lie `gap` elements further apart in half. */
+static void round_tensor(const struct dan_tensor *t, int64_t gap, struct dan_tensor *half, struct dan_tensor *full)
+{
+    struct dan_shape wide = t->shape;
+    wide.d[wide.n - 1] += gap;
+    *half = dan_tensor_of(&dan_dtype_bf16, wide, NULL);
+    half->data = room(dan_tensor_bytes(half));
+    half->shape = t->shape;
+    *full = dan_tensor_of(&dan_dtype_f32, t->shape, NULL);
+    full->data = room(dan_tensor_bytes(full));
+    for (int64_t r = 0; r < dan_rows(t); r++) {
+        dan_dtype_bf16.from_f32(dan_row(t, r), dan_row(half, r), dan_cols(t));
+        dan_dtype_bf16.to_f32(dan_row(half, r), dan_row(full, r), dan_cols(t));
+    }
+}
+
+/* The kernel with inputs `ins` and outputs `outs` (bits) stored as bf16, if it accepts that: against the reference
+ * on the rounded inputs. */
+static void try_half(const struct trial *t, unsigned ins, unsigned outs)
+{
+    struct trial h = *t;
+    struct dan_tensor made[DAN_MAX_OUT], full[64];
+    struct value want = {0};
+    memcpy(made, t->want->out, sizeof made);
+    memcpy(full, t->in, sizeof full);
+    for (int k = 0; k < t->n->n_in; k++)
+        if (ins >> k & 1) round_tensor(&t->in[k], dan_tensor_contiguous(&t->in[k]) ? 0 : 6, &h.in[k], &full[k]);
+    for (int k = 0; k < t->n->n_out; k++)
+        if (outs >> k & 1) made[k] = dan_tensor_of(&dan_dtype_bf16, made[k].shape, NULL);
+    h.made = made;
+    h.want = &want;
+    h.note = "bf16 storage";
+    memcpy(want.out, t->want->out, sizeof want.out);
+    if (t->kernel->half && accepted(&h)) {
+        struct dan_args a = {.in = full, .out = want.out, .attr = t->n->attr, .n_in = t->n->n_in, .n_out = t->n->n_out, .nth = 1};
+        for (int k = 0; k < t->n->n_out; k++) want.out[k].data = want.own[k] = room(dan_tensor_bytes(&want.out[k]));
+        run_ref(t->n, &a);
+        mark(t->kernel);
+        try_kernel(&h);
+    }
+    for (int k = 0; k < t->n->n_out; k++) dan_free(want.own[k]);
+    for (int k = 0; k < t->n->n_in; k++)
+        if (ins >> k & 1) {
+            dan_free(h.in[k].data);
+            dan_free(full[k].data);
+        }
+}
+
+/* All that may be, inputs alone, outputs alone, and each by itself. */
+static void try_halves(const struct trial *t)
+{
+    unsigned ins = 0, outs = 0;
+    if (t->n->op->props & DAN_OP_STATE) return;
+    for (int k = 0; k < t->n->n_in; k++) ins |= t->in[k].data && may_be_half(&t->in[k]) ? 1u << k : 0;
+    for (int k = 0; k < t->n->n_out; k++) outs |= may_be_half(&t->want->out[k]) ? 1u << k : 0;
+    if (ins && outs) try_half(t, ins, outs);
+    if (ins) try_half(t, ins, 0);
+    if (outs) try_half(t, 0, outs);
+    for (int k = 0; k < t->n->n_in; k++)
+        if (ins >> k & 1 && ins != 1u << k) try_half(t, 1u << k, 0), try_half(t, 1u << k, outs);
+    for (int k = 0; k < t->n->n_out; k++)
+        if (outs >> k & 1 && outs != 1u << k) try_half(t, 0, 1u << k), try_half(t, ins, 1u << k);
+}
+
 /* ---- all kernels on all nodes of a sample ---------------------------------------------------- */
 
 static bool runs_here(const struct dan_kernel *k) { return (k->needs & cpu) == k->needs; }
@@ -281,11 +356,12 @@ static void try_graph(const struct fixture *f, const char *note)
     bool known = evaluate(f, v);
     for (dan_ref r = 1; known && r < f->g->n; r++)
         for (int k = 0; dan_kernels[k]; k++) {
-            struct trial t = {.f = f, .kernel = dan_kernels[k], .n = dan_at(f->g, r), .want = &v[r], .note = note};
+            struct trial t = {.f = f, .kernel = dan_kernels[k], .n = dan_at(f->g, r), .want = &v[r], .made = v[r].out, .note = note};
             if (!runs_here(t.kernel) || strcmp(t.kernel->op, t.n->op->name)) continue;
             inputs_of(f->g, t.n, v, t.in);
+            if (!note[0]) try_halves(&t);
             if (!accepted(&t)) continue;
-            exercised[k] = 1;
+            mark(t.kernel);
             try_kernel(&t);
         }
     values_free(v, f->g->n);

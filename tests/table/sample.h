@@ -2,6 +2,7 @@
  * Contents depend on op, case and declaration order only, so every build of a case sees the same. */
 #ifndef TESTS_TABLE_SAMPLE_H
 #define TESTS_TABLE_SAMPLE_H
+#include "core/half.h"
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,6 +47,7 @@ static inline double get_real(const struct dan_tensor *t, int64_t r, int64_t c)
 {
     const void *row = dan_row(t, r);
     if (t->dtype == &dan_dtype_i32) return ((const int32_t *)row)[c];
+    if (t->dtype == &dan_dtype_bf16) return (double)dan_bf16_to_f32(((const uint16_t *)row)[c]);
     return t->dtype == &dan_dtype_f64 ? ((const double *)row)[c] : (double)((const float *)row)[c];
 }
 

@@ -41,15 +41,26 @@ static inline void grad_row(const struct row *r)
     }
 }
 
-/* Rows of one chunk; `part` is its [1 + LAYER][C] of sums. */
-static void grad_chunk(const struct dan_args *a, int64_t chunk, float *part)
+/* Row r of t as f32; `tmp` holds it if t is stored as bf16. */
+static const float *row_f32(const struct dan_tensor *t, int64_t r, float *tmp)
+{
+    const uint16_t *p = dan_row(t, r);
+    int64_t i = 0, c = dan_cols(t);
+    if (t->dtype == &dan_dtype_f32) return dan_row(t, r);
+    for (; i + VF <= c; i += VF) vf_store(tmp + i, vf_load_bf16(p + i));
+    dan_dtype_bf16.to_f32(p + i, tmp + i, c - i);
+    return tmp;
+}
+
+/* Rows of one chunk; `part` is its [1 + LAYER][C] of sums, tmp [C]. */
+static void grad_chunk(const struct dan_args *a, int64_t chunk, float *part, float *tmp)
 {
     int64_t c = dan_cols(&a->in[0]), n = dan_rows(&a->in[0]), end = (chunk + 1) * CHUNK < n ? (chunk + 1) * CHUNK : n;
     float eps = (float)a->attr[DAN_NORM_EPS].f;
     memset(part, 0, (size_t)(c * (1 + LAYER)) * sizeof *part);
     for (int64_t r = chunk * CHUNK; r < end; r++) {
         struct row row = {
-            .x = dan_row(&a->in[0], r), .gamma = a->in[1].data, .dy = dan_row(&a->in[2], r),
+            .x = dan_row(&a->in[0], r), .gamma = a->in[1].data, .dy = row_f32(&a->in[2], r, tmp),
             .dres = a->in[3].data ? dan_row(&a->in[3], r) : NULL, .dx = dan_row(&a->out[0], r), .dgamma = part, .dbeta = part + c, .c = c,
         };
         row.s = LAYER ? layer_stats(row.x, c, eps) : rms_stats(row.x, c, eps);
@@ -66,20 +77,28 @@ static void sum_chunks(const float *part, int64_t n_chunks, int64_t step, float 
     }
 }
 
-static bool accepts(const struct dan_args *a) { return norm_accepts(a); }
+static bool accepts(const struct dan_args *a)
+{
+    const struct dan_dtype *dy = a->in[2].dtype;
+    for (int i = 0; i < a->n_in; i++)
+        if (i != 2 && a->in[i].dtype && a->in[i].dtype != &dan_dtype_f32) return false;
+    return (dy == &dan_dtype_f32 || dy == &dan_dtype_bf16) && a->out[0].dtype == &dan_dtype_f32;
+}
+
+static int64_t tmp_floats(int64_t c) { return (c + 15) / 16 * 16; }
 
 static size_t workspace(const struct dan_args *a, int nth)
 {
-    (void)nth;
-    return (size_t)((dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK * dan_cols(&a->in[0]) * (1 + LAYER)) * sizeof(float);
+    int64_t c = dan_cols(&a->in[0]), n_chunks = (dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK;
+    return (size_t)(nth * tmp_floats(c) + n_chunks * c * (1 + LAYER)) * sizeof(float);
 }
 
 static void run(const struct dan_args *a)
 {
     int64_t c = dan_cols(&a->in[0]), n_chunks = (dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK, step = c * (1 + LAYER), lo, hi;
-    float *part = a->ws;
+    float *tmp = a->ws, *part = tmp + a->nth * tmp_floats(c);
     dan_share(a, n_chunks, 1, &lo, &hi);
-    for (int64_t k = lo; k < hi; k++) grad_chunk(a, k, part + k * step);
+    for (int64_t k = lo; k < hi; k++) grad_chunk(a, k, part + k * step, tmp + a->ith * tmp_floats(c));
     dan_args_barrier(a);
     dan_share(a, c, VF, &lo, &hi);
     sum_chunks(part, n_chunks, step, a->out[1].data, lo, hi);

@@ -1,34 +1,51 @@
 /* sum over the rows of [N,C] (the gradient of a bias): columns are shared between threads, rows are
- * added in blocks of 32 so that a long sum keeps its accuracy; the order is fixed. */
+ * added in blocks of 32 so that a long sum keeps its accuracy; the order is fixed.  A strip of columns is
+ * as wide as the registers allow: a row gives whole lines, which the prefetcher follows. */
 #include "core/args.h"
 #include "kernel/simd/rows.h"
 
-enum { BLOCK = 32, STRIP = 64 };
+enum { BLOCK = 32, SHARE = 64, WIDE = 12 };
 
 static bool accepts(const struct dan_args *a)
 {
-    return rows_f32(&a->in[0]) && a->in[0].shape.n == 2 && a->attr[0].i == 0;
+    const struct dan_tensor *x = &a->in[0];
+    return (rows_f32(x) || x->dtype == &dan_dtype_bf16) && rows_f32(&a->out[0]) && x->shape.n == 2 && a->attr[0].i == 0;
 }
 
-static void strip(const struct dan_args *a, int64_t c, int64_t width, float *out)
+static inline vf load(const struct dan_tensor *x, int64_t r, int64_t c, int64_t left)
 {
-    int64_t n = a->in[0].shape.d[0];
-    for (int64_t k = 0; k < width; k += VF) {
-        int64_t left = width - k < VF ? width - k : VF;
-        vf total = vf_set(0.f);
-        for (int64_t r0 = 0; r0 < n; r0 += BLOCK) {
-            int64_t end = r0 + BLOCK < n ? r0 + BLOCK : n;
-            vf part = vf_set(0.f);
-            for (int64_t r = r0; r < end; r++) part = vf_add(part, vf_load_n((const float *)dan_row(&a->in[0], r) + c + k, left));
-            total = vf_add(total, part);
-        }
-        vf_store_n(out + c + k, total, left);
+    if (x->dtype == &dan_dtype_f32) return vf_load_n((const float *)dan_row(x, r) + c, left);
+    const uint16_t *p = (const uint16_t *)dan_row(x, r) + c;
+    float tail[VF] = {0};
+    if (left >= VF) return vf_load_bf16(p);
+    dan_dtype_bf16.to_f32(p, tail, left);
+    return vf_load(tail);
+}
+
+/* n vectors of columns from c; the last has `left` columns. */
+static inline __attribute__((always_inline)) void strip(const struct dan_args *a, int64_t c, int n, int64_t left, float *out)
+{
+    const struct dan_tensor *x = &a->in[0];
+    int64_t rows = x->shape.d[0];
+    vf total[WIDE];
+    for (int j = 0; j < n; j++) total[j] = vf_set(0.f);
+    for (int64_t r0 = 0; r0 < rows; r0 += BLOCK) {
+        int64_t end = r0 + BLOCK < rows ? r0 + BLOCK : rows;
+        vf part[WIDE];
+        for (int j = 0; j < n; j++) part[j] = vf_set(0.f);
+        for (int64_t r = r0; r < end; r++)
+            for (int j = 0; j < n; j++) part[j] = vf_add(part[j], load(x, r, c + j * VF, j + 1 < n ? VF : left));
+        for (int j = 0; j < n; j++) total[j] = vf_add(total[j], part[j]);
     }
+    for (int j = 0; j < n; j++) vf_store_n(out + c + j * VF, total[j], j + 1 < n ? VF : left);
 }
 
 static void run(const struct dan_args *a)
 {
     int64_t lo, hi, cols = a->in[0].shape.d[1];
-    dan_share(a, cols, STRIP, &lo, &hi);
-    for (int64_t c = lo; c < hi; c += STRIP) strip(a, c, hi - c < STRIP ? hi - c : STRIP, a->out[0].data);
+    float *out = a->out[0].data;
+    dan_share(a, cols, SHARE, &lo, &hi);
+    for (; hi - lo >= WIDE * VF; lo += WIDE * VF) strip(a, lo, WIDE, VF, out);
+    for (; hi - lo >= 4 * VF; lo += 4 * VF) strip(a, lo, 4, VF, out);
+    for (; lo < hi; lo += VF) strip(a, lo, 1, hi - lo < VF ? hi - lo : VF, out);
 }

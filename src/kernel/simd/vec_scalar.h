@@ -13,6 +13,7 @@ static inline vf   vf_load(const float *p) { return *p; }
 static inline void vf_store(float *p, vf x) { *p = x; }
 static inline vf   vf_load_n(const float *p, int64_t n) { return n > 0 ? *p : 0; }
 static inline void vf_store_n(float *p, vf x, int64_t n) { if (n > 0) *p = x; }
+static inline void vf_store_bf16(void *p, vf x) { *(uint16_t *)p = dan_f32_to_bf16(x); }
 static inline vf   vf_load_bf16(const void *p) { return dan_bf16_to_f32(*(const uint16_t *)p); }
 static inline vf   vf_load_f16(const void *p) { return dan_f16_to_f32(*(const uint16_t *)p); }
 static inline vf   vf_add(vf x, vf y) { return x + y; }
