@@ -5,10 +5,10 @@
 
 const struct dan_kernel dan_kernel_swiglu_avx2 = {
     .op = "swiglu", .isa = "avx2", .name = "swiglu_avx2", .needs = DAN_CPU_AVX2, .rank = 20,
-    .accepts = accepts, .run = run_swiglu, .rtol = 2e-6f,
+    .accepts = accepts, .run = run_swiglu, .half = true, .rtol = 2e-6f,
 };
 
 const struct dan_kernel dan_kernel_swiglu_grad_avx2 = {
     .op = "swiglu_grad", .isa = "avx2", .name = "swiglu_grad_avx2", .needs = DAN_CPU_AVX2, .rank = 20,
-    .accepts = accepts, .run = run_grad, .rtol = 4e-6f,
+    .accepts = accepts, .run = run_grad, .half = true, .rtol = 4e-6f,
 };

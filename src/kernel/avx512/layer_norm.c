@@ -3,5 +3,5 @@
 
 const struct dan_kernel dan_kernel_layer_norm_avx512 = {
     .op = "layer_norm", .isa = "avx512", .name = "layer_norm_avx512", .needs = DAN_CPU_AVX512, .rank = 20,
-    .accepts = accepts, .run = run, .rtol = 5e-6f,
+    .accepts = accepts, .run = run, .half = true, .rtol = 5e-6f,
 };

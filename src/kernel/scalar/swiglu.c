@@ -5,10 +5,10 @@
 
 const struct dan_kernel dan_kernel_swiglu_scalar = {
     .op = "swiglu", .isa = "scalar", .name = "swiglu_scalar", .needs = 0, .rank = 1,
-    .accepts = accepts, .run = run_swiglu, .rtol = 2e-6f,
+    .accepts = accepts, .run = run_swiglu, .half = true, .rtol = 2e-6f,
 };
 
 const struct dan_kernel dan_kernel_swiglu_grad_scalar = {
     .op = "swiglu_grad", .isa = "scalar", .name = "swiglu_grad_scalar", .needs = 0, .rank = 1,
-    .accepts = accepts, .run = run_grad, .rtol = 4e-6f,
+    .accepts = accepts, .run = run_grad, .half = true, .rtol = 4e-6f,
 };

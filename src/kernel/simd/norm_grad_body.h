@@ -5,35 +5,35 @@
 
 enum { CHUNK = 32 };
 
-struct row { const float *x, *gamma, *dy, *dres; float *dx, *dgamma, *dbeta; int64_t c; struct stats s; };
+struct row { const float *x, *gamma, *dres; const void *dy; float *dx, *dgamma, *dbeta; int64_t c; struct stats s; };
 struct means { float g, gx; };                         /* of dy gamma and of dy gamma xh */
 
-static inline struct means row_means(const struct row *r)
+ALWAYS struct means row_means(bool half, const struct row *r)
 {
     vf g0 = vf_set(0), g1 = g0, x0 = g0, x1 = g0, mean = vf_set(r->s.mean), rstd = vf_set(r->s.rstd);
     int64_t i = 0;
     for (; i + 2 * VF <= r->c; i += 2 * VF) {
-        vf a = vf_mul(vf_load(r->dy + i), vf_load(r->gamma + i)), b = vf_mul(vf_load(r->dy + i + VF), vf_load(r->gamma + i + VF));
+        vf a = vf_mul(load_row(half, r->dy, i, VF), vf_load(r->gamma + i)), b = vf_mul(load_row(half, r->dy, i + VF, VF), vf_load(r->gamma + i + VF));
         g0 = vf_add(g0, a);
         g1 = vf_add(g1, b);
         x0 = vf_fma(a, vf_mul(vf_sub(vf_load(r->x + i), mean), rstd), x0);
         x1 = vf_fma(b, vf_mul(vf_sub(vf_load(r->x + i + VF), mean), rstd), x1);
     }
     for (; i < r->c; i += VF) {                        /* lanes beyond c have dy = 0 */
-        vf a = vf_mul(vf_load_n(r->dy + i, r->c - i), vf_load_n(r->gamma + i, r->c - i));
+        vf a = vf_mul(load_row(half, r->dy, i, r->c - i), vf_load_n(r->gamma + i, r->c - i));
         g0 = vf_add(g0, a);
         x0 = vf_fma(a, vf_mul(vf_sub(vf_load_n(r->x + i, r->c - i), mean), rstd), x0);
     }
     return (struct means){LAYER ? vf_sum(vf_add(g0, g1)) / (float)r->c : 0, vf_sum(vf_add(x0, x1)) / (float)r->c};
 }
 
-static inline void grad_row(const struct row *r)
+ALWAYS void grad_row(bool half, const struct row *r)
 {
-    struct means m = row_means(r);
+    struct means m = row_means(half, r);
     vf mean = vf_set(r->s.mean), rstd = vf_set(r->s.rstd), mg = vf_set(m.g), mgx = vf_set(-m.gx);
     for (int64_t i = 0; i < r->c; i += VF) {
         int64_t n = r->c - i;
-        vf dy = vf_load_n(r->dy + i, n), xh = vf_mul(vf_sub(vf_load_n(r->x + i, n), mean), rstd);
+        vf dy = load_row(half, r->dy, i, n), xh = vf_mul(vf_sub(vf_load_n(r->x + i, n), mean), rstd);
         vf g = vf_fma(xh, mgx, vf_sub(vf_mul(dy, vf_load_n(r->gamma + i, n)), mg));
         vf_store_n(r->dx + i, r->dres ? vf_fma(g, rstd, vf_load_n(r->dres + i, n)) : vf_mul(g, rstd), n);
         vf_store_n(r->dgamma + i, vf_fma(dy, xh, vf_load_n(r->dgamma + i, n)), n);
@@ -41,30 +41,20 @@ static inline void grad_row(const struct row *r)
     }
 }
 
-/* Row r of t as f32; `tmp` holds it if t is stored as bf16. */
-static const float *row_f32(const struct dan_tensor *t, int64_t r, float *tmp)
-{
-    const uint16_t *p = dan_row(t, r);
-    int64_t i = 0, c = dan_cols(t);
-    if (t->dtype == &dan_dtype_f32) return dan_row(t, r);
-    for (; i + VF <= c; i += VF) vf_store(tmp + i, vf_load_bf16(p + i));
-    dan_dtype_bf16.to_f32(p + i, tmp + i, c - i);
-    return tmp;
-}
-
-/* Rows of one chunk; `part` is its [1 + LAYER][C] of sums, tmp [C]. */
-static void grad_chunk(const struct dan_args *a, int64_t chunk, float *part, float *tmp)
+/* Rows of one chunk; `part` is its [1 + LAYER][C] of sums. */
+static void grad_chunk(const struct dan_args *a, int64_t chunk, float *part)
 {
     int64_t c = dan_cols(&a->in[0]), n = dan_rows(&a->in[0]), end = (chunk + 1) * CHUNK < n ? (chunk + 1) * CHUNK : n;
     float eps = (float)a->attr[DAN_NORM_EPS].f;
     memset(part, 0, (size_t)(c * (1 + LAYER)) * sizeof *part);
     for (int64_t r = chunk * CHUNK; r < end; r++) {
         struct row row = {
-            .x = dan_row(&a->in[0], r), .gamma = a->in[1].data, .dy = row_f32(&a->in[2], r, tmp),
+            .x = dan_row(&a->in[0], r), .gamma = a->in[1].data, .dy = dan_row(&a->in[2], r),
             .dres = a->in[3].data ? dan_row(&a->in[3], r) : NULL, .dx = dan_row(&a->out[0], r), .dgamma = part, .dbeta = part + c, .c = c,
         };
         row.s = LAYER ? layer_stats(row.x, c, eps) : rms_stats(row.x, c, eps);
-        grad_row(&row);
+        if (is_half(&a->in[2])) grad_row(true, &row);
+        else grad_row(false, &row);
     }
 }
 
@@ -77,28 +67,20 @@ static void sum_chunks(const float *part, int64_t n_chunks, int64_t step, float 
     }
 }
 
-static bool accepts(const struct dan_args *a)
-{
-    const struct dan_dtype *dy = a->in[2].dtype;
-    for (int i = 0; i < a->n_in; i++)
-        if (i != 2 && a->in[i].dtype && a->in[i].dtype != &dan_dtype_f32) return false;
-    return (dy == &dan_dtype_f32 || dy == &dan_dtype_bf16) && a->out[0].dtype == &dan_dtype_f32;
-}
-
-static int64_t tmp_floats(int64_t c) { return (c + 15) / 16 * 16; }
+static bool accepts(const struct dan_args *a) { return norm_accepts(a, 4, 0); }
 
 static size_t workspace(const struct dan_args *a, int nth)
 {
-    int64_t c = dan_cols(&a->in[0]), n_chunks = (dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK;
-    return (size_t)(nth * tmp_floats(c) + n_chunks * c * (1 + LAYER)) * sizeof(float);
+    (void)nth;
+    return (size_t)((dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK * dan_cols(&a->in[0]) * (1 + LAYER)) * sizeof(float);
 }
 
 static void run(const struct dan_args *a)
 {
     int64_t c = dan_cols(&a->in[0]), n_chunks = (dan_rows(&a->in[0]) + CHUNK - 1) / CHUNK, step = c * (1 + LAYER), lo, hi;
-    float *tmp = a->ws, *part = tmp + a->nth * tmp_floats(c);
+    float *part = a->ws;
     dan_share(a, n_chunks, 1, &lo, &hi);
-    for (int64_t k = lo; k < hi; k++) grad_chunk(a, k, part + k * step, tmp + a->ith * tmp_floats(c));
+    for (int64_t k = lo; k < hi; k++) grad_chunk(a, k, part + k * step);
     dan_args_barrier(a);
     dan_share(a, c, VF, &lo, &hi);
     sum_chunks(part, n_chunks, step, a->out[1].data, lo, hi);

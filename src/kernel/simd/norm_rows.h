@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "core/args.h"
 #include "op/attrs.h"
+#include "kernel/simd/half.h"
 
 /* sum x */
 static inline float row_sum(const float *x, int64_t n)
@@ -51,27 +52,43 @@ static inline struct stats rms_stats(const float *x, int64_t c, float eps)
     return (struct stats){.mean = 0, .rstd = 1 / sqrtf(row_square_sum(x, 0, c) / (float)c + eps)};
 }
 
-/* y = (x - mean) rstd gamma (+ beta) */
-static inline void norm_row(const float *x, struct stats s, const float *gamma, const float *beta, float *y, int64_t c)
+/* y = (x - mean) rstd gamma (+ beta); half: y is stored as bf16 */
+ALWAYS void norm_row_as(bool half, const float *x, struct stats s, const float *gamma, const float *beta, void *y, int64_t c)
 {
     vf mean = vf_set(s.mean), rstd = vf_set(s.rstd);
     for (int64_t i = 0; i < c; i += VF) {
         int64_t n = c - i;
         vf v = vf_mul(vf_mul(vf_sub(vf_load_n(x + i, n), mean), rstd), vf_load_n(gamma + i, n));
-        vf_store_n(y + i, beta ? vf_add(v, vf_load_n(beta + i, n)) : v, n);
+        store_row(half, y, i, beta ? vf_add(v, vf_load_n(beta + i, n)) : v, n);
     }
 }
 
-/* sum = x + y */
-static inline void add_row(const float *x, const float *y, float *sum, int64_t c)
+/* Row r of y */
+static inline void norm_row(const float *x, struct stats s, const float *gamma, const float *beta, const struct dan_tensor *y, int64_t r)
 {
-    for (int64_t i = 0; i < c; i += VF) vf_store_n(sum + i, vf_add(vf_load_n(x + i, c - i), vf_load_n(y + i, c - i)), c - i);
+    if (is_half(y)) norm_row_as(true, x, s, gamma, beta, dan_row(y, r), dan_cols(y));
+    else norm_row_as(false, x, s, gamma, beta, dan_row(y, r), dan_cols(y));
 }
 
-static inline bool norm_accepts(const struct dan_args *a)
+ALWAYS void add_row_as(bool half, const float *x, const void *y, float *sum, int64_t c)
+{
+    for (int64_t i = 0; i < c; i += VF) vf_store_n(sum + i, vf_add(vf_load_n(x + i, c - i), load_row(half, y, i, c - i)), c - i);
+}
+
+/* sum = x + row r of y */
+static inline void add_row(const float *x, const struct dan_tensor *y, int64_t r, float *sum)
+{
+    if (is_half(y)) add_row_as(true, x, dan_row(y, r), sum, dan_cols(y));
+    else add_row_as(false, x, dan_row(y, r), sum, dan_cols(y));
+}
+
+/* All f32 but those inputs and outputs whose bit is set: f32 or stored as bf16. */
+static inline bool norm_accepts(const struct dan_args *a, unsigned half_in, unsigned half_out)
 {
     for (int i = 0; i < a->n_in; i++)
-        if (a->in[i].dtype && a->in[i].dtype != &dan_dtype_f32) return false;
+        if (a->in[i].dtype && !(half_in >> i & 1 ? f32_or_half(&a->in[i]) : a->in[i].dtype == &dan_dtype_f32)) return false;
+    for (int i = 0; i < a->n_out; i++)
+        if (!(half_out >> i & 1 ? f32_or_half(&a->out[i]) : a->out[i].dtype == &dan_dtype_f32)) return false;
     return true;
 }
 

@@ -21,7 +21,8 @@ static inline vf vf_exp(vf x)
     return vf_scale2(p, n);
 }
 
-static inline vf vf_sigmoid(vf x) { return vf_div(vf_set(1.f), vf_add(vf_set(1.f), vf_exp(vf_sub(vf_set(0.f), x)))); }
+/* Below -86 the answer stays at e^-86, which is 0 to every sum that it meets. */
+static inline vf vf_sigmoid(vf x) { return vf_recip(vf_add(vf_set(1.f), vf_exp(vf_min(vf_set(86.f), vf_sub(vf_set(0.f), x))))); }
 
 /* Cephes' tanhf: odd polynomial below 0.625, else 1 - 2 / (e^2x + 1). */
 static inline vf vf_tanh(vf x)
@@ -32,7 +33,7 @@ static inline vf vf_tanh(vf x)
     p = vf_fma(p, z, vf_set(1.33314422036e-1f));
     p = vf_fma(p, z, vf_set(-3.33332819422e-1f));
     vf small = vf_fma(vf_mul(p, z), x, x);
-    vf big = vf_sub(vf_set(1.f), vf_div(vf_set(2.f), vf_add(vf_exp(vf_add(a, a)), vf_set(1.f))));
+    vf far = vf_recip(vf_add(vf_exp(vf_min(vf_set(80.f), vf_add(a, a))), vf_set(1.f))), big = vf_sub(vf_set(1.f), vf_add(far, far));
     return vf_less(a, vf_set(0.625f), small, vf_sign_of(big, x));
 }
 
@@ -40,7 +41,7 @@ static inline vf vf_tanh(vf x)
  * exact arithmetic), so that GELU keeps its relative precision in the left tail. */
 static inline vf vf_erfc_pos(vf z)
 {
-    vf t = vf_div(vf_set(1.f), vf_fma(vf_set(0.5f), z, vf_set(1.f)));
+    vf t = vf_recip(vf_fma(vf_set(0.5f), z, vf_set(1.f)));
     vf p = vf_fma(vf_set(0.17087277f), t, vf_set(-0.82215223f));
     p = vf_fma(p, t, vf_set(1.48851587f));
     p = vf_fma(p, t, vf_set(-1.13520398f));

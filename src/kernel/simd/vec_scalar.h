@@ -20,6 +20,7 @@ static inline vf   vf_add(vf x, vf y) { return x + y; }
 static inline vf   vf_sub(vf x, vf y) { return x - y; }
 static inline vf   vf_mul(vf x, vf y) { return x * y; }
 static inline vf   vf_div(vf x, vf y) { return x / y; }
+static inline vf   vf_recip(vf x) { return 1 / x; }
 static inline vf   vf_fma(vf x, vf y, vf z) { return x * y + z; }
 static inline vf   vf_max(vf x, vf y) { return x > y ? x : y; }
 static inline vf   vf_min(vf x, vf y) { return x < y ? x : y; }
