@@ -41,7 +41,7 @@ SRC := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c)) $(foreach i
 SRC := $(filter-out %_test.c,$(SRC))
 CLI := $(filter-out %_test.c,$(wildcard src/cli/*.c))
 OPS64 := $(shell grep -l '^DAN_OP\b' src/op/*.c)
-KINDS := dtype op kernel pass model optim schedule sampler
+KINDS := dtype op kernel probe pass model encoder_family optim schedule sampler
 GEN := $(KINDS:%=$(BUILD)/gen/%_table.c)
 
 OBJ := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(OPS64:src/%.c=$(BUILD)/obj64/%.o) $(GEN:$(BUILD)/gen/%.c=$(BUILD)/obj/gen/%.o)
@@ -62,11 +62,11 @@ $(BUILD)/libdanlu.a: $(OBJ)
 
 # The tables are made anew on every make (milliseconds) and rewritten only when they change.
 $(BUILD)/gen/%_table.c: FORCE
-	@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel,$*),$(ISAS:%=src/kernel/%))
+	@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel probe,$*),$(ISAS:%=src/kernel/%))
 FORCE:
 
 # Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
-$(BUILD)/obj/train/optim/%.o: CFLAGS += -O3
+$(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o: CFLAGS += -O3
 
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c
@@ -102,6 +102,13 @@ run: deps-run
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) DATA='$(DATA)' bash tools/run.sh
 
+# What scripts in bench/ time directly: one program a file.
+bench-tools: $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+.PHONY: bench-tools
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libdanlu.a
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(BUILD)/libdanlu.a $(LIBS)
+
 bench: all
 	@BUILD=$(BUILD) bash bench/run.sh
 
@@ -123,6 +130,7 @@ help:
 	@echo "                DATA=file-or-folder uses your own text"
 	@echo "make test       all tests"
 	@echo "make bench      comparisons with peers (bench/README.md)"
+	@echo "make bench-tools programs that scripts in bench/ time"
 	@echo "make check      layers, globals, sizes"
 	@echo "make install    to PREFIX (default /usr/local)"
 	@echo "CONFIG=debug|asan|tsan|scalar builds into build/CONFIG"

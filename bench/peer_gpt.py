@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A small GPT-2 in PyTorch on the CPU, trained on the characters of a text: the peer of `danlu train --model gpt`.
 
-Prints one JSON line per step with the same fields as danlu: {"step", "loss", "tokens_per_second"}.  Layout of GPT-2: learned
-positions, pre-norm, biases, tanh GELU, tied head.  Written to be as fast as plain PyTorch gets: fused qkv, fused AdamW, no
-dropout, gradients set to None.  bench/train_vs_pytorch.py times its variants and takes the fastest.
+Prints one JSON line per step with the same fields as danlu: {"step", "loss", "tokens_per_second"}, and a last one
+{"peak_rss_bytes"}.  Layout of GPT-2: learned positions, pre-norm, biases, tanh GELU, tied head.  Written to be as fast as
+plain PyTorch gets: fused qkv, fused AdamW, no dropout, gradients set to None.  --attention sdpa is PyTorch's fused kernel
+(flash attention on the CPU), manual writes attention out.  bench/train_vs_pytorch.py times the variants and takes the fastest.
 """
 import argparse
 import contextlib
@@ -93,8 +94,17 @@ def learning_rate(step, steps, peak):
     return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
 
 
+def peak_rss():
+    """VmHWM: what getrusage says survives exec and may be the parent's."""
+    with open("/proc/self/status", encoding="utf-8") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM:"))
+
+
 def train(a, report):
     torch.manual_seed(a.seed)
+    if a.compile and os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":
+        from torch._inductor import config as inductor
+        inductor.cpp.simdlen = 256                         # the environment does not reach the code that torch.compile writes
     ids, vocab = read_characters(a.data)
     model = GPT(vocab, a.layers, a.heads, a.hidden, a.context, a.attention == "manual")
     optimiser = make_optimiser(model, a.lr)
@@ -134,6 +144,7 @@ def main():
     torch.set_num_threads(a.threads)
     torch.set_num_interop_threads(1)
     train(a, lambda step, loss, speed: print(json.dumps({"step": step, "loss": loss, "tokens_per_second": speed}), flush=True))
+    print(json.dumps({"peak_rss_bytes": peak_rss()}))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 #
 #   tools/gen_tables.sh KIND OUTFILE SRCROOT [DIR...]
 #
-# KIND     dtype op kernel pass model cmd optim schedule sampler
+# KIND     dtype op kernel probe pass model encoder_family cmd optim schedule sampler
 # OUTFILE  e.g. build/gen/cmd_table.c; rewritten only when its text changes, so that make stays quiet
 # SRCROOT  e.g. src
 # DIR      folders to scan instead of the kind's own (a build without AVX leaves kernel/avx2 out)
@@ -21,13 +21,15 @@ case $kind in
 dtype)    array=dan_dtypes    header=core/dtype.h      dir=dtype ;;
 op)       array=dan_ops       header=graph/graph.h     dir=op ;;
 kernel)   array=dan_kernels   header=core/args.h       dir=kernel ;;
+probe)    array=dan_probes    header=kernel/probe.h    dir=kernel ;;
 pass)     array=dan_passes    header=pass/pass.h       dir=pass ;;
 model)    array=dan_models    header=model/model.h     dir=model ;;
+encoder_family) array=dan_encoder_families header=model/encoder.h dir=model ;;
 cmd)      array=dan_cmds      header=cli/cmd.h         dir=cli ;;
 optim)    array=dan_optims    header=train/optim.h     dir=train/optim ;;
 schedule) array=dan_schedules header=train/schedule.h  dir=train/schedule ;;
 sampler)  array=dan_samplers  header=infer/sampler.h   dir=infer/sampler ;;
-*) echo "unknown kind '$kind': one of dtype op kernel pass model cmd optim schedule sampler" >&2; exit 2 ;;
+*) echo "unknown kind '$kind': one of dtype op kernel probe pass model encoder_family cmd optim schedule sampler" >&2; exit 2 ;;
 esac
 [ $# -gt 0 ] || set -- "$root/$dir"
 

@@ -89,3 +89,19 @@ void dan_cpu_describe(char *out, size_t n)
     for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES && at >= 0 && (size_t)at < n; i++)
         if (features & NAMES[i].feature) at += snprintf(out + at, n - (size_t)at, " %s", NAMES[i].name);
 }
+
+static const struct { const char *name; uint64_t mask; } ISAS[] = {
+    {"all", UINT64_MAX},
+    {"avx512", DAN_CPU_AVX2 | DAN_CPU_AVX_VNNI | DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AVX512_VNNI},
+    {"avx2", DAN_CPU_AVX2},
+    {"scalar", UINT64_C(1) << 63},             /* no feature; 0 would mean all to those who take a mask */
+};
+
+const char *dan_isa_at(size_t i) { return i < sizeof ISAS / sizeof *ISAS ? ISAS[i].name : NULL; }
+
+uint64_t dan_isa_mask(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof ISAS / sizeof *ISAS; i++)
+        if (strcmp(ISAS[i].name, name) == 0) return ISAS[i].mask;
+    return UINT64_MAX;
+}

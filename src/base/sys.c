@@ -173,6 +173,17 @@ int dan_n_cores(void)
     return n >= 1 ? (int)n : 1;
 }
 
+int64_t dan_cache_bytes(int level)
+{
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    static const int name[] = {_SC_LEVEL1_DCACHE_SIZE, _SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    if (level >= 1 && level <= 3) return sysconf(name[level - 1]);
+#else
+    (void)level;
+#endif
+    return -1;
+}
+
 /* RLIMIT_AS counts address space; /proc/self/statm begins with it, in pages. */
 static double address_space_left(void)
 {

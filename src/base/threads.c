@@ -177,3 +177,11 @@ void dan_pool_barrier(struct dan_pool *p)
     atomic_store(&p->arrived, 0);
     gate_open(&p->barrier);
 }
+
+void dan_wait_for(const int32_t *flag, int32_t value)
+{
+    for (int i = 1; __atomic_load_n(flag, __ATOMIC_ACQUIRE) != value; i++) {
+        if (i % SPINS_PER_YIELD == 0) sched_yield();
+        else cpu_pause();
+    }
+}

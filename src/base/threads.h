@@ -1,6 +1,7 @@
 /* A pool of threads that is passed in, never global.  The caller is thread 0. */
 #ifndef DAN_BASE_THREADS_H
 #define DAN_BASE_THREADS_H
+#include <stdint.h>
 #include "base/err.h"
 
 struct dan_pool;
@@ -12,5 +13,7 @@ int  dan_pool_size(const struct dan_pool *p);
 void dan_pool_run(struct dan_pool *p, void (*fn)(void *ctx, int ith, int nth), void *ctx);
 /* Inside fn: waits until all threads of the pool are here.  Spins briefly, then sleeps. */
 void dan_pool_barrier(struct dan_pool *p);
+/* Waits until another thread has stored `value` at *flag (with __ATOMIC_RELEASE).  Spins briefly, then yields. */
+void dan_wait_for(const int32_t *flag, int32_t value);
 
 #endif

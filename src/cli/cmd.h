@@ -46,6 +46,7 @@ struct dan_opt {
     uint16_t    offset;                        /* of the field in the options struct */
     const char *dflt;                          /* as a user would write it; S: separated by spaces; NULL: 0, false, NULL, empty */
     const char *meta;                          /* "FILE", "N": what help calls the value */
+    const char *bare;                          /* s: the value of --name alone; another one then needs --name=VALUE */
     const char *choices;                       /* e: "adamw|sgd|lion" */
     const char *(*choice_at)(size_t i);        /* e: the i-th name of a generated table, NULL at its end */
     const char *alias;                         /* "learning-rate|learn-rate": accepted, and heard by "did you mean" */
@@ -87,7 +88,7 @@ extern const struct dan_cmd *const dan_cmds[]; /* generated; NULL-terminated */
 struct dan_cli {
     bool        help, json, quiet;             /* the common options */
     int64_t     seed, threads;                 /* threads 0: one per usable core */
-    const char *recipe;
+    const char *recipe, *isa;                  /* isa: base/sys.h, dan_isa_mask */
     /* Set by the first SIGINT, SIGTERM or SIGHUP: finish the step, write a checkpoint, return DAN_ECANCELLED.
      * System calls restart; only poll() and sleeps return early.  The second signal exits at once. */
     volatile sig_atomic_t stop;

@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/sys.h"
 #include "cli/lm_open.h"
+#include "cli/trace.h"
 #include "infer/chat.h"
 
 struct chat_opts {
-    const char *model, *system;
+    const char *model, *system, *fusion;
     struct dan_strings stop;
     struct lm_sampling sampling;
     int64_t context;
@@ -27,6 +29,7 @@ static const struct dan_opt options[] = {
      .min = 0,
      .max = INT32_MAX,
      .help = "tokens to remember (0: the model's context, 4096 at most)"},
+    DAN_FUSION_OPTION(struct chat_opts),
     {.name = NULL}};
 
 enum { DEFAULT_CONTEXT = 4096, MAX_STOPS = 16 };
@@ -80,7 +83,7 @@ static int open_talk(struct talk *t, struct dan_err *e)
     gen_options(t);
     rc = dan_sampling_check(&t->gen.sampling, e);
     if (!rc && t->o->system) rc = dan_chat_system(&t->chat, t->o->system, strlen(t->o->system), e);
-    struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool};
+    struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .fusion = t->o->fusion};
     return rc ? rc : dan_session_new(&t->m.lm, &so, &t->s, e);
 }
 

@@ -2,10 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "cli/lm_open.h"
+#include "cli/trace.h"
 #include "train/estimate.h"
 
 struct estimate_opts {
-    const char *dir, *model, *optimizer, *dtype;
+    const char *dir, *model, *optimizer, *dtype, *fusion;
     int64_t layers, hidden, heads, kv_heads, ffn, context, vocab, batch, accumulate;
     double  ema;
     bool    tied, bias, remat;
@@ -122,6 +123,7 @@ static const struct dan_opt options[] = {
      .offset = AT(remat),
      .alias = "gradient-checkpointing|activation-checkpointing",
      .help = "recompute activations to save memory"},
+    DAN_FUSION_OPTION(struct estimate_opts),
     {.name = NULL}};
 
 static json_t *parts_json(const struct dan_estimate *x)
@@ -231,6 +233,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
                                .optim = dan_optim_find(o->optimizer),
                                .ema = o->ema,
                                .remat = o->remat,
+                               .pass = {.fusion = o->fusion},
                                .prec = strcmp(o->dtype, "bf16") ? DAN_PREC_F32 : DAN_PREC_BF16};
     if (!rc && o->dir && !dan_given(cli, "context")) t.context = c.context;
     if (!rc && !model->time_major && t.context > c.context)

@@ -5,13 +5,14 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/sys.h"
 #include "cli/lm_open.h"
 #include "cli/trace.h"
 
 enum { SLOTS = 16 };                           /* prompts that run together */
 
 struct generate_opts {
-    const char *model, *prompt_file;
+    const char *model, *prompt_file, *fusion;
     struct dan_strings prompts, stop;
     struct lm_sampling sampling;
     int64_t context;
@@ -46,6 +47,7 @@ static const struct dan_opt options[] = {
      .help = "tokens of prompt and text (0: what is needed, up to the model's)"},
     {.name = "echo", .type = 'b', .offset = AT(echo), .section = "Output", .help = "print the prompt before its continuation"},
     DAN_TRACE_OPTIONS(struct generate_opts),
+    DAN_FUSION_OPTION(struct generate_opts),
     {.name = NULL}};
 
 struct prompt { const char *text; size_t n; struct dan_gen gen; };
@@ -121,7 +123,9 @@ static int open_session(struct job *j, struct dan_session **s, struct dan_err *e
     struct dan_session_opts o = {.slots = j->n < SLOTS ? (int64_t)j->n : SLOTS,
                                  .context = j->o->context ? j->o->context : want,
                                  .pool = j->m.pool,
+                                 .cpu_mask = dan_isa_mask(j->cli->isa),
                                  .ref = j->o->ref,
+                                 .fusion = j->o->fusion,
                                  .trace = j->o->trace ? dan_trace_node : NULL,
                                  .trace_ctx = &j->trace};
     j->trace.ui = &j->cli->ui;

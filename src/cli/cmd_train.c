@@ -47,7 +47,7 @@ static const struct dan_opt options[] = {
     {.name = "ema", .type = 'f', .offset = AT(ema), .dflt = "0", .meta = "X", .min = 0, .max = 0.999999, .help = "moving average of the weights, evaluated and saved (0: off)"},
     {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "auto", .choices = "auto|f32|bf16", .section = "Machine", .help = "of matrix products; auto: bf16 where the CPU has it"},
     {.name = "remat", .type = 'b', .offset = AT(remat), .alias = "gradient-checkpointing|activation-checkpointing", .help = "recompute activations to save memory"},
-    {.name = "fusion", .type = 's', .offset = AT(fusion), .dflt = "on", .meta = "on|off", .help = "layer fusion"},
+    DAN_FUSION_OPTION(struct train_opts),
     {.name = "memory-limit", .type = 'f', .offset = AT(memory_limit), .dflt = "0", .meta = "GIB", .min = 0, .max = 1e6, .help = "refuse to start above this (0: what the machine has)"},
     {.name = "dump-after", .type = 's', .offset = AT(dump_after), .meta = "PASS|all", .help = "print the graph after a pass"},
     {.name = "graph", .type = 'b', .offset = AT(graph), .help = "print the final training graph and stop"},
@@ -64,7 +64,7 @@ static const struct dan_opt options[] = {
 /* What a run cannot change: its text and vocabulary are on disk, its weights and optimiser state have their shapes. */
 static const char *const fixed[] = {"data",    "val-fraction", "field",  "allow-invalid", "tokenizer", "vocab",
                                     "model",   "layers",       "hidden", "heads",         "kv-heads",  "ffn",
-                                    "context", "tied",         "bias",   "optimizer",     "fusion",    NULL};
+                                    "context", "tied",         "bias",   "optimizer",     NULL};
 /* What changes no weight. */
 static const char *const harmless[] = {"remat",        "memory-limit", "dump-after", "graph",    "trace", "eval-every",
                                        "eval-batches", "save-every",   "keep",       "patience", NULL};

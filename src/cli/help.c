@@ -152,9 +152,9 @@ static void put_name(const struct dan_opt *o, struct dan_str *out)
         dan_str_printf(out, "-%c, ", o->letter);
     dan_str_printf(out, "--%s%s", o->type == 'b' && o->dflt && !strcmp(o->dflt, "true") ? "[no-]" : "", o->name);
     if (o->type != 'b') {
-        dan_str_putc(out, ' ');
+        dan_str_puts(out, o->bare ? "[=" : " ");
         put_value(o, out);
-        dan_str_puts(out, o->type == 'S' ? "..." : "");
+        dan_str_puts(out, o->bare ? "]" : o->type == 'S' ? "..." : "");
     }
 }
 

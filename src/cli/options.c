@@ -1,5 +1,6 @@
 /* argv -> options struct.  Precedence: command line, then recipe, then the table's defaults. */
 #include <string.h>
+#include "base/sys.h"
 #include "cli/cmd.h"
 
 const struct dan_opt dan_common_opts[] = {
@@ -11,6 +12,8 @@ const struct dan_opt dan_common_opts[] = {
      .min = 0, .max = INFINITY, .help = "of all random numbers: same seed, same result"},
     {.name = "threads", .type = 'i', .offset = offsetof(struct dan_cli, threads), .dflt = "0", .meta = "N",
      .min = 0, .max = 4096, .help = "0 takes every core; results do not depend on it", .alias = "num-threads|jobs"},
+    {.name = "isa", .type = 'e', .offset = offsetof(struct dan_cli, isa), .dflt = "all", .choice_at = dan_isa_at, .meta = "ISA",
+     .help = "use at most these instructions: avx512 leaves out AMX tiles", .alias = "cpu"},
     {.name = "recipe", .type = 's', .offset = offsetof(struct dan_cli, recipe), .meta = "FILE.json",
      .help = "take options from a file; the command line wins", .alias = "config"},
     {.name = NULL},
@@ -150,8 +153,8 @@ static bool is_option(const char *arg)
 /* `eq` is the text after '=', NULL when there is none. */
 static int take_value(struct parse *p, const struct slot *s, const char *eq, int argc, char **argv, int *i)
 {
-    if (eq)
-        return set_slot(p, s, eq);
+    if (eq || s->opt->bare)
+        return set_slot(p, s, eq ? eq : s->opt->bare);
     if (*i + 1 >= argc || is_option(argv[*i + 1])) {
         const char *meta = s->opt->meta ? s->opt->meta : "VALUE", *name = s->opt->name;
         if (*i + 1 >= argc)

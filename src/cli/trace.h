@@ -18,4 +18,9 @@ void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const ch
      .help = "print what every node of the first run made: shape, min, max, mean, nan"},                                                  \
     {.name = "ref", .type = 'b', .offset = offsetof(owner, ref), .help = "reference kernels only (slow; to find a wrong kernel)"}
 
+/* For a command that builds a graph; owner has `const char *fusion`, which goes into struct dan_pass_opts. */
+#define DAN_FUSION_OPTION(owner)                                                                                                         \
+    {.name = "fusion", .type = 's', .offset = offsetof(owner, fusion), .dflt = "on", .meta = "on|off|RULE,...",                          \
+     .help = "fusion rules: all, none, only some (swiglu,cse), or all but some (=-swiglu,-cse)"}
+
 #endif

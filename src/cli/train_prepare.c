@@ -51,9 +51,9 @@ static void model_config(const struct train_run *r, struct dan_lm_config *c)
                                 .eos = dan_tokenizer_eos(r->tok)};
 }
 
-static enum dan_prec precision(const char *dtype)
+static enum dan_prec precision(const char *dtype, uint64_t cpu)
 {
-    bool fast = dan_cpu_features() & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
+    bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
     if (strcmp(dtype, "auto") == 0) return fast ? DAN_PREC_BF16 : DAN_PREC_F32;
     return strcmp(dtype, "bf16") == 0 ? DAN_PREC_BF16 : DAN_PREC_F32;
 }
@@ -89,22 +89,16 @@ static void train_options(struct train_run *r)
                                    .clip = o->clip,
                                    .dropout = o->dropout,
                                    .ema = o->ema,
-                                   .prec = precision(o->dtype),
+                                   .prec = precision(o->dtype, dan_cpu_features() & dan_isa_mask(r->cli->isa)),
+                                   .cpu_mask = dan_isa_mask(r->cli->isa),
                                    .remat = o->remat,
                                    .seed = (uint64_t)r->cli->seed,
                                    .threads = r->cli->threads > 0 ? (int32_t)r->cli->threads : dan_n_cores(),
-                                   .fusion = strcmp(o->fusion, "off") ? NULL : "autodiff,mixed,dce",
-                                   .pass = {.dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli},
+                                   .pass = {.fusion = o->fusion, .dump_after = o->dump_after, .dump = print_graph, .dump_ctx = r->cli},
                                    .ref = o->ref,
                                    .trace = o->trace ? dan_trace_node : NULL,
                                    .trace_ctx = &r->trace};
     r->trace = (struct dan_trace){.ui = &r->cli->ui};
-}
-
-static int check_fusion(const struct train_run *r, struct dan_err *e)
-{
-    if (strcmp(r->o.fusion, "on") == 0 || strcmp(r->o.fusion, "off") == 0) return DAN_OK;
-    return dan_fail(e, DAN_EUSAGE, "--fusion '%s' is not known; use on or off", r->o.fusion);
 }
 
 static int check_dump(const struct train_run *r, struct dan_err *e)
@@ -192,7 +186,7 @@ int train_prepare(struct train_run *r, struct dan_err *e)
     struct dan_lm_config c;
     r->best = r->last_val = NAN;
     r->last_saved = -1;
-    int rc = check_fusion(r, e);
+    int rc = dan_fusion_check(r->o.fusion, e);
     if (!rc) rc = check_dump(r, e);
     const struct dan_model *m = dan_model_find(r->o.model);
     struct dan_lm_config probe = {.vocab = 257,

@@ -15,6 +15,8 @@ struct dan_args {
     void   *ws;                                /* planned workspace, 64-byte aligned */
     struct dan_pool *pool;                     /* for dan_barrier_args only */
     int32_t n_in, n_out, ith, nth;             /* this thread's share */
+    int64_t row0;                              /* rows of the op's whole output before those seen here: counter-based randomness
+                                                * counts from there */
 };
 
 /* Waits for the other threads of this kernel call (needed after shared packing in ws). */

@@ -81,6 +81,7 @@ static int make_step(struct dan_program *p, dan_ref r, struct dan_err *e)
         if (s->in_unit[i] >= 0) s->in[i] = p->unit[s->in_unit[i]].t;
     for (int i = 0; i < n->n_out; i++) s->out[i] = p->unit[s->out_unit + i].t;
     p->n_steps++;
+    if (dan_op_is(n, "chain")) return dan_chain_compile(p, s, dan_pool_size(p->opts.pool), e);
     if (n->body) {
         struct dan_exec_opts o = p->opts;
         o.trace = NULL;

@@ -286,6 +286,7 @@ static void name_values(struct walk *w)
             int32_t u = p->first_unit[i] + k;
             if (dan_op_is(n, "pick")) w->value[u] = w->value[p->first_unit[n->in[0]] + n->attr[DAN_PICK_INDEX].i];
             else if (n->op->props & DAN_OP_VIEW) w->value[u] = w->value[p->first_unit[n->in[0]]];
+            else if (p->unit[u].kind == UNIT_PLACED) w->value[u] = p->unit[u].root + 1;    /* lines are shared with its neighbours */
             else w->value[u] = u + 1;
         }
     }

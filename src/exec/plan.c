@@ -55,6 +55,13 @@ static void find_lifetimes(struct dan_program *p)
     for (int32_t i = 0; i < p->g.n_out; i++) extend(p, input_unit(p, p->g.out[i]), INT32_MAX);
 }
 
+/* Part of a concat's output: strided, and not free when its own readers are done. */
+static bool shows_placed(const struct dan_program *p, int32_t u)
+{
+    while (p->unit[u].root != u && p->unit[u].kind != UNIT_PLACED) u = p->unit[u].root;
+    return p->unit[u].kind == UNIT_PLACED;
+}
+
 /* An op that may write over its first input does so when that dies here. */
 static void link_in_place(struct dan_program *p)
 {
@@ -65,6 +72,7 @@ static void link_in_place(struct dan_program *p)
         const struct dan_node *m = &p->g.node[n->in[0]];
         if (dan_op_is(m, "pick")) m = &p->g.node[m->in[0]];    /* part of a split: a strided view, too */
         if (m->op->props & DAN_OP_VIEW || p->unit[root].kind != UNIT_ARENA || p->unit[root].last != i) continue;
+        if (p->unit[out].kind != UNIT_ARENA || shows_placed(p, in)) continue;
         if (p->unit[in].t.dtype != p->unit[out].t.dtype || !dan_shape_equal(&p->unit[in].t.shape, &p->unit[out].t.shape)) continue;
         /* Another input in the same memory: x op x is safe only where out[i] needs nothing but x[i]. */
         bool twice = false, alone = n->op->props & DAN_OP_ELEMENTWISE;

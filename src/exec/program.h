@@ -28,6 +28,7 @@ struct step {
     int32_t out_unit;                          /* first part's unit */
     int32_t ws_unit;                           /* -1: none */
     struct dan_program *body;                  /* scan */
+    struct chain *chain;                       /* chain */
     double  seconds;
     int64_t runs;
 };
@@ -56,9 +57,16 @@ bool dan_node_placed(const struct dan_program *p, dan_ref concat);    /* all inp
 void dan_program_refresh(struct dan_program *p);                      /* tensors of all units and steps */
 int  dan_program_prepare(struct dan_program *p, struct dan_err *e);    /* infer and refresh after binds */
 int  dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e);   /* exec/select.c */
+const struct dan_kernel *dan_best_kernel(const struct dan_program *p, const char *op, const struct dan_args *a, bool half);
+void (*dan_copy_run(const struct dan_program *p))(const struct dan_args *a);   /* between f32 and what is stored as bf16 */
 size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth);
 const char *dan_step_kernel(const struct step *s);
 void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
+bool dan_is_folded(const char *name);                                 /* exec/store_fold.c: a param that fold_cbr asks for */
+int  dan_store_fold(struct dan_store *s, const struct dan_node *n, struct dan_err *e);
+int    dan_chain_compile(struct dan_program *p, struct step *s, int threads, struct dan_err *e);      /* exec/chain.c */
+size_t dan_chain_bytes(const struct chain *c, int nth);
+void   dan_chain_run(const struct chain *c, const struct dan_args *a);
 void dan_scan_thread(struct dan_program *p, struct step *s, int ith, int nth);       /* exec/scan.c */
 
 #endif

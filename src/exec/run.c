@@ -109,7 +109,8 @@ static void run_step(struct dan_program *p, struct step *s, int ith, int nth)
         struct dan_args a = s->args;
         a.ith = ith;
         a.nth = nth;
-        if (s->stage) dan_stage_run(s->stage, &a);
+        if (s->chain) dan_chain_run(s->chain, &a);
+        else if (s->stage) dan_stage_run(s->stage, &a);
         else s->run(&a);
     }
     sync(p, nth);

@@ -11,7 +11,7 @@ static bool is_double(const struct step *s, const struct dan_node *n)
 }
 
 /* half: some values are stored as bf16 */
-static const struct dan_kernel *best_kernel(const struct dan_program *p, const char *op, const struct dan_args *a, bool half)
+const struct dan_kernel *dan_best_kernel(const struct dan_program *p, const char *op, const struct dan_args *a, bool half)
 {
     const struct dan_kernel *best = NULL;
     for (int i = 0; !p->opts.ref && dan_kernels[i]; i++) {
@@ -35,11 +35,11 @@ static struct stage half_of(const struct dan_program *p, const struct step *s, c
 }
 
 /* The conversion that every CPU has; its kernel where there is one. */
-static void (*copy_for(const struct dan_program *p))(const struct dan_args *a)
+void (*dan_copy_run(const struct dan_program *p))(const struct dan_args *a)
 {
     struct dan_tensor from = dan_tensor_of(&dan_dtype_bf16, DAN_SHAPE(1, 1), NULL), to = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(1, 1), NULL);
     struct dan_args a = {.in = &from, .out = &to, .n_in = 1, .n_out = 1, .nth = 1};
-    const struct dan_kernel *k = best_kernel(p, "copy", &a, true);
+    const struct dan_kernel *k = dan_best_kernel(p, "copy", &a, true);
     return k ? k->run : dan_op_find("copy")->ref;
 }
 
@@ -61,8 +61,8 @@ static int select_staged(struct dan_program *p, struct step *s, const struct sta
     *s->stage = *half;
     dan_stage_plan(s, n->op->props & DAN_OP_ROWWISE);
     struct dan_args a = dan_stage_declared(s, in, out);
-    s->kernel = best_kernel(p, n->op->name, &a, false);
-    s->stage->copy = copy_for(p);
+    s->kernel = dan_best_kernel(p, n->op->name, &a, false);
+    s->stage->copy = dan_copy_run(p);
     s->stage->run = s->kernel ? s->kernel->run : n->op->ref;
     return DAN_OK;
 }
@@ -73,7 +73,7 @@ int dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e)
     bool dbl = is_double(s, n);
     struct stage half = half_of(p, s, n);
     bool any = half.in_half || half.out_half;
-    s->kernel = dbl ? NULL : best_kernel(p, n->op->name, &s->args, any);
+    s->kernel = dbl ? NULL : dan_best_kernel(p, n->op->name, &s->args, any);
     if (!s->kernel && any && !(n->op->props & DAN_OP_BYTES && all_stored_alike(s))) {
         int rc = select_staged(p, s, &half, e);
         if (rc) return rc;
@@ -91,6 +91,7 @@ size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth)
     struct dan_args a = s->stage ? dan_stage_declared(s, in, out) : s->args;
     int n = s->stage && s->stage->rows ? 1 : nth;
     size_t bytes = 0;
+    if (s->chain) return dan_chain_bytes(s->chain, nth);
     if (s->kernel && s->kernel->workspace) bytes = s->kernel->workspace(&a, n);
     if (!s->kernel && op->ref_ws) bytes = op->ref_ws(&a, n);
     if (!s->stage) return bytes;
@@ -98,7 +99,7 @@ size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth)
     return dan_stage_bytes(s, nth);
 }
 
-const char *dan_step_kernel(const struct step *s) { return s->body ? "scan" : s->kernel ? s->kernel->name : "ref"; }
+const char *dan_step_kernel(const struct step *s) { return s->body ? "scan" : s->chain ? "chain" : s->kernel ? s->kernel->name : "ref"; }
 
 const char *dan_program_kernel(const struct dan_program *p, dan_ref r)
 {

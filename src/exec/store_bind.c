@@ -80,7 +80,7 @@ static void mark_bound(struct dan_store *s, const char *name)
 {
     char part[256];
     dan_store_bound(s, name, true);
-    for (const char *p = strchr(name, '+') ? name : ""; *p;) {
+    for (const char *p = strchr(name, '+') && !dan_is_folded(name) ? name : ""; *p;) {
         size_t n = strcspn(p, "+");
         snprintf(part, sizeof part, "%.*s", (int)n, p);
         dan_store_bound(s, part, true);
@@ -93,8 +93,8 @@ int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e
     for (int32_t i = 1; i < p->g.n; i++) {
         const struct dan_node *n = &p->g.node[i];
         if (!dan_op_is(n, "param") && !dan_op_is(n, "state")) continue;
-        if (!dan_store_find(s, n->name) && strchr(n->name, '+')) {
-            int rc = join(s, n, e);
+        if (!dan_store_find(s, n->name) && (dan_is_folded(n->name) || strchr(n->name, '+'))) {
+            int rc = dan_is_folded(n->name) ? dan_store_fold(s, n, e) : join(s, n, e);
             if (rc) return rc;
         }
         const struct dan_tensor *t = dan_store_find(s, n->name);

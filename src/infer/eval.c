@@ -39,8 +39,8 @@ static int open_program(struct eval *v, struct dan_err *e)
 {
     int64_t rows = v->o.context * v->o.batch;
     struct dan_io io = {.max_rows = rows, .lanes = v->lm->model->time_major ? v->o.batch : 0, .loss = true};
-    struct dan_pass_opts p = {.prec = v->o.prec};
-    struct dan_exec_opts x = {.pool = v->o.pool, .ref = v->o.ref, .trace = v->o.trace, .trace_ctx = v->o.trace_ctx};
+    struct dan_pass_opts p = {.prec = v->o.prec, .fusion = v->o.fusion};
+    struct dan_exec_opts x = {.pool = v->o.pool, .ref = v->o.ref, .cpu_mask = v->o.cpu_mask, .trace = v->o.trace, .trace_ctx = v->o.trace_ctx};
     int rc = dan_lm_graph(v->lm, &io, DAN_PIPELINE_EVAL, &p, &v->graph, e);
     if (!rc) rc = dan_compile(v->graph, &x, &v->program, e);
     if (!rc) rc = dan_bind_store(v->program, v->lm->store, e);

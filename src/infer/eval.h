@@ -16,7 +16,9 @@ struct dan_eval_opts {
     int64_t batch;                             /* windows of a run; 0: about 2048 rows */
     int64_t stride;                            /* > 0: sliding; attention families only */
     enum dan_prec prec;
+    const char *fusion;                        /* as in struct dan_pass_opts */
     struct dan_pool *pool;
+    uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     bool ref;                                  /* reference kernels, to bisect */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */

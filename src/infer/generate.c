@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-enum { CHUNK = 256 };                          /* prompt tokens between two looks at go_on */
+enum { CHUNK = 512 };                          /* prompt tokens between two looks at go_on */
 
 const char *dan_finish_name(enum dan_finish f)
 {

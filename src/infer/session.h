@@ -10,9 +10,10 @@
 struct dan_session_opts {
     int64_t slots;                             /* sequences at the same time; 0: 1 */
     int64_t context;                           /* tokens a sequence may hold; 0: the model's context */
-    int64_t max_rows;                          /* rows of one run: prefill goes in chunks of so many; 0: 256 */
+    int64_t max_rows;                          /* rows of one run: prefill goes in chunks of so many; 0: 512 */
     int64_t max_select;                        /* logits rows of one run; 0: slots */
     enum dan_prec prec;                        /* of matmuls over f32 weights */
+    const char *fusion;                        /* as in struct dan_pass_opts; NULL or "on": all, but large weights are not joined */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */

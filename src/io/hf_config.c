@@ -36,6 +36,9 @@ static const struct rule { const char *model, *key, *allowed; } rules[] = {
     {"gpt2", "scale_attn_weights", "true"},
     {"gpt2", "scale_attn_by_inverse_layer_idx", "false"},
     {"bert", "hidden_act", "gelu"},
+    {"bert", "is_decoder", "false"},
+    {"roberta", "hidden_act", "gelu"},
+    {"roberta", "is_decoder", "false"},
 };
 
 /* ---- reading ---- */

@@ -55,6 +55,8 @@ static int put_text(const char *text, size_t n, void *out)
     return 0;
 }
 
+int dan_json_text(const json_t *j, struct dan_str *out) { return json_dump_callback(j, put_text, out, JSON_COMPACT) || out->failed ? -1 : 0; }
+
 int dan_json_write(const char *path, const json_t *j, struct dan_err *e)
 {
     struct dan_str s = {0};

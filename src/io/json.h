@@ -16,6 +16,8 @@ int dan_json_parse(const char *path, const char *bytes, size_t n, int max_depth,
 int dan_json_read(const char *path, json_t **out, struct dan_err *e);                 /* a file that holds one object */
 int dan_json_write(const char *path, const json_t *j, struct dan_err *e);             /* atomic, indented, ends with a newline */
 
+int dan_json_text(const json_t *j, struct dan_str *out);                              /* compact; -1: out of memory */
+
 /* Looks a key up; dots descend: "rope_parameters.rope_theta".  NULL when absent or JSON null. */
 json_t *dan_json_at(const json_t *object, const char *dotted);
 /* A JSON number with an integral value.  False when it is none or out of int64. */

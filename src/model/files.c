@@ -46,8 +46,16 @@ static const char *name_in_file(const struct dan_store *file, const char *hf)
     return dan_str_starts(hf, prefix) && dan_store_find(file, hf + strlen(prefix)) ? hf + strlen(prefix) : NULL;
 }
 
-static int take(struct dan_lm *lm, const struct dan_node *p, const struct dan_store *file, bool writable, struct dan_err *e)
+/* Stays as it lies in the file: f32, blocks, and bf16 where only products and embeddings read it (they take any format). */
+static bool usable(const struct dan_graph *g, dan_ref param, const struct dan_tensor *t)
 {
+    if (t->dtype->block > 1 || t->dtype == &dan_dtype_f32) return true;
+    return t->dtype == &dan_dtype_bf16 && dan_lm_only_products(g, param);
+}
+
+static int take(struct dan_lm *lm, const struct dan_graph *g, dan_ref param, const struct dan_store *file, bool writable, struct dan_err *e)
+{
+    const struct dan_node *p = &g->node[param];
     char hf[200], want[96], got[96];
     bool turn = false;
     if (!dan_lm_hf_name(lm->model, p->name, hf, sizeof hf, &turn))
@@ -64,8 +72,7 @@ static int take(struct dan_lm *lm, const struct dan_node *p, const struct dan_st
         return dan_fail(e, DAN_ESHAPE, "tensor '%s' has shape %s, config.json says %s", hf, got, want);
     }
     if (turn) return copy_transposed(lm->store, p->name, t, e);
-    bool usable = t->dtype->block > 1 || t->dtype == &dan_dtype_f32;
-    if (usable && !writable) return dan_store_share(lm->store, p->name, file, found, e);
+    if (!writable && usable(g, param, t)) return dan_store_share(lm->store, p->name, file, found, e);
     return copy_f32(lm->store, p->name, t, e);
 }
 
@@ -75,7 +82,7 @@ static int take_all(struct dan_lm *lm, const struct dan_store *file, bool writab
     struct dan_io io = {.max_rows = 1, .lanes = lm->model->time_major, .logits = true, .max_select = 1};
     int rc = dan_lm_graph(lm, &io, "", NULL, &g, e);
     for (int32_t i = 1; !rc && i < g->n; i++)
-        if (dan_op_is(&g->node[i], "param")) rc = take(lm, &g->node[i], file, writable, e);
+        if (dan_op_is(&g->node[i], "param")) rc = take(lm, g, i, file, writable, e);
     dan_graph_free(g);
     return rc;
 }

@@ -34,6 +34,28 @@ static int retype(struct dan_graph *g, const struct dan_store *s, struct dan_err
     return dan_graph_infer(g, e);
 }
 
+static bool reads_as_weights(const struct dan_node *n, int input)
+{
+    return (dan_op_is(n, "matmul") && input == 1 && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_TA].i) ||
+           (dan_op_is(n, "embed") && input == 0);
+}
+
+bool dan_lm_only_products(const struct dan_graph *g, dan_ref param)
+{
+    for (int32_t i = 1; i < g->n; i++)
+        for (int k = 0; k < g->node[i].n_in; k++)
+            if (g->node[i].in[k] == param && !reads_as_weights(&g->node[i], k)) return false;
+    return true;
+}
+
+static void set_bf16_products(struct dan_graph *g)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        struct dan_node *n = &g->node[i];
+        if (dan_op_is(n, "matmul") && g->node[n->in[1]].dtype == &dan_dtype_bf16) n->attr[DAN_MATMUL_PREC].i = DAN_PREC_BF16;
+    }
+}
+
 int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *pipeline, const struct dan_pass_opts *o,
                  struct dan_graph **out, struct dan_err *e)
 {
@@ -49,6 +71,7 @@ int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *p
         dan_graph_free(g);
         return rc;
     }
+    set_bf16_products(g);
     *out = g;
     return DAN_OK;
 }

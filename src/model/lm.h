@@ -24,7 +24,10 @@ int  dan_lm_copy_beside(const char *from, const char *to, struct dan_err *e);
 void dan_lm_release(struct dan_lm *lm);
 int64_t dan_lm_n_params(const struct dan_lm *lm);                 /* elements; tied weights once */
 
-/* The forward graph for io, with params typed as the store holds them (q8_0), then the pipeline. */
+/* Nobody reads the param but products x W^T, as W, and embeddings, as the table: they take any storage format. */
+bool dan_lm_only_products(const struct dan_graph *g, dan_ref param);
+/* The forward graph for io, with params typed as the store holds them (q8_0, bf16), then the pipeline.  A product with weights
+ * stored as bf16 is a bf16 product, whatever o->prec says: its other operand is rounded, the sums are f32. */
 int  dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *pipeline, const struct dan_pass_opts *o,
                   struct dan_graph **out, struct dan_err *e);
 

@@ -18,6 +18,7 @@ struct dan_io {
     int64_t max_rows;                          /* N: rows of all sequences */
     int64_t lanes;                             /* time-major families: parallel sequences; N = T * lanes */
     int64_t cache_rows;                        /* S: > 0 = decode with state; rows of the KV cache */
+    const struct dan_dtype *cache_type;        /* of the KV cache; NULL: f32 */
     bool    loss;                              /* targets and weights are inputs; output "loss" [1], "row_loss" [N] */
     bool    logits;                            /* output "logits" [R,V] for the rows in `select` (R <= max_select) */
     int64_t max_select;

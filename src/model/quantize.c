@@ -21,38 +21,24 @@ int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_
     return rc;
 }
 
-/* Reads that can dequantise: the weight of a product x W^T, the table of an embedding. */
-static bool reads_blocks(const struct dan_node *n, int input)
-{
-    return (dan_op_is(n, "matmul") && input == 1 && n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_TA].i) ||
-           (dan_op_is(n, "embed") && input == 0);
-}
-
-static bool only_products_read(const struct dan_graph *g, const char *name)
-{
-    dan_ref param = dan_leaf(g, name);
-    if (!param) return false;
-    for (int32_t i = 1; i < g->n; i++)
-        for (int k = 0; k < g->node[i].n_in; k++)
-            if (g->node[i].in[k] == param && !reads_blocks(&g->node[i], k)) return false;
-    return true;
-}
-
 static const char *why_not(const struct dan_graph *g, const char *name, const struct dan_tensor *t, const struct dan_dtype *to)
 {
     if (t->dtype->block > 1) return "quantised already";
-    if (t->dtype != &dan_dtype_f32) return "not f32";
+    if (t->dtype != &dan_dtype_f32 && t->dtype != &dan_dtype_bf16) return "neither f32 nor bf16";
     if (t->shape.n < 2) return "a vector";
     if (t->shape.d[t->shape.n - 1] % to->block) return "its rows are no multiple of the block";
-    return only_products_read(g, name) ? NULL : "read by other operations than products";
+    dan_ref param = dan_leaf(g, name);
+    return param && dan_lm_only_products(g, param) ? NULL : "read by other operations than products";
 }
 
-static double convert(const struct dan_tensor *from, const struct dan_tensor *to, float *back)
+/* tmp: room for two rows. */
+static double convert(const struct dan_tensor *from, const struct dan_tensor *to, float *tmp)
 {
     double error = 0, power = 0;
     int64_t n = dan_cols(from);
+    float *w = tmp, *back = tmp + n;
     for (int64_t r = 0; r < dan_rows(from); r++) {
-        const float *w = dan_row(from, r);
+        from->dtype->to_f32(dan_row(from, r), w, n);
         to->dtype->from_f32(w, dan_row(to, r), n);
         to->dtype->to_f32(dan_row(to, r), back, n);
         for (int64_t i = 0; i < n; i++) {
@@ -67,13 +53,13 @@ static int replace(struct dan_store *s, const char *name, const struct dan_dtype
 {
     struct dan_store *tmp = NULL;
     const struct dan_tensor from = *dan_store_find(s, name);
-    float *back = dan_malloc(sizeof *back * (size_t)dan_cols(&from));
-    int rc = back ? dan_store_new(&tmp, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to quantise '%s'", name);
+    float *rows = dan_malloc(2 * sizeof *rows * (size_t)dan_cols(&from));
+    int rc = rows ? dan_store_new(&tmp, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to quantise '%s'", name);
     if (!rc) rc = dan_store_add(tmp, name, to, from.shape, e);
-    if (!rc) q->error = convert(&from, dan_store_find(tmp, name), back);
+    if (!rc) q->error = convert(&from, dan_store_find(tmp, name), rows);
     if (!rc) rc = dan_store_share(s, name, tmp, name, e);
     dan_store_free(tmp);
-    dan_free(back);
+    dan_free(rows);
     return rc;
 }
 

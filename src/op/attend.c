@@ -16,23 +16,38 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     return DAN_OK;
 }
 
-static size_t score_bytes(const struct dan_args *a) { return ((size_t)a->in[1].shape.d[0] * sizeof(double) + 63) / 64 * 64; }
+/* Scores, then one row of a head as f32 and as real. */
+static size_t score_bytes(const struct dan_args *a)
+{
+    size_t d = (size_t)(a->in[0].shape.d[1] / a->attr[DAN_ATTEND_HEADS].i);
+    return (((size_t)a->in[1].shape.d[0] + d) * sizeof(double) + d * sizeof(float) + 63) / 64 * 64;
+}
 static size_t ref_ws(const struct dan_args *a, int nth) { return score_bytes(a) * (size_t)nth; }
 
-/* One row of one head: scores [lo,hi) in s.  k and v point at their head's columns of key row 0. */
+/* d elements from column c of row j; those of a cache in another format become real in tmp. */
+static const real *elements(const struct dan_tensor *x, int64_t j, int64_t c, int64_t d, real *tmp)
+{
+    if (x->dtype == DAN_REAL_DTYPE) return (const real *)dan_row(x, j) + c;
+    float *f = (float *)(tmp + d);
+    x->dtype->to_f32((const char *)dan_row(x, j) + c * x->dtype->bytes, f, d);
+    for (int64_t i = 0; i < d; i++) tmp[i] = f[i];
+    return tmp;
+}
+
+/* One row of one head: scores [lo,hi) in s. */
 static real attend_row(const struct dan_args *a, const real *q, int64_t kv_head, int64_t lo, int64_t hi, real *s, real *o, int64_t d)
 {
     real max = -INFINITY, sum = 0;
     for (int64_t i = 0; i < d; i++) o[i] = 0;
     for (int64_t j = lo; j < hi; j++) {
-        const real *k = (const real *)dan_row(&a->in[1], j) + kv_head * d;
+        const real *k = elements(&a->in[1], j, kv_head * d, d, s + a->in[1].shape.d[0]);
         s[j] = 0;
         for (int64_t i = 0; i < d; i++) s[j] += q[i] * k[i];
         s[j] *= (real)a->attr[DAN_ATTEND_SCALE].f;
         if (s[j] > max) max = s[j];
     }
     for (int64_t j = lo; j < hi; j++) {
-        const real *v = (const real *)dan_row(&a->in[2], j) + kv_head * d;
+        const real *v = elements(&a->in[2], j, kv_head * d, d, s + a->in[1].shape.d[0]);
         real p = (real)exp(s[j] - max);
         sum += p;
         for (int64_t i = 0; i < d; i++) o[i] += p * v[i];
@@ -60,6 +75,10 @@ static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx
     const struct dan_node n = *dan_at(b->g, y);
     if (dy[1]) {
         dan_poison(b, DAN_EUNSUPPORTED, "lse of attend has no gradient: use only its first output in a loss");
+        return;
+    }
+    if (dan_at(b->g, n.in[1])->dtype != dan_at(b->g, n.in[0])->dtype) {
+        dan_poison(b, DAN_EUNSUPPORTED, "keys in a cache of another format have no gradient: train without a cache");
         return;
     }
     dan_ref grad = dan_attend_grad(b, n.in[0], n.in[1], n.in[2], n.in[3], dan_pick(b, y, 0), dan_pick(b, y, 1), dy[0],

@@ -3,6 +3,13 @@
 #define DAN_OP_ATTEND_INFER_H
 #include "op/node.h"
 
+/* k and v have q's type, or come from a cache in a plain format such as bf16. */
+static inline bool attend_types(const struct dan_node *q, const struct dan_node *k, const struct dan_node *v)
+{
+    if (!dan_is_float(q->dtype) || k->dtype != v->dtype) return false;
+    return k->dtype == q->dtype || (!dan_is_float(k->dtype) && k->dtype->block == 1 && k->dtype->to_f32);
+}
+
 /* q [N,H*D], k and v [S,K*D], range i32 [N,3]; K divides H. */
 static inline int attend_check(const struct dan_graph *g, const struct dan_node *n, struct dan_err *e)
 {
@@ -10,8 +17,7 @@ static inline int attend_check(const struct dan_graph *g, const struct dan_node 
     int64_t heads = n->attr[DAN_ATTEND_HEADS].i, kv = n->attr[DAN_ATTEND_KV_HEADS].i;
     if (q->shape.n != 2 || k->shape.n != 2 || !dan_shape_equal(&k->shape, &v->shape))
         return dan_infer_fail(n, e, "q must be [N,H*D], k and v [S,K*D]");
-    if (!dan_is_float(q->dtype) || k->dtype != q->dtype || v->dtype != q->dtype)
-        return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64");
+    if (!attend_types(q, k, v)) return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64, or k and v a cache in bf16 or f16");
     if (heads <= 0 || kv <= 0 || heads % kv)
         return dan_infer_fail(n, e, "%lld heads cannot share %lld kv heads: it must divide them", (long long)heads, (long long)kv);
     if (q->shape.d[1] % heads || k->shape.d[1] != q->shape.d[1] / heads * kv)

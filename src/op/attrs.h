@@ -13,8 +13,9 @@ enum { DAN_SLICE_AXIS, DAN_SLICE_START, DAN_SLICE_STOP };   /* negative: from th
 enum { DAN_SPLIT_AXIS, DAN_SPLIT_INNER };      /* [.., n*inner, ..] -> [.., n, inner, ..] */
 enum { DAN_PERMUTE_0, DAN_PERMUTE_1, DAN_PERMUTE_2, DAN_PERMUTE_3, DAN_PERMUTE_4, DAN_PERMUTE_5 };
 
-/* matmul: y[M,N] = op(a) op(b) (+ bias[N]) (then act) (+ residual[M,N]); inputs a, b, bias?, residual? */
-enum { DAN_MATMUL_TA, DAN_MATMUL_TB, DAN_MATMUL_PREC, DAN_MATMUL_ACT };
+/* matmul: y[M,N] = op(a) op(b) (+ bias[N]) (then act) (+ residual[M,N]); inputs a, b, bias?, residual?
+ * With GATE (an activation; act must be 0) the residual is a pre-activation h: y = (op(a) op(b) + bias) gate'(h). */
+enum { DAN_MATMUL_TA, DAN_MATMUL_TB, DAN_MATMUL_PREC, DAN_MATMUL_ACT, DAN_MATMUL_GATE };
 enum dan_prec { DAN_PREC_F32, DAN_PREC_BF16 }; /* bf16: operands rounded to bf16, products summed in f32 */
 enum dan_act { DAN_ACT_NONE, DAN_ACT_GELU, DAN_ACT_GELU_TANH, DAN_ACT_SILU, DAN_ACT_RELU, DAN_ACT_TANH, DAN_ACT_SIGMOID, DAN_N_ACTS };
 

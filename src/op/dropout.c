@@ -31,7 +31,7 @@ static void ref(const struct dan_args *a)
         const real *xr = dan_row(x, r);
         real *yr = dan_row(y, r);
         uint32_t u[4];
-        for (int64_t c = 0, i = r * cols; c < cols; c++, i++) {
+        for (int64_t c = 0, i = (a->row0 + r) * cols; c < cols; c++, i++) {
             if (c == 0 || i % 4 == 0) dan_philox(key, stream, (uint64_t)i / 4, u);
             yr[c] = dan_u01(u[i % 4]) >= p ? xr[c] * gain : 0;
         }

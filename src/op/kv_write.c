@@ -23,6 +23,10 @@ static void store(const struct dan_dtype *t, const real *x, char *dst, int64_t n
         memcpy(dst, x, (size_t)n * sizeof *x);
         return;
     }
+    if (sizeof(real) == sizeof(float)) {
+        t->from_f32((const float *)(const void *)x, dst, n);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         float f = (float)x[i];
         t->from_f32(&f, dst + i * t->bytes, 1);

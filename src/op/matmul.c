@@ -1,9 +1,10 @@
-/* y[M,N] = act(op(a) op(b) + bias[N]) + residual[M,N]
+/* y[M,N] = act(op(a) op(b) + bias[N]) + residual[M,N], or, with a gate, (op(a) op(b) + bias[N]) gate'(h[M,N])
  *
  * op(a) is a [..,M,K] (leading dimensions are rows) or, with ta, a [K,M] transposed; op(b) is b [K,N] or,
  * with tb, b [N,K] transposed (the layout of Hugging Face's Linear and of GGUF).  Without ta, b may be
  * stored in any format of src/dtype/ (without tb for the gradient that passes through a frozen quantised
- * weight).  The epilogue exists so that fuse_bias_act saves two passes over y.
+ * weight).  The epilogue exists so that fuse_bias_act saves two passes over y;
+ * gate is the gradient of act(h): what goes back through the product behind it.
  * Gradients: dA = dY op(b)^T, dB = op(a)^T dY, dbias = column sums of dY (e.g. Goodfellow et al. 2016, 6.5.6). */
 #include "op/op.h"
 #include "core/actfn.h"
@@ -58,6 +59,10 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
         return dan_infer_fail(n, e, "bias must be '%s' [%lld]", a->dtype->name, (long long)d.n);
     if (res && (res->dtype != a->dtype || !dan_shape_equal(&res->shape, &n->shape)))
         return dan_infer_fail(n, e, "residual must have the type and shape of the product");
+    if (n->attr[DAN_MATMUL_GATE].i && (!res || n->attr[DAN_MATMUL_ACT].i))
+        return dan_infer_fail(n, e, "a gate needs the pre-activation as residual and no activation: give it, or clear the gate");
+    if (n->attr[DAN_MATMUL_GATE].i < 0 || n->attr[DAN_MATMUL_GATE].i >= DAN_N_ACTS)
+        return dan_infer_fail(n, e, "gate %lld does not exist: use one of enum dan_act", (long long)n->attr[DAN_MATMUL_GATE].i);
     if (n->attr[DAN_MATMUL_ACT].i < 0 || n->attr[DAN_MATMUL_ACT].i >= DAN_N_ACTS)
         return dan_infer_fail(n, e, "activation %lld does not exist: use one of enum dan_act", (long long)n->attr[DAN_MATMUL_ACT].i);
     return DAN_OK;
@@ -107,22 +112,26 @@ static real dot_row(const struct dan_args *a, int64_t i, int64_t k, const real *
     return sum;
 }
 
+static real epilogue(const struct dan_args *a, real y, int64_t i, int64_t j)
+{
+    const real *res = a->in[3].data ? dan_row(&a->in[3], i) : NULL;
+    int64_t gate = a->attr[DAN_MATMUL_GATE].i;
+    if (a->in[2].data) y += ((const real *)a->in[2].data)[j];
+    if (gate) return y * act_slope(gate, res[j]);
+    y = act_value(a->attr[DAN_MATMUL_ACT].i, y);
+    return res ? y + res[j] : y;
+}
+
 static void ref(const struct dan_args *a)
 {
     struct dims d = dims_of(&a->in[0].shape, &a->in[1].shape, a->attr);
-    const real *bias = a->in[2].data;
     real *w = (real *)((char *)a->ws + column_bytes(a) * (size_t)a->ith);
     float *tmp = (float *)(w + d.k);
     int64_t lo, hi;
     dan_share(a, d.n, 16, &lo, &hi);
     for (int64_t j = lo; j < hi; j++) {
         load_column(a, j, d.k, w, tmp);
-        for (int64_t i = 0; i < d.m; i++) {
-            real y = dot_row(a, i, d.k, w) + (bias ? bias[j] : 0);
-            y = act_value(a->attr[DAN_MATMUL_ACT].i, y);
-            if (a->in[3].data) y += ((const real *)dan_row(&a->in[3], i))[j];
-            ((real *)dan_row(&a->out[0], i))[j] = y;
-        }
+        for (int64_t i = 0; i < d.m; i++) ((real *)dan_row(&a->out[0], i))[j] = epilogue(a, dot_row(a, i, d.k, w), i, j);
     }
 }
 
@@ -137,7 +146,7 @@ static dan_ref flatten(struct dan_builder *b, dan_ref x)
 static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
 {
     const struct dan_node n = *dan_at(b->g, y);        /* a copy: appending moves the nodes */
-    if (n.attr[DAN_MATMUL_ACT].i || n.in[3]) {
+    if (n.attr[DAN_MATMUL_ACT].i || n.attr[DAN_MATMUL_GATE].i || n.in[3]) {
         dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act",
                    n.where ? n.where : "?");
         return;
@@ -160,11 +169,11 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
     *bytes = dan_cost_bytes(g, n);
 }
 
-struct form { int ta, tb; enum dan_prec prec; enum dan_act act; };
+struct form { int ta, tb; enum dan_prec prec; enum dan_act act, gate; };
 static dan_ref emit(struct dan_builder *b, dan_ref a, dan_ref w, dan_ref bias, dan_ref res, struct form f)
 {
-    const union dan_attr attr[] = {DAN_I(f.ta), DAN_I(f.tb), DAN_I(f.prec), DAN_I(f.act)};
-    return DAN_EMIT(b, matmul, 4, attr, a, w, bias, res);
+    const union dan_attr attr[] = {DAN_I(f.ta), DAN_I(f.tb), DAN_I(f.prec), DAN_I(f.act), DAN_I(f.gate)};
+    return DAN_EMIT(b, matmul, 5, attr, a, w, bias, res);
 }
 
 /* The four layouts.  Only first dimensions are dynamic, so ta shares its dynamic K with b or keeps it fixed. */
@@ -178,35 +187,59 @@ static void sample_layout(struct dan_sample *s, int ta, int tb)
     s->y = dan_matmul(s->b, a, w, ta, tb);
 }
 
-static bool sample(struct dan_sample *s, int i)
+static bool sample_epilogue(struct dan_sample *s, enum dan_act act, enum dan_prec prec)
+{
+    s->no_grad = true;
+    dan_ref a = s->real(s, DAN_SHAPE(s->rows, 64), 1, true), w = s->real(s, DAN_SHAPE(48, 64), 0.2, false);
+    dan_ref bias = s->real(s, DAN_SHAPE(48), 1, false), res = s->real(s, DAN_SHAPE(s->rows, 48), 1, true);
+    s->y = emit(s->b, a, w, bias, res, (struct form){.tb = 1, .prec = prec, .act = act});
+    return true;
+}
+
+/* The gradient that passes act(h) behind a product: dy w * act'(h). */
+static bool sample_gate(struct dan_sample *s, enum dan_act gate, enum dan_prec prec)
+{
+    s->no_grad = true;
+    dan_ref dy = s->real(s, DAN_SHAPE(s->rows, 64), 0.2, true), w = s->real(s, DAN_SHAPE(64, 48), 0.2, false);
+    dan_ref h = s->real(s, DAN_SHAPE(s->rows, 48), 1, true);
+    s->y = emit(s->b, dy, w, 0, h, (struct form){.prec = prec, .gate = gate});
+    return true;
+}
+
+/* Operands rounded to bf16: forward, with b as it is stored, its gradient, and that of the weights. */
+static bool sample_bf16(struct dan_sample *s, int t)
+{
+    int64_t r = s->rows;
+    s->no_grad = true;
+    dan_ref a = s->real(s, t & 2 ? DAN_SHAPE(r, 33) : DAN_SHAPE(r, 70), 1, true);
+    dan_ref w = s->real(s, t & 2 ? DAN_SHAPE(r, 50) : t & 1 ? DAN_SHAPE(50, 70) : DAN_SHAPE(70, 50), 1, t & 2);
+    s->y = emit(s->b, a, w, 0, 0, (struct form){.ta = t >> 1, .tb = t == 1, .prec = DAN_PREC_BF16});
+    return true;
+}
+
+static bool sample_plain(struct dan_sample *s, int i)
 {
     int64_t r = s->rows;
     if (i < 4) {
         sample_layout(s, i >> 1, i & 1);
-        return true;
-    }
-    if (i == 4) {
+    } else if (i == 4) {
         dan_ref a = s->real(s, DAN_SHAPE(r, 3, 8), 1, true), w = s->real(s, DAN_SHAPE(17, 8), 1, false);
         s->y = dan_linear(s->b, a, w, s->real(s, DAN_SHAPE(17), 1, false));
-    } else if (i == 5) {                               /* a is a slice of columns */
+    } else {                                           /* a is a slice of columns */
         dan_ref a = dan_slice(s->b, s->real(s, DAN_SHAPE(r, 40), 1, true), 1, 5, 38);
         s->y = dan_linear(s->b, a, s->real(s, DAN_SHAPE(64, 33), 1, false), 0);
-    } else if (i < 6 + DAN_N_ACTS) {
-        s->no_grad = true;
-        dan_ref a = s->real(s, DAN_SHAPE(r, 64), 1, true), w = s->real(s, DAN_SHAPE(48, 64), 0.2, false);
-        dan_ref bias = s->real(s, DAN_SHAPE(48), 1, false), res = s->real(s, DAN_SHAPE(r, 48), 1, true);
-        s->y = emit(s->b, a, w, bias, res, (struct form){.tb = 1, .act = (enum dan_act)(i - 6)});
-    } else if (i < 10 + DAN_N_ACTS) {                  /* operands rounded to bf16 */
-        int t = i - 6 - DAN_N_ACTS;
-        s->no_grad = true;
-        dan_ref a = s->real(s, t & 2 ? DAN_SHAPE(r, 33) : DAN_SHAPE(r, 70), 1, true);
-        dan_ref w = s->real(s, t & 2 ? DAN_SHAPE(r, 50) : t & 1 ? DAN_SHAPE(50, 70) : DAN_SHAPE(70, 50), 1, t & 2);
-        s->y = emit(s->b, a, w, 0, 0, (struct form){.ta = t >> 1, .tb = t == 1, .prec = DAN_PREC_BF16});
-        return t < 3;
-    } else {
-        return false;
     }
     return true;
+}
+
+static bool sample(struct dan_sample *s, int i)
+{
+    if (i < 6) return sample_plain(s, i);
+    if ((i -= 6) < DAN_N_ACTS) return sample_epilogue(s, (enum dan_act)i, DAN_PREC_F32);
+    if ((i -= DAN_N_ACTS) < 3) return sample_bf16(s, i);
+    if ((i -= 3) < DAN_N_ACTS) return sample_gate(s, (enum dan_act)i, DAN_PREC_F32);
+    if ((i -= DAN_N_ACTS) == 0) return sample_epilogue(s, DAN_ACT_SILU, DAN_PREC_BF16);
+    return i == 1 && sample_gate(s, DAN_ACT_GELU_TANH, DAN_PREC_BF16);
 }
 
 DAN_OP(matmul) = {
@@ -214,7 +247,7 @@ DAN_OP(matmul) = {
     .doc = "y = act(op(a) op(b) + bias) + residual",
     .n_in = 4, .half_in = 0xb, .half_out = 0x1,
     .n_opt = 2,
-    .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}},
+    .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}, {"gate", 'i'}},
     .infer = infer,
     .ref = ref,
     .ref_ws = ref_ws,

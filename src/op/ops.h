@@ -29,7 +29,7 @@ extern const struct dan_op dan_op_input, dan_op_param, dan_op_state, dan_op_pick
     dan_op_layer_norm, dan_op_layer_norm_grad, dan_op_rms_norm, dan_op_rms_norm_grad, dan_op_skip_layer_norm, dan_op_skip_rms_norm,
     dan_op_rope, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
     dan_op_dropout, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
-    dan_op_permute, dan_op_matmul, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan;
+    dan_op_permute, dan_op_matmul, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
 
 /* constants and copies */
 static inline dan_ref dan_fill_like(struct dan_builder *b, dan_ref x, double v) { return DAN_EMIT(b, fill_like, 1, &DAN_F(v), x); }      /* shape and dtype of x, all v */
@@ -94,6 +94,8 @@ static inline dan_ref dan_attend_range(struct dan_builder *b, dan_ref start, dan
 static inline dan_ref dan_rope(struct dan_builder *b, dan_ref x, dan_ref pos, int64_t head_dim, double base, int backward) { return DAN_EMIT(b, rope, 3, ((const union dan_attr[]){DAN_I(head_dim), DAN_F(base), DAN_I(backward)}), x, pos); }  /* x [N,H*D], halves (x[i], x[i+D/2]) are rotated, as in Hugging Face */
 static inline dan_ref dan_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot) { return DAN_EMIT(b, kv_write, 0, DAN_NO_ATTR, cache, rows, slot); }  /* cache [S,C], rows [N,C], slot i32[N] (-1: drop) -> new version */
 
+static inline dan_ref dan_rope_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, dan_ref pos, int64_t head_dim, double base) { return DAN_EMIT(b, rope_kv_write, 2, ((const union dan_attr[]){DAN_I(head_dim), DAN_F(base)}), cache, rows, slot, pos); }  /* kv_write(cache, rope(rows, pos), slot) */
+
 /* rows by index; ids out of [0, V) give zero rows and no gradient */
 static inline dan_ref dan_embed(struct dan_builder *b, dan_ref table, dan_ref ids) { return DAN_EMIT(b, embed, 0, DAN_NO_ATTR, table, ids); }
 static inline dan_ref dan_scatter_add(struct dan_builder *b, dan_ref base, dan_ref rows, dan_ref ids) { return DAN_EMIT(b, scatter_add, 0, DAN_NO_ATTR, base, rows, ids); }  /* base[ids[i]] += rows[i], in row order */
@@ -111,6 +113,10 @@ dan_ref dan_permute(struct dan_builder *b, dan_ref x, const int *order);        
  * With prec BF16 both operands are rounded to bf16 and products summed in f32. */
 static inline dan_ref dan_matmul(struct dan_builder *b, dan_ref x, dan_ref w, int ta, int tb) { return DAN_EMIT(b, matmul, 4, ((const union dan_attr[]){DAN_I(ta), DAN_I(tb), DAN_I(0), DAN_I(0)}), x, w, 0, 0); }
 static inline dan_ref dan_linear(struct dan_builder *b, dan_ref x, dan_ref w, dan_ref bias) { return DAN_EMIT(b, matmul, 4, ((const union dan_attr[]){DAN_I(0), DAN_I(1), DAN_I(0), DAN_I(0)}), x, w, bias, 0); }  /* w [N,K], as Hugging Face's Linear */
+
+/* Pointwise ops in one pass over memory (pass fuse_chain).  The body is the graph of one row: input i is the last dimension
+ * of in[i], outputs are the last dimensions of the chain's.  in[0] [.., C] tells the rows; see op/chain.c. */
+dan_ref dan_chain(struct dan_builder *b, const struct dan_graph *body, const dan_ref *in, int n_in);
 
 /* The loop (R6).  inputs: carry inits, xs (leading dim T), consts; body inputs in that order are one
  * step's carries, slices, consts; body outputs are new carries, then ys.  Parts: for each carry its

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/map.h"
 #include "base/mem.h"
-#include "pass/pass.h"
+#include "pass/bodies.h"
 
 struct key { const struct dan_op *op; const struct dan_graph *body; union dan_attr attr[DAN_MAX_ATTR]; dan_ref in[16]; };
 
@@ -33,8 +33,9 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     if (!s.seen) return dan_fail(e, DAN_ENOMEM, "not enough memory for cse");
     int rc = dan_rewrite_each(g, visit, &s, e);
     dan_map_free(s.seen);
-    return rc;
+    return rc ? rc : dan_pass_bodies(g, o, e, run);
 }
 
-const struct dan_pass dan_pass_cse = {"cse", "merges nodes that compute the same", run, DAN_E0,
-    "the same op on the same inputs with the same attributes"};
+const struct dan_pass dan_pass_cse = {
+    .name = "cse", .doc = "merges nodes that compute the same", .run = run, .exact = DAN_E0,
+    .needs = "the same op on the same inputs with the same attributes"};

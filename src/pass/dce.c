@@ -1,7 +1,7 @@
 /* Drops nodes that no output needs.  Inputs stay: callers bind them by name. */
 #include <string.h>
 #include "base/mem.h"
-#include "pass/pass.h"
+#include "pass/bodies.h"
 
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 {
@@ -11,7 +11,6 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    (void)o;
     bool *live = dan_calloc((size_t)g->n, sizeof *live);
     if (!live) return dan_fail(e, DAN_ENOMEM, "not enough memory to look at %d nodes", g->n);
     for (int32_t i = 0; i < g->n_out; i++) live[g->out[i]] = true;
@@ -21,7 +20,7 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     }
     int rc = dan_rewrite_each(g, visit, live, e);
     dan_free(live);
-    return rc;
+    return rc ? rc : dan_pass_bodies(g, o, e, run);
 }
 
 const struct dan_pass dan_pass_dce = {.name = "dce", .doc = "drops nodes that no output needs", .run = run};

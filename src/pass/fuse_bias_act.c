@@ -2,28 +2,30 @@
  *   act(matmul(x, w, bias))   -> matmul{act}          when nobody else reads the product (inference)
  *   add(r, matmul(x, w))      -> matmul(..., residual = r)
  * The bias itself is already an input of matmul.  E1: the sum order with the residual changes. */
+#include <stdio.h>
 #include "base/mem.h"
 #include "op/ops.h"
-#include "pass/pass.h"
+#include "pass/bodies.h"
 
-struct state { int32_t *uses; dan_ref *into; const struct dan_pass_opts *o; };      /* into[matmul] = the node that swallows it */
+struct state { int32_t *uses; dan_ref *into; const struct dan_pass_opts *o; char why[80]; };      /* into[matmul] = the node that swallows it */
 
-/* Why the epilogue of product m cannot take what reads it; NULL when it can. */
-static const char *why_not(const struct dan_graph *g, dan_ref m, const struct state *s)
+/* Why the epilogue of product m cannot take `reader`; NULL when it can. */
+static const char *why_not(const struct dan_graph *g, dan_ref m, dan_ref reader, struct state *s)
 {
     const struct dan_node *n = &g->node[m];
     if (n->attr[DAN_MATMUL_ACT].i) return "the product has an activation already";
     if (n->in[3]) return "the product has a residual already";
     if (s->into[m]) return "the product's epilogue is taken by another reader";
-    if (s->uses[m] != 1) return "another node reads the product before the epilogue";
-    return NULL;
+    if (s->uses[m] == 1) return NULL;
+    snprintf(s->why, sizeof s->why, "%s reads the product, too", dan_other_reader(g, m, reader));
+    return s->why;
 }
 
-static const char *why_not_add(const struct dan_graph *g, dan_ref i, int k, const struct state *s)
+static const char *why_not_add(const struct dan_graph *g, dan_ref i, int k, struct state *s)
 {
     const struct dan_node *n = &g->node[i];
     if (!dan_shape_equal(&g->node[n->in[0]].shape, &g->node[n->in[1]].shape)) return "the addition broadcasts";
-    const char *why = why_not(g, n->in[k], s);
+    const char *why = why_not(g, n->in[k], i, s);
     return why ? why : n->in[1 - k] >= n->in[k] ? "the other summand is computed after the product" : NULL;
 }
 
@@ -48,7 +50,7 @@ static void find(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
         const struct dan_node *n = &g->node[i];
-        if (dan_op_is(n, "act") && dan_op_is(&g->node[n->in[0]], "matmul")) take(g, s, n->in[0], i, why_not(g, n->in[0], s));
+        if (dan_op_is(n, "act") && dan_op_is(&g->node[n->in[0]], "matmul")) take(g, s, n->in[0], i, why_not(g, n->in[0], i, s));
         if (dan_op_is(n, "add")) find_add(g, s, i);
     }
 }
@@ -78,7 +80,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    struct state s = {dan_calloc((size_t)g->n, sizeof *s.uses), dan_calloc((size_t)g->n, sizeof *s.into), o};
+    struct state s = {dan_calloc((size_t)g->n, sizeof *s.uses), dan_calloc((size_t)g->n, sizeof *s.into), o, ""};
     int rc = s.uses && s.into ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
@@ -87,8 +89,9 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     }
     dan_free(s.uses);
     dan_free(s.into);
-    return rc;
+    return rc ? rc : dan_pass_bodies(g, o, e, run);
 }
 
-const struct dan_pass dan_pass_fuse_bias_act = {"fuse_bias_act", "activation and residual move into the product's epilogue", run, DAN_E1,
-    "a product that only the activation or the addition reads, with a free epilogue"};
+const struct dan_pass dan_pass_fuse_bias_act = {
+    .name = "fuse_bias_act", .doc = "activation and residual move into the product's epilogue", .run = run, .exact = DAN_E1,
+    .needs = "a product that only the activation or the addition reads, with a free epilogue"};

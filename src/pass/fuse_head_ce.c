@@ -19,7 +19,7 @@ static const char *why_no_head(const struct dan_graph *g, dan_ref m)
     if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->shape.n != 2) return "the logits are not x W^T of [N,C] and [V,C]";
     if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "the product has an activation or residual";
     if (n->in[2]) return "the head has a bias";
-    return g->node[n->in[1]].dtype->block == 1 ? NULL : "the head's weights are stored in blocks";
+    return g->node[n->in[1]].dtype == g->node[n->in[0]].dtype ? NULL : "the head's weights are stored in another format than its rows";
 }
 
 static void find_readers(const struct dan_graph *g, struct head *h)
@@ -38,7 +38,6 @@ static void find_readers(const struct dan_graph *g, struct head *h)
 
 static const char *why_not_readers(const struct dan_graph *g, const struct head *h, const int32_t *uses)
 {
-    if (uses[h->logits] != 1 + (h->grad != 0)) return "the logits have another reader";
     if (!h->grad) return NULL;
     if (g->node[h->grad].in[1] != g->node[h->ce].in[1]) return "loss and gradient have different targets";
     if (!h->dx || !h->dw) return "the gradient does not go to both x and W";
@@ -54,6 +53,17 @@ static void take(const struct dan_graph *g, struct state *s, const struct head *
     dan_fused(s->o, g, place);
 }
 
+/* Of the logits, beside loss and gradient. */
+static const char *other_reader(const struct dan_graph *g, const struct head *h)
+{
+    for (int32_t i = 0; i < g->n_out; i++)
+        if (g->out[i] == h->logits) return "an output";
+    for (int32_t i = h->logits + 1; i < g->n; i++)
+        for (int k = 0; k < g->node[i].n_in; k++)
+            if (g->node[i].in[k] == h->logits && i != h->ce && i != h->grad) return g->node[i].op->name;
+    return "a node";
+}
+
 static void find(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
@@ -63,6 +73,10 @@ static void find(const struct dan_graph *g, struct state *s)
         if (!h.ce) continue;
         const dan_ref place[] = {i, h.ce, 0};
         const char *why = why_no_head(g, i);
+        if (!why && s->uses[i] != 1 + (h.grad != 0)) {
+            dan_not_fused(s->o, g, place, "%s reads the logits, too", other_reader(g, &h));
+            continue;
+        }
         if (!why) why = why_not_readers(g, &h, s->uses);
         if (why) dan_not_fused(s->o, g, place, "%s", why);
         else if (g->node[i].shape.d[1] < s->min_vocab)
@@ -117,5 +131,6 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_head_ce = {"fuse_head_ce", "output head and cross-entropy without the logits in memory", run, DAN_E1,
-    "a product with a vocabulary of at least 4096, read by cross-entropy and its gradient only"};
+const struct dan_pass dan_pass_fuse_head_ce = {
+    .name = "fuse_head_ce", .doc = "output head and cross-entropy without the logits in memory", .run = run, .exact = DAN_E1,
+    .needs = "a product with a vocabulary of at least 4096, read by cross-entropy and its gradient only"};

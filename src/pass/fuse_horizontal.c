@@ -143,5 +143,6 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_horizontal = {"fuse_horizontal", "products of one input become one product (qkv, gate+up)", run, DAN_E0,
-    "products [N,C] of one input with their own weights of one format, layer and precision; a bias at all or at none"};
+const struct dan_pass dan_pass_fuse_horizontal = {
+    .name = "fuse_horizontal", .doc = "products of one input become one product (qkv, gate+up)", .run = run, .exact = DAN_E0, .exact_grad = DAN_E1,
+    .needs = "products [N,C] of one input with their own weights of one format, layer and precision; a bias at all or at none"};

@@ -1,7 +1,8 @@
 /* Residual add + norm:
  *   s = x + y; n = norm(s)            -> (s, n) = skip_norm(x, y)
  *   dx = add(d, norm_grad(...).dx)    -> norm_grad(..., dres = d)
- * The same additions in the same order: exact (E0); saves one pass over [N,C] each. */
+ * Forward the same operations in the same order: exact (E0).  Backward the sum is one fused multiply-add: rounding (E1).
+ * Saves one pass over [N,C] each. */
 #include <string.h>
 #include "base/mem.h"
 #include "op/ops.h"
@@ -32,7 +33,7 @@ static void find_forward(const struct dan_graph *g, struct state *s)
         const dan_ref place[] = {add, i, 0};
         if (!is_norm(&g->node[i]) || !dan_op_is(&g->node[add], "add")) continue;
         if (!plain_add(g, add)) dan_not_fused(s->o, g, place, "the addition broadcasts");
-        else if (s->first_use[add] != i) dan_not_fused(s->o, g, place, "another node reads the sum before the norm");
+        else if (s->first_use[add] != i) dan_not_fused(s->o, g, place, "%s reads the sum before the norm", g->node[s->first_use[add]].op->name);
         else {
             s->norm_of[add] = i;
             dan_fused(s->o, g, place);
@@ -128,5 +129,7 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_fuse_skip_norm = {"fuse_skip_norm", "residual add and norm become one pass, forward and backward", run, DAN_E0,
-    "an addition of equal shapes whose first reader is a norm; backward: its dx is read by one addition only"};
+const struct dan_pass dan_pass_fuse_skip_norm = {
+    .name = "fuse_skip_norm", .doc = "residual add and norm become one pass, forward and backward", .run = run, .exact = DAN_E0,
+    .exact_grad = DAN_E1,
+    .needs = "an addition of equal shapes whose first reader is a norm; backward: its dx is read by one addition only"};

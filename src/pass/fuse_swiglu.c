@@ -37,5 +37,6 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return dan_rewrite_each(g, visit, (void *)(uintptr_t)o, e);
 }
 
-const struct dan_pass dan_pass_fuse_swiglu = {"fuse_swiglu", "silu(gate) * up becomes one pass", run, DAN_E1,
-    "silu of the first half of a product of two equal halves, multiplied by its second half"};
+const struct dan_pass dan_pass_fuse_swiglu = {
+    .name = "fuse_swiglu", .doc = "silu(gate) * up becomes one pass", .run = run, .exact = DAN_E1,
+    .needs = "silu of the first half of a product of two equal halves, multiplied by its second half"};

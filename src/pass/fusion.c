@@ -11,6 +11,12 @@ const char *dan_exactness_name(enum dan_exactness c)
     return name[c];
 }
 
+enum dan_exactness dan_exactness_of(const struct dan_pass *p, bool gradients, bool halves)
+{
+    enum dan_exactness c = gradients && p->exact_grad > p->exact ? p->exact_grad : p->exact;
+    return c == DAN_E0 && halves && dan_str_starts(p->name, "fuse_") ? DAN_E1 : c;
+}
+
 struct item { const char *name; size_t n; bool minus; };
 
 /* Takes the next item off *list; false at the end. */
@@ -90,4 +96,14 @@ void dan_not_fused(const struct dan_pass_opts *o, const struct dan_graph *g, con
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
     tell(o, g, nodes, why);
+}
+
+const char *dan_other_reader(const struct dan_graph *g, dan_ref x, dan_ref reader)
+{
+    for (int32_t i = 0; i < g->n_out; i++)
+        if (g->out[i] == x) return "an output";
+    for (int32_t i = 1; i < g->n; i++)
+        for (int k = 0; k < g->node[i].n_in; k++)
+            if (i != reader && g->node[i].in[k] == x) return g->node[i].op->name;
+    return NULL;
 }

@@ -22,7 +22,7 @@ static int set_precision(struct dan_graph *g, const struct dan_pass_opts *o)
 static bool makes_halves(const struct dan_node *n)
 {
     if (!dan_op_is(n, "matmul")) return n->op->half_out != 0;
-    return !n->attr[DAN_MATMUL_TA].i && !n->in[3];
+    return !n->attr[DAN_MATMUL_TA].i && (!n->in[3] || n->attr[DAN_MATMUL_GATE].i);
 }
 
 /* Bits of the parts of every node that somebody needs as f32. */

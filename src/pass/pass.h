@@ -7,6 +7,7 @@
 #include "graph/graph.h"
 #include "op/attrs.h"
 
+struct dan_pass;
 /* What a rule may do to results; 0: not a fusion rule, always runs. */
 enum dan_exactness {
     DAN_E0 = 1,                                /* bit-identical: the same operations in the same order */
@@ -16,8 +17,10 @@ enum dan_exactness {
     DAN_E4,                                    /* quantise/dequantise: integer core exact, one step at rounding ties */
 };
 const char *dan_exactness_name(enum dan_exactness c);            /* "E0"; "" for 0 */
+/* What rule p does to values, or to gradients.  halves: values between products are stored as bf16 (pass mixed); what
+ * fuse_x joins is rounded less often then, so that E0 becomes E1. */
+enum dan_exactness dan_exactness_of(const struct dan_pass *p, bool gradients, bool halves);
 
-struct dan_pass;
 /* One place that a rule looked at.  Pointers are valid during the call. */
 struct dan_fusion_note {
     const struct dan_pass *rule;
@@ -43,6 +46,7 @@ struct dan_pass {
     int (*run)(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e);
     enum dan_exactness exact;                  /* the class at worst; 0: not a fusion rule */
     const char *needs;                         /* rules: the precondition in one line */
+    enum dan_exactness exact_grad;             /* of gradients that flow through what was fused, where worse than `exact` */
 };
 extern const struct dan_pass *const dan_passes[];                /* generated */
 
@@ -59,14 +63,17 @@ void dan_fused(const struct dan_pass_opts *o, const struct dan_graph *g, const d
 void dan_not_fused(const struct dan_pass_opts *o, const struct dan_graph *g, const dan_ref *nodes, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* For reasons: the op of a node other than `reader` that reads x, "an output" when one shows it; NULL when nobody does. */
+const char *dan_other_reader(const struct dan_graph *g, dan_ref x, dan_ref reader);
+
 /* Runs the passes of `pipeline` ("a,b,c") that are switched on.  Every node of the result knows its origins (graph.h). */
 int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_pass_opts *o, struct dan_err *e);
 
 /* After autodiff every unfrozen param P has an output "grad:P" next to the graph's own outputs. */
-#define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,place_concat,mixed,dce"
-#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,simplify,cse,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,place_concat,mixed,dce"
-#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,place_concat,mixed,dce"
-#define DAN_PIPELINE_INFER "fuse_horizontal,fuse_swiglu,cse,fuse_skip_norm,fuse_bias_act,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,fuse_skip_norm,fuse_bias_act,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
 
 /* For passes that rewrite node by node: visits every node of g in order and appends what `visit`
  * returns for it to a fresh node list: a ref made through r->b, DAN_KEEP to copy the node with mapped

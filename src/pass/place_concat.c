@@ -4,7 +4,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "op/ops.h"
-#include "pass/pass.h"
+#include "pass/bodies.h"
 
 /* By value: part k of node i is first[i] + k. */
 struct state { int32_t *first; bool *output, *placed, *reshaped; };
@@ -86,12 +86,12 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     }
     for (int32_t i = 1; i < g->n && !rc; i++) {
         if (dan_op_is(&g->node[i], "concat")) mark(g, i, &s, o);
-        if (g->node[i].body) rc = run((struct dan_graph *)g->node[i].body, o, e);
     }
     dan_free(all);
     dan_free(first);
-    return rc;
+    return rc ? rc : dan_pass_bodies(g, o, e, run);
 }
 
-const struct dan_pass dan_pass_place_concat = {"place_concat", "joined values are computed in place, without a copy", run, DAN_E0,
-    "a concat whose inputs are computed by ops that can write rows of any stride, and are no outputs"};
+const struct dan_pass dan_pass_place_concat = {
+    .name = "place_concat", .doc = "joined values are computed in place, without a copy", .run = run, .exact = DAN_E0,
+    .needs = "a concat whose inputs are computed by ops that can write rows of any stride, and are no outputs"};

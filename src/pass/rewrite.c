@@ -56,8 +56,8 @@ static bool is_input(const struct dan_graph *g, int32_t made, dan_ref to, dan_re
     return false;
 }
 
-/* The old nodes that the result of visiting i stands for: i, what was dropped before it, and what only these read, up to
- * what the new nodes read themselves. */
+/* The old nodes that the result of visiting i stands for: i, what was dropped or made anew for it, and what only these
+ * read, up to what the new nodes read themselves. */
 static void find_replaced(struct walk *w, dan_ref i, int32_t made, dan_ref to)
 {
     const struct dan_graph *old = w->r.old;
@@ -67,8 +67,9 @@ static void find_replaced(struct walk *w, dan_ref i, int32_t made, dan_ref to)
         const struct dan_node *n = &old->node[w->stack[at]];
         for (int k = 0; k < n->n_in; k++) {
             dan_ref x = n->in[k], now = x ? w->r.map[x] : 0;
-            if (!x || old->node[x].op->props & DAN_OP_LEAF || (now > 0 && is_input(w->r.g, made, to, now))) continue;
-            if (++w->seen[x] == (now == DAN_DROP ? 1 : w->uses[x])) w->stack[w->n++] = x;
+            bool here = now == DAN_DROP || now >= made;          /* dropped, or made by this visit */
+            if (!x || old->node[x].op->props & DAN_OP_LEAF || (!here && is_input(w->r.g, made, to, now))) continue;
+            if (++w->seen[x] == (here ? 1 : w->uses[x])) w->stack[w->n++] = x;
         }
     }
     for (int32_t at = 0; at < w->n; at++)
@@ -92,7 +93,8 @@ static void carry_origins(struct walk *w, dan_ref i, int32_t made, dan_ref to)
     if (to <= 0 || (to >= made && g->node[to].origin == n->origin)) return;      /* dropped, or a copy */
     find_replaced(w, i, made, to);
     const dan_ref *from = NULL;
-    for (int32_t k = 0; k < w->n; k++) from = dan_origin_merge(g->arena, from, w->r.old->node[w->stack[k]].origin);
+    for (int32_t k = 0; k < w->n; k++)
+        if (k == 0 || !shows(&w->r.old->node[w->stack[k]])) from = dan_origin_merge(g->arena, from, w->r.old->node[w->stack[k]].origin);
     for (int32_t j = made; j < g->n; j++)
         if (!g->node[j].origin) add_origin(g, j, from);
     add_origin(g, to, from);

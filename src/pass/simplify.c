@@ -58,5 +58,6 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     return rc;
 }
 
-const struct dan_pass dan_pass_simplify = {"simplify", "small algebra after autodiff", run, DAN_E1,
-    "a factor 1, a broadcast constant, or a scatter into zeros that one addition reads"};
+const struct dan_pass dan_pass_simplify = {
+    .name = "simplify", .doc = "small algebra after autodiff", .run = run, .exact = DAN_E1,
+    .needs = "a factor 1, a broadcast constant, or a scatter into zeros that one addition reads"};

@@ -31,7 +31,7 @@ static int set_added(struct dan_tokenizer *t, const struct dan_tok_entry *entry)
     size_t m = 0;
     for (int32_t id = 0; id < t->n_vocab; id++) {
         if (!entry[id].added) continue;
-        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, entry[id].added == 1};
+        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, (entry[id].added & 3) == 1, entry[id].added & 4, entry[id].added & 8};
         t->added[m] = t->by_length[m] = a;
         m++;
         t->added_begins[(unsigned char)a.p[0]] = true;
@@ -176,6 +176,7 @@ void dan_tok_finish(struct dan_tokenizer *t)
     if (t->split.name) h = dan_hash(t->split.name, strlen(t->split.name), h);
     h = dan_hash(t->bytes, t->start[t->n_vocab], h + t->nfc);
     h = dan_hash(t->start, ((size_t)t->n_vocab + 1) * sizeof *t->start, h);
+    h = dan_wordpiece_hash(t->wordpiece, h);
     if (t->n_merges) h = dan_hash(t->merge_pair, t->n_merges * 2 * sizeof *t->merge_pair, h + t->ignore_merges);
     for (size_t i = 0; i < t->n_added; i++) h = dan_hash(&t->added[i].id, sizeof t->added[i].id, h + t->added[i].special);
     t->hash = h;

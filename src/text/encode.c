@@ -120,16 +120,22 @@ const struct dan_tok_kind dan_tok_bpe = {.name = "bpe", .encode = encode_bpe};
 const struct dan_tok_kind dan_tok_char = {.name = "char", .encode = encode_char};
 const struct dan_tok_kind dan_tok_bytes = {.name = "bytes", .encode = encode_bytes};
 
+/* \s, as added tokens with lstrip and rstrip take it: ASCII only */
+static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
 int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
                    struct dan_err *e)
 {
     for (size_t i = 0; i < n;) {
         size_t at = n;
         const struct dan_added *a = dan_added_find(t, p, n, i, flags, &at);
-        int r = at > i ? t->kind->encode(t, cache, p, i, at, flags, out, e) : DAN_OK;
+        size_t stop = at, next = at + (a ? a->n : 0);
+        while (a && a->lstrip && stop > i && is_blank(p[stop - 1])) stop--;
+        while (a && a->rstrip && next < n && is_blank(p[next])) next++;
+        int r = stop > i ? t->kind->encode(t, cache, p, i, stop, flags, out, e) : DAN_OK;
         if (r) return r;
         if (a) dan_ids_push(out, a->id);
-        i = at + (a ? a->n : 0);
+        i = next;
     }
     return out->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n) : DAN_OK;
 }

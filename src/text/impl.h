@@ -18,9 +18,9 @@ struct dan_tok_kind {
     int (*encode)(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
                   struct dan_ids *out, struct dan_err *e);
 };
-extern const struct dan_tok_kind dan_tok_bpe, dan_tok_char, dan_tok_bytes;
+extern const struct dan_tok_kind dan_tok_bpe, dan_tok_char, dan_tok_bytes, dan_tok_wordpiece;
 
-struct dan_added { int32_t id; const char *p; size_t n; bool special; };
+struct dan_added { int32_t id; const char *p; size_t n; bool special, lstrip, rstrip; };   /* strip: takes the white space beside it */
 
 struct dan_tokenizer {
     const struct dan_tok_kind *kind;
@@ -50,6 +50,9 @@ struct dan_tokenizer {
     /* char: page[cp >> 8][cp & 255], ids or -1 */
     int32_t *page[0x1100];
 
+    struct dan_wordpiece *wordpiece;           /* wordpiece */
+    struct dan_ids before, after;              /* what post_processor puts around a text */
+
     char *json, *config, *chat_template;       /* as read, or NULL */
     size_t json_n, config_n;
     bool   template_file;                      /* the template came from chat_template.jinja */
@@ -58,7 +61,7 @@ struct dan_tokenizer {
 /* --- build.c.  The order: new, tokens in any order, finish; then bpe's merges. */
 struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind);
 /* What a builder is given per id. */
-struct dan_tok_entry { const char *p; size_t n; uint8_t added; };      /* raw bytes; added as in parts; p NULL: a hole */
+struct dan_tok_entry { const char *p; size_t n; uint8_t added; };      /* raw bytes; added as in parts, + 4 lstrip, + 8 rstrip; p NULL: a hole */
 int  dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry, size_t n, struct dan_err *e);
 /* pair: [n][2] ids, in order of rank; taken over.  `where` names the source in messages. */
 int  dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e);
@@ -101,6 +104,10 @@ int dan_bpe_merge(const struct dan_tokenizer *t, const char *p, size_t n, int fl
 /* --- encode.c: added tokens, then the kind's own; cache may be NULL */
 int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
                    struct dan_err *e);
+
+/* --- wordpiece.c: what its switches add to a hash; w may be NULL */
+struct dan_wordpiece;
+uint64_t dan_wordpiece_hash(const struct dan_wordpiece *w, uint64_t h);
 
 /* --- cache.c */
 struct dan_tok_word { uint64_t lo, hi; int32_t id[3]; int32_t n; };     /* 32 bytes, two in a cache line */

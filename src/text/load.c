@@ -5,13 +5,14 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "io/json.h"
+#include "text/wordpiece.h"
 
 enum { MAX_VOCAB = 1 << 24 };
 
 int dan_tok_unsupported(const char *path, const char *key, const char *value, struct dan_err *e)
 {
     return dan_fail(e, DAN_EUNSUPPORTED, "%s: %s '%.160s' is not supported yet; danlu reads byte-level BPE (GPT-2, Llama 3, Qwen 2, "
-                    "SmolLM) and character tokenizers", path, key, value);
+                    "SmolLM), WordPiece (BERT) and character tokenizers", path, key, value);
 }
 
 const char *dan_tok_text(const json_t *object, const char *key)
@@ -70,24 +71,22 @@ static int vocab_words(struct vocab *v, json_t *words, bool alphabet, struct dan
 /* Added tokens stand for their text, whatever the vocabulary said. */
 static int vocab_added(struct vocab *v, json_t *added, struct dan_err *e)
 {
-    static const char *const flags[] = {"single_word", "lstrip", "rstrip"};
     json_t *a;
     size_t i;
     json_array_foreach(added, i, a) {
         const char *text = dan_tok_text(a, "content");
         if (!*text) return dan_fail(e, DAN_EFORMAT, "%s: added token %zu has no content; give it a text", v->path, i);
-        for (int f = 0; f < 3; f++)
-            if (json_is_true(json_object_get(a, flags[f])))
-                return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has %s true, which is not supported yet; set it to false if "
-                                "the white space around the token may stay", v->path, text, flags[f]);
-        uint8_t kind = json_is_true(json_object_get(a, "special")) ? 1 : 2;
-        v->entry[json_integer_value(json_object_get(a, "id"))] = (struct dan_tok_entry){text, strlen(text), kind};
+        if (json_is_true(json_object_get(a, "single_word")))
+            return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has single_word true, which is not supported yet; set it to false if "
+                            "the token may touch letters", v->path, text);
+        int kind = json_is_true(json_object_get(a, "special")) ? 1 : 2;
+        kind += 4 * json_is_true(json_object_get(a, "lstrip")) + 8 * json_is_true(json_object_get(a, "rstrip"));
+        v->entry[json_integer_value(json_object_get(a, "id"))] = (struct dan_tok_entry){text, strlen(text), (uint8_t)kind};
     }
     return DAN_OK;
 }
 
-static int load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet,
-                      struct dan_err *e)
+int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet, struct dan_err *e)
 {
     json_t *words = json_object_get(model, "vocab"), *added = json_object_get(root, "added_tokens");
     struct vocab v = {.path = path};
@@ -187,7 +186,7 @@ static int load_bpe(struct dan_tokenizer *t, const char *path, const json_t *roo
     int r = check_bpe(path, model, e);
     if (!r) r = dan_tok_load_split(path, json_object_get(root, "pre_tokenizer"), &t->split, e);
     if (!r) r = load_normalizer(t, path, root, e);
-    if (!r) r = load_vocab(t, path, root, model, true, e);
+    if (!r) r = dan_tok_load_vocab(t, path, root, model, true, e);
     if (!r) r = load_merges(t, path, model, e);
     if (r) return r;
     t->ignore_merges = json_is_true(json_object_get(model, "ignore_merges"));
@@ -205,7 +204,7 @@ static int load_char(struct dan_tokenizer *t, const char *path, const json_t *ro
     bool fixed = strcmp(type, "FixedLength") == 0 && json_integer_value(json_object_get(pre, "length")) == 1;
     if (!one && !fixed) return dan_tok_unsupported(path, "pre_tokenizer.type", *type ? type : "null", e);
     if (norm && !json_is_null(norm)) return dan_tok_unsupported(path, "normalizer.type", dan_tok_text(norm, "type"), e);
-    int r = load_vocab(t, path, root, model, false, e);
+    int r = dan_tok_load_vocab(t, path, root, model, false, e);
     if (r) return r;
     int64_t id;
     const char *unk = dan_tok_text(model, "unk_token");
@@ -223,16 +222,36 @@ static int load_json(struct dan_tokenizer *t, const char *path, const json_t *ro
     /* files before 2019-12 have no type; only BPE has merges */
     if (strcmp(type, "BPE") == 0 || (!*type && json_object_get(model, "merges"))) return load_bpe(t, path, root, model, e);
     if (strcmp(type, "WordLevel") == 0) return load_char(t, path, root, model, e);
+    if (strcmp(type, "WordPiece") == 0) return dan_tok_load_wordpiece(t, path, root, model, e);
     return dan_tok_unsupported(path, "model.type", *type ? type : "null", e);
 }
 
-static int load_file(struct dan_tokenizer *t, const char *path, struct dan_err *e)
+static int read_json(struct dan_tokenizer *t, const char *path, json_t **root, struct dan_err *e)
 {
-    json_t *root;
     int r = dan_read_file(path, &t->json, &t->json_n, e);
-    if (!r) r = dan_json_parse(path, t->json, t->json_n, DAN_JSON_MAX_DEPTH, &root, e);
-    if (r) return r;
-    r = load_json(t, path, root, e);
+    return r ? r : dan_json_parse(path, t->json, t->json_n, DAN_JSON_MAX_DEPTH, root, e);
+}
+
+/* vocab.txt: what is saved later is the tokenizer.json that means the same. */
+static int read_vocab_txt(struct dan_tokenizer *t, const char *path, const char *dir, json_t **root, struct dan_err *e)
+{
+    struct dan_str config = {0};
+    dan_path_join(&config, dir, "tokenizer_config.json");
+    int r = config.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the path '%.200s'", dir) : dan_tok_vocab_txt(path, config.p, root, e);
+    dan_str_release(&config);
+    struct dan_str text = {0};
+    if (!r && dan_json_text(*root, &text)) r = dan_fail(e, DAN_ENOMEM, "out of memory for the vocabulary '%s'", path);
+    t->json = text.p;
+    t->json_n = text.n;
+    return r;
+}
+
+static int load_file(struct dan_tokenizer *t, const char *path, const char *dir, struct dan_err *e)
+{
+    json_t *root = NULL;
+    int r = dan_str_ends(path, ".txt") ? read_vocab_txt(t, path, dir, &root, e) : read_json(t, path, &root, e);
+    if (!r) r = load_json(t, path, root, e);
+    if (!r) r = dan_tok_load_template(t, path, root, e);
     json_decref(root);
     return r;
 }
@@ -249,9 +268,13 @@ static int find_files(const char *path, struct dan_str *file, struct dan_str *di
         if (slash) dan_str_append(dir, path, (size_t)(slash - path) + (slash == path));
         else dan_str_puts(dir, ".");
     }
+    if (dan_path_is_dir(path) && !file->failed && !dan_path_exists(file->p)) {
+        dan_str_clear(file);
+        dan_path_join(file, path, "vocab.txt");
+    }
     if (file->failed || dir->failed) return dan_fail(e, DAN_ENOMEM, "out of memory for the path '%.200s'", path);
     if (dan_path_exists(file->p)) return DAN_OK;
-    return dan_fail(e, DAN_EIO, "no tokenizer at '%s'; give a model directory with tokenizer.json, or make one with "
+    return dan_fail(e, DAN_EIO, "no tokenizer at '%s'; give a model directory with tokenizer.json or vocab.txt, or make one with "
                     "'danlu tokenizer train'", path);
 }
 
@@ -260,7 +283,7 @@ int dan_tokenizer_load(const char *path, struct dan_tokenizer **out, struct dan_
     struct dan_str file = {0}, dir = {0};
     struct dan_tokenizer *t = dan_tok_new(&dan_tok_bpe);
     int r = t ? find_files(path, &file, &dir, e) : dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
-    if (!r) r = load_file(t, file.p, e);
+    if (!r) r = load_file(t, file.p, dir.p, e);
     if (!r) r = dan_tok_load_config(t, dir.p, e);
     dan_str_release(&file);
     dan_str_release(&dir);

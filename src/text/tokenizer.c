@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/impl.h"
+#include "text/wordpiece.h"
 
 void dan_ids_push(struct dan_ids *ids, int32_t id)
 {
@@ -24,6 +25,9 @@ void dan_tokenizer_free(struct dan_tokenizer *t)
     if (!t) return;
     for (size_t i = 0; i < sizeof t->page / sizeof t->page[0]; i++) dan_free(t->page[i]);
     dan_map_free(t->by_bytes);
+    dan_wordpiece_free(t->wordpiece);
+    dan_ids_release(&t->before);
+    dan_ids_release(&t->after);
     void *const owned[] = {t->bytes, t->start, t->added, t->by_length, (void *)(uintptr_t)t->split.classes, t->merge, t->byte_pair_rank,
                            t->merge_pair, t->merge_id, t->json, t->config, t->chat_template};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) dan_free(owned[i]);
@@ -36,6 +40,8 @@ int32_t  dan_tokenizer_bos(const struct dan_tokenizer *t) { return t->bos; }
 int32_t  dan_tokenizer_eos(const struct dan_tokenizer *t) { return t->eos; }
 int32_t  dan_tokenizer_unk(const struct dan_tokenizer *t) { return t->unk; }
 uint64_t dan_tokenizer_hash(const struct dan_tokenizer *t) { return t->hash; }
+const struct dan_ids *dan_tokenizer_before(const struct dan_tokenizer *t) { return &t->before; }
+const struct dan_ids *dan_tokenizer_after(const struct dan_tokenizer *t) { return &t->after; }
 const char *dan_tokenizer_chat_template(const struct dan_tokenizer *t) { return t->chat_template; }
 
 const char *dan_tokenizer_token(const struct dan_tokenizer *t, int32_t id, size_t *n)
@@ -76,6 +82,10 @@ int32_t dan_tokenizer_added(const struct dan_tokenizer *t, size_t i) { return i 
 
 void dan_tokenizer_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out)
 {
+    if (t->wordpiece) {
+        dan_wordpiece_decode(t, ids, n, out);
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         size_t len;
         const char *p = dan_tokenizer_token(t, ids[i], &len);

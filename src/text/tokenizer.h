@@ -1,5 +1,5 @@
-/* Bytes <-> ids.  Three kinds: byte-level "bpe" (GPT-2 and its successors), "char" (one id per Unicode
- * code point of the training text) and "bytes" (256 ids).  A tokenizer is read-only once made, so any
+/* Bytes <-> ids.  Four kinds: byte-level "bpe" (GPT-2 and its successors), "wordpiece" (BERT), "char"
+ * (one id per Unicode code point of the training text) and "bytes" (256 ids).  A tokenizer is read-only once made, so any
  * number of threads may use one; what a thread writes lives in its own dan_tok_cache.
  *
  * User text never becomes a control token unless the caller asks for it: without DAN_ENCODE_SPECIAL
@@ -20,9 +20,10 @@ void dan_ids_release(struct dan_ids *ids);
 struct dan_tokenizer;
 
 /* path: a model directory with tokenizer.json (tokenizer_config.json beside it names bos and eos), or
- * the tokenizer.json itself.  Read: BPE with a ByteLevel pre-tokenizer (GPT-2's pattern, also behind
- * Digits, or a Split with the pattern of Llama 3 and cl100k or of Qwen 2), normalizer none or NFC; WordLevel of
- * single characters.  Anything else fails with the key that is not supported yet. */
+ * the tokenizer.json itself; without one, vocab.txt (WordPiece, tokenizer_config.json says do_lower_case and so on).
+ * Read: BPE with a ByteLevel pre-tokenizer (GPT-2's pattern, also behind
+ * Digits, or a Split with the pattern of Llama 3 and cl100k or of Qwen 2), normalizer none or NFC; WordPiece
+ * with BertNormalizer and BertPreTokenizer; WordLevel of single characters.  Anything else fails with the key that is not supported yet. */
 int  dan_tokenizer_load(const char *path, struct dan_tokenizer **out, struct dan_err *e);
 
 /* Writes dir/tokenizer.json and dir/tokenizer_config.json (Hugging Face `tokenizers` schema); what was
@@ -42,6 +43,9 @@ bool     dan_tokenizer_is_special(const struct dan_tokenizer *t, int32_t id);
 int32_t  dan_tokenizer_find_special(const struct dan_tokenizer *t, const char *text);   /* -1: none of that name */
 /* i-th added token (special or not) in the order of ids, -1 at the end. */
 int32_t  dan_tokenizer_added(const struct dan_tokenizer *t, size_t i);
+/* What belongs around every text of a model ([CLS] and [SEP], <s> and </s>), as post_processor says; may be empty. */
+const struct dan_ids *dan_tokenizer_before(const struct dan_tokenizer *t);
+const struct dan_ids *dan_tokenizer_after(const struct dan_tokenizer *t);
 /* Text of the chat template in tokenizer_config.json or chat_template.jinja, or NULL. */
 const char *dan_tokenizer_chat_template(const struct dan_tokenizer *t);
 
@@ -51,7 +55,7 @@ enum dan_encode_flags {
 };
 
 /* Appends the ids of n bytes; adds no bos or eos.  After a failure *out holds what came before it.  Any
- * bytes are accepted by "bpe" and "bytes"; "char" needs UTF-8 and fails with the character and its
+ * bytes are accepted by "bpe", "bytes" and "wordpiece" (which always has an [UNK]); "char" needs UTF-8 and fails with the character and its
  * offset when the vocabulary lacks it (see DAN_ENCODE_UNK). */
 int dan_tokenizer_encode(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
                          struct dan_err *e);
@@ -64,7 +68,8 @@ void dan_tok_cache_free(struct dan_tok_cache *c);
 int  dan_tok_cache_encode(struct dan_tok_cache *c, const char *bytes, size_t n, int flags, struct dan_ids *out,
                           struct dan_err *e);
 
-/* Appends the exact bytes.  Special tokens give their text; ids out of range give nothing. */
+/* Appends the exact bytes.  Special tokens give their text; ids out of range give nothing.  WordPiece forgets spaces and
+ * case: its words are joined with spaces. */
 void dan_tokenizer_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out);
 
 /* Decoding one id at a time, for printing while generating: bytes that are the beginning of a UTF-8

@@ -7,8 +7,31 @@
 #include "io/safetensors.h"
 #include "train/trainer_impl.h"
 
-/* One store with "w:" weights and the slots, sharing memory with the trainer.  Fused weights are saved by their
- * parts, so that a checkpoint does not depend on fusion; slots by graph param. */
+/* Shares the slot "m:a+b+c" as "m:a", "m:b", "m:c": the rows of a joined weight follow one another. */
+static int share_parts(const struct dan_trainer *t, const char *slot, struct dan_store *s, struct dan_err *e)
+{
+    const size_t kind = strcspn(slot, ":") + 1;
+    float *at = dan_store_find(t->slots, slot)->data;
+    struct dan_str name = {0};
+    int rc = DAN_OK;
+    for (const char *p = slot + kind; *p && !rc;) {
+        size_t n = strcspn(p, "+");
+        dan_str_clear(&name);
+        dan_str_printf(&name, "%.*s%.*s", (int)kind, slot, (int)n, p);
+        const struct dan_tensor *w = name.failed ? NULL : dan_store_find(t->lm->store, dan_str_c(&name) + kind);
+        rc = w ? dan_store_share(s, dan_str_c(&name), t->slots, slot, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a name");
+        if (rc) break;
+        int64_t count = dan_shape_count(&w->shape);
+        *dan_store_find(s, dan_str_c(&name)) = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(count), at);
+        at += count;
+        p += n + (p[n] == '+');
+    }
+    dan_str_release(&name);
+    return rc;
+}
+
+/* One store with "w:" weights and the slots, sharing memory with the trainer.  What fusion joined is saved by its
+ * parts, so that a checkpoint does not depend on it. */
 static int gather(const struct dan_trainer *t, struct dan_store **out, struct dan_err *e)
 {
     struct dan_store *s;
@@ -24,7 +47,7 @@ static int gather(const struct dan_trainer *t, struct dan_store **out, struct da
     }
     for (size_t i = 0; i < dan_store_count(t->slots) && !rc; i++)
         if (!dan_str_starts(dan_store_name(t->slots, i), "sum:"))
-            rc = dan_store_share(s, dan_store_name(t->slots, i), t->slots, dan_store_name(t->slots, i), e);
+            rc = share_parts(t, dan_store_name(t->slots, i), s, e);
     dan_str_release(&name);
     if (rc) dan_store_free(s);
     else *out = s;

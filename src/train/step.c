@@ -1,7 +1,6 @@
 /* One step: micro-batches, gradient norm, update, evaluation. */
 #include <math.h>
 #include <string.h>
-#include "base/mem.h"
 #include "train/trainer_impl.h"
 
 static int bind_ints(struct dan_program *p, const char *name, void *data, const struct dan_dtype *type, int64_t n, struct dan_err *e)
@@ -24,7 +23,7 @@ int dan_trainer_bind(struct dan_trainer *t, struct dan_program *p, struct dan_er
     return rc;
 }
 
-struct job { struct dan_trainer *t; struct dan_optim_args a; bool first; double ema; };
+struct job { struct dan_trainer *t; bool first; };
 
 /* Thread ith's part of n elements, whole cache lines. */
 static void share(int64_t n, int ith, int nth, int64_t *lo, int64_t *hi)
@@ -35,69 +34,18 @@ static void share(int64_t n, int ith, int nth, int64_t *lo, int64_t *hi)
     if (*hi > n) *hi = n;
 }
 
-static const float *gradient(const struct dan_trainer *t, const struct slot_param *p)
-{
-    return p->acc ? p->acc : dan_result(t->program, p->output)->data;
-}
+static const float *gradient(const struct dan_trainer *t, const struct slot_param *p) { return dan_result(t->program, p->output)->data; }
 
 static void add_gradients(void *ctx, int ith, int nth)
 {
     struct job *j = ctx;
     for (int32_t i = 0; i < j->t->n_params; i++) {
-        const struct slot_param *p = &j->t->param[i];
-        const float *g = dan_result(j->t->program, p->output)->data;
+        float *restrict acc = j->t->param[i].acc;
+        const float *g = gradient(j->t, &j->t->param[i]);
         int64_t lo, hi;
-        share(p->n, ith, nth, &lo, &hi);
-        for (int64_t k = lo; k < hi; k++) p->acc[k] = j->first ? g[k] : p->acc[k] + g[k];
-    }
-}
-
-static double square_sum(const float *g, int64_t n)
-{
-    double s[4] = {0};                         /* four chains: the adds do not wait for each other */
-    int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        for (int k = 0; k < 4; k++) s[k] += (double)g[i + k] * g[i + k];
-    for (; i < n; i++) s[0] += (double)g[i] * g[i];
-    return (s[0] + s[1]) + (s[2] + s[3]);
-}
-
-/* Partial sums by fixed chunks, added in order by one thread: the same bits for any number of threads. */
-static void norm_chunks(void *ctx, int ith, int nth)
-{
-    struct dan_trainer *t = ((struct job *)ctx)->t;
-    int64_t chunk = 0;
-    for (int32_t i = 0; i < t->n_params; i++) {
-        const float *g = gradient(t, &t->param[i]);
-        for (int64_t at = 0; at < t->param[i].n; at += CHUNK, chunk++)
-            if (chunk % nth == ith) t->partial[chunk] = square_sum(g + at, t->param[i].n - at < CHUNK ? t->param[i].n - at : CHUNK);
-    }
-}
-
-static double gradient_norm(struct dan_trainer *t)
-{
-    struct job j = {.t = t};
-    dan_pool_run(t->pool, norm_chunks, &j);
-    double sum = 0;
-    for (int64_t i = 0; i < t->n_chunks; i++) sum += t->partial[i];
-    return sqrt(sum);
-}
-
-static void update(void *ctx, int ith, int nth)
-{
-    const struct job *j = ctx;
-    for (int32_t i = 0; i < j->t->n_params; i++) {
-        const struct slot_param *p = &j->t->param[i];
-        int64_t lo, hi;
-        share(p->n, ith, nth, &lo, &hi);
-        if (lo >= hi) continue;
-        float *slot[DAN_MAX_SLOTS] = {0};
-        for (int k = 0; k < j->t->o.optim->n_slots; k++) slot[k] = p->slot[k] + lo;
-        struct dan_optim_args a = j->a;
-        if (!p->decay) a.weight_decay = 0;
-        j->t->o.optim->update(p->w + lo, gradient(j->t, p) + lo, slot, hi - lo, &a);
-        const float keep = (float)j->ema, take = (float)(1 - j->ema);
-        for (int64_t k = lo; p->ema && k < hi; k++) p->ema[k] = keep * p->ema[k] + take * p->w[k];
+        share(j->t->span[i].n, ith, nth, &lo, &hi);
+        for (int64_t k = lo; j->first && k < hi; k++) acc[k] = g[k];
+        for (int64_t k = lo; !j->first && k < hi; k++) acc[k] += g[k];
     }
 }
 
@@ -115,10 +63,17 @@ static int micro_batches(struct dan_trainer *t, struct dan_step_stats *s, struct
         if (rc) return rc;
         s->loss += *(const float *)dan_result(t->program, t->loss_output)->data;
         s->tokens += t->batch.rows;
-        struct job j = {.t = t, .first = m == 0};
+        struct job j = {t, m == 0};
         if (t->o.accumulate > 1) dan_pool_run(t->pool, add_gradients, &j);
     }
     return DAN_OK;
+}
+
+static double optimise(struct dan_trainer *t, double lr, bool apply)
+{
+    for (int32_t i = 0; i < t->n_params; i++) t->span[i].g = t->param[i].acc ? t->param[i].acc : gradient(t, &t->param[i]);
+    struct dan_optim_args a = {lr, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->o.momentum, 1, t->step + 1, t->o.nesterov};
+    return dan_optim_step(&t->plan, t->pool, &a, t->o.clip, t->o.ema, apply);
 }
 
 int dan_trainer_step(struct dan_trainer *t, struct dan_step_stats *out, struct dan_err *e)
@@ -128,16 +83,12 @@ int dan_trainer_step(struct dan_trainer *t, struct dan_step_stats *out, struct d
     int rc = micro_batches(t, &s, e);
     if (rc) return rc;
     s.lr = dan_schedule_at(t->o.schedule, &at, t->step);
-    s.grad_norm = gradient_norm(t);
+    s.grad_norm = optimise(t, s.lr, isfinite(s.loss));
     s.step = t->step + 1;
     *out = s;
     if (!isfinite(s.loss) || !isfinite(s.grad_norm))
         return dan_fail(e, DAN_EINVAL, "the %s became %s at step %lld; lower --lr (now %g), raise --warmup or use --clip 1, then --resume from the last checkpoint",
                         isfinite(s.loss) ? "gradient" : "loss", isnan(s.loss + s.grad_norm) ? "nan" : "infinite", (long long)s.step, s.lr);
-    double scale = t->o.clip > 0 && s.grad_norm > t->o.clip ? t->o.clip / (s.grad_norm + 1e-6) : 1;      /* as torch's clip_grad_norm_ */
-    struct job j = {.t = t, .ema = t->o.ema};
-    j.a = (struct dan_optim_args){s.lr, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->o.momentum, scale, s.step, t->o.nesterov};
-    dan_pool_run(t->pool, update, &j);
     t->step++;
     return DAN_OK;
 }
@@ -145,10 +96,10 @@ int dan_trainer_step(struct dan_trainer *t, struct dan_step_stats *out, struct d
 void dan_trainer_swap_ema(struct dan_trainer *t)
 {
     for (int32_t i = 0; i < t->n_params; i++)
-        for (int64_t k = 0; t->param[i].ema && k < t->param[i].n; k++) {
-            float w = t->param[i].w[k];
-            t->param[i].w[k] = t->param[i].ema[k];
-            t->param[i].ema[k] = w;
+        for (int64_t k = 0; t->span[i].ema && k < t->span[i].n; k++) {
+            float w = t->span[i].w[k];
+            t->span[i].w[k] = t->span[i].ema[k];
+            t->span[i].ema[k] = w;
         }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/str.h"
+#include "base/sys.h"
 #include "train/trainer_impl.h"
 
 static struct dan_io train_io(const struct dan_model *m, const struct dan_train_opts *o, bool eval)
@@ -16,15 +17,15 @@ static int build_graph(const struct dan_lm *lm, const struct dan_train_opts *o, 
     struct dan_io io = train_io(lm->model, o, eval);
     struct dan_pass_opts p = o->pass;
     p.prec = o->prec;
+    const char *train = o->remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN;
     if (eval) p.dump = NULL;
-    const char *train = o->fusion ? o->fusion : o->remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN;
-    const char *forward = o->fusion ? "mixed,dce" : DAN_PIPELINE_EVAL;          /* fused alike: both bind one store */
-    return dan_lm_graph(lm, &io, eval ? forward : train, &p, g, e);
+    if (eval) p.note = NULL;
+    return dan_lm_graph(lm, &io, eval ? DAN_PIPELINE_EVAL : train, &p, g, e);    /* fused alike: both bind one store */
 }
 
 static int compile(struct dan_trainer *t, struct dan_err *e)
 {
-    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .trace = t->o.trace, .trace_ctx = t->o.trace_ctx};
+    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask, .trace = t->o.trace, .trace_ctx = t->o.trace_ctx};
     int rc = build_graph(t->lm, &t->o, false, &t->graph, e);
     if (!rc) rc = dan_compile(t->graph, &x, &t->program, e);
     x.trace = NULL;
@@ -48,18 +49,19 @@ static float *slot(struct dan_trainer *t, const char *kind, const char *name, in
 static int add_param(struct dan_trainer *t, int32_t output, struct dan_err *e)
 {
     struct slot_param *p = &t->param[t->n_params];
+    struct dan_optim_span *s = &t->span[t->n_params];
     const char *name = t->graph->out_name[output] + strlen("grad:");
     const struct dan_tensor *w = dan_store_find(t->lm->store, name);
     if (!w) return dan_fail(e, DAN_EINVAL, "the weights have no tensor '%s'", name);
-    *p = (struct slot_param){.name = name, .w = w->data, .output = output, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2};
+    *p = (struct slot_param){.name = name, .output = output};
+    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2};
     for (int k = 0; k < t->o.optim->n_slots; k++)
-        if (!(p->slot[k] = slot(t, t->o.optim->slot[k], name, p->n, e))) return DAN_ENOMEM;
-    if (t->o.accumulate > 1 && !(p->acc = slot(t, "sum", name, p->n, e))) return DAN_ENOMEM;
+        if (!(s->slot[k] = slot(t, t->o.optim->slot[k], name, s->n, e))) return DAN_ENOMEM;
+    if (t->o.accumulate > 1 && !(p->acc = slot(t, "sum", name, s->n, e))) return DAN_ENOMEM;
     if (t->o.ema > 0) {
-        if (!(p->ema = slot(t, "ema", name, p->n, e))) return DAN_ENOMEM;
-        memcpy(p->ema, p->w, sizeof *p->w * (size_t)p->n);
+        if (!(s->ema = slot(t, "ema", name, s->n, e))) return DAN_ENOMEM;
+        memcpy(s->ema, s->w, sizeof *s->w * (size_t)s->n);
     }
-    t->n_chunks += (p->n + CHUNK - 1) / CHUNK;
     t->n_params++;
     return DAN_OK;
 }
@@ -67,13 +69,15 @@ static int add_param(struct dan_trainer *t, int32_t output, struct dan_err *e)
 static int add_params(struct dan_trainer *t, struct dan_err *e)
 {
     t->param = dan_calloc((size_t)t->graph->n_out, sizeof *t->param);
-    int rc = t->param ? dan_store_new(&t->slots, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for %d parameters", t->graph->n_out);
+    t->span = dan_calloc((size_t)t->graph->n_out, sizeof *t->span);
+    bool made = t->param && t->span;
+    int rc = made ? dan_store_new(&t->slots, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for %d parameters", t->graph->n_out);
     for (int32_t i = 0; i < t->graph->n_out && !rc; i++) {
         if (dan_str_starts(t->graph->out_name[i], "grad:")) rc = add_param(t, i, e);
         else if (strcmp(t->graph->out_name[i], "loss") == 0) t->loss_output = i;
     }
-    if (!rc) t->partial = dan_calloc((size_t)t->n_chunks + 1, sizeof *t->partial);
-    return rc || t->partial ? rc : dan_fail(e, DAN_ENOMEM, "not enough memory for the gradient norm");
+    uint64_t cpu = dan_cpu_features() & (t->o.cpu_mask ? t->o.cpu_mask : UINT64_MAX);
+    return rc ? rc : dan_optim_plan_new(t->o.optim, t->span, t->n_params, cpu, &t->plan, e);
 }
 
 static int make_arrays(struct dan_trainer *t, struct dan_err *e)
@@ -122,7 +126,8 @@ void dan_trainer_free(struct dan_trainer *t)
     dan_store_free(t->slots);
     dan_free(t->param);
     dan_free(t->ints);
-    dan_free(t->partial);
+    dan_free(t->span);
+    dan_optim_plan_release(&t->plan);
     dan_free(t);
 }
 
@@ -164,9 +169,10 @@ int dan_train_memory(const struct dan_model *m, const struct dan_lm_config *cfg,
     struct dan_lm lm = {.model = m, .cfg = *cfg};
     struct dan_graph *g = NULL, *eval = NULL;
     struct dan_program *p = NULL, *pe = NULL;
-    struct dan_exec_opts plan_only = {.plan_only = true, .plan_threads = o->threads, .ref = o->ref};
+    struct dan_exec_opts plan_only = {.plan_only = true, .plan_threads = o->threads, .ref = o->ref, .cpu_mask = o->cpu_mask};
     struct dan_train_opts quiet = *o;
-    quiet.pass.dump = NULL;                    /* the trainer that follows dumps */
+    quiet.pass.dump = NULL;                    /* the trainer that follows dumps and tells */
+    quiet.pass.note = NULL;
     int rc = build_graph(&lm, &quiet, false, &g, e);
     if (!rc) rc = dan_compile(g, &plan_only, &p, e);
     if (!rc) rc = build_graph(&lm, &quiet, true, &eval, e);

@@ -26,9 +26,9 @@ struct dan_train_opts {
     bool    remat;
     uint64_t seed;
     int32_t threads;                           /* dan_train_memory: workspace for so many */
-    const char *fusion;                        /* NULL = the default pipeline; else a pipeline string */
-    struct dan_pass_opts pass;                 /* dump options, for the training graph */
+    struct dan_pass_opts pass;                 /* fusion; dump and note, for the training graph */
     bool ref;                                  /* reference kernels only, to bisect */
+    uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;                           /* as in struct dan_exec_opts, of the training program */
 };

@@ -2,16 +2,13 @@
 #ifndef DAN_TRAIN_TRAINER_IMPL_H
 #define DAN_TRAIN_TRAINER_IMPL_H
 #include "exec/exec.h"
+#include "train/optim_step.h"
 #include "train/trainer.h"
-
-enum { CHUNK = 1 << 15 };                      /* elements per partial sum of the gradient norm */
 
 struct slot_param {
     const char *name;                          /* of the graph's param; "a+b" when fused */
-    float *w, *acc, *ema, *slot[DAN_MAX_SLOTS]; /* acc: gradient sum of micro-batches, NULL when accumulate = 1 */
+    float  *acc;                               /* gradient sum of micro-batches, NULL when accumulate = 1 */
     int32_t output;                            /* graph output that is its gradient */
-    int64_t n;
-    bool    decay;
 };
 
 struct dan_trainer {
@@ -24,13 +21,13 @@ struct dan_trainer {
     const struct dan_shards *train, *val;
     struct dan_store *slots;                   /* optimiser state, EMA, gradient sums */
     struct slot_param *param;
+    struct dan_optim_span *span;               /* the same parameters, as the optimiser sees them */
+    struct dan_optim_plan plan;
     int32_t n_params;
     struct dan_batch batch;
     int32_t *ints;                             /* the arrays of `batch` */
     int64_t rows;
     int32_t seed[2];
-    double *partial;                           /* gradient norm: one sum per chunk */
-    int64_t n_chunks;
     int64_t step;
     int32_t loss_output, eval_loss_output;
 };

@@ -187,7 +187,7 @@ static void fusion_changes_rounding_only(void **state)
         o.lr = 0.05;
         o.pass.head_ce_min_vocab = 8;          /* so that the fused head runs */
         struct result on = train(dan_models[m]->name, &o, 2);
-        o.fusion = "autodiff,mixed,dce";
+        o.pass.fusion = "off";
         struct result off = train(dan_models[m]->name, &o, 2);
         for (int i = 0; i < 8; i++)
             if (fabs(on.loss[i] - off.loss[i]) > 2e-6 * off.loss[i])
@@ -218,6 +218,39 @@ static void resume_same_bytes(void **state)
         assert_non_null(strstr(extra, "1.5"));
         for (int i = 3; i < 8; i++) assert_int_equal(dan_trainer_step(g.t, &s, &e), 0);
         if (hash_weights(&g.lm) != straight.hash) fail_msg("%s: resumed training ends with other bytes", dan_models[m]->name);
+        close_rig(&g);
+        dan_free(extra);
+        dan_str_release(&path);
+    }
+}
+
+/* Optimiser state is saved by the names of the model's own weights: a run may go on with other rules. */
+static void resume_with_other_fusion(void **state)
+{
+    static const char *const way[][2] = {{"on", "off"}, {"off", "on"}, {"on", "horizontal"}};
+    struct dan_err e = {0};
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        struct dan_train_opts o = defaults();
+        struct rig g;
+        struct dan_step_stats s;
+        struct dan_str path = {0};
+        char *extra = NULL;
+        o.ema = 0.9;
+        struct result straight = train("llama", &o, 2);
+        o.pass.fusion = way[k][0];
+        open_rig(&g, "llama", &o, 2);
+        for (int i = 0; i < 3; i++) assert_int_equal(dan_trainer_step(g.t, &s, &e), 0);
+        if (dan_trainer_save(g.t, dir, NULL, 1, &e)) fail_msg("%s", e.msg);
+        close_rig(&g);
+        o.pass.fusion = way[k][1];
+        open_rig(&g, "llama", &o, 2);
+        if (dan_checkpoint_latest(dir, &path, NULL, &e) || dan_trainer_resume(g.t, dan_str_c(&path), &extra, &e)) fail_msg("%s", e.msg);
+        for (int i = 3; i < 8; i++) {
+            assert_int_equal(dan_trainer_step(g.t, &s, &e), 0);
+            if (fabs(s.loss - straight.loss[i]) > 2e-5 * straight.loss[i])
+                fail_msg("%s to %s, step %d: %.9g resumed, %.9g straight", way[k][0], way[k][1], i, s.loss, straight.loss[i]);
+        }
         close_rig(&g);
         dan_free(extra);
         dan_str_release(&path);
@@ -342,6 +375,7 @@ int main(void)
                                        cmocka_unit_test(accumulation),
                                        cmocka_unit_test(fusion_changes_rounding_only),
                                        cmocka_unit_test(resume_same_bytes),
+                                       cmocka_unit_test(resume_with_other_fusion),
                                        cmocka_unit_test(refused_checkpoints),
                                        cmocka_unit_test(heap),
                                        cmocka_unit_test(not_a_number),

@@ -3,8 +3,9 @@
 #include "base/sys.h"
 #include "kernel/simd/math_avx2.h"
 #include "kernel/simd/pack_avx2.h"
+#include "kernel/simd/store_half.h"
 
-enum { MR = 6, NR = 16, KC = 256, MC = 42 * MR, NC = 1024, NC_THIN = 4 * NR, PACK_COST = 16, TAKES_BF16 = 0 };
+enum { MR = 6, NR = 16, KC = 256, KI = KC, NC_THIN = 4 * NR, ROW_UNIT = 1, PACK_COST = 16, TAKES_BF16 = 0 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
@@ -78,10 +79,10 @@ static dan_gemm_direct_fn *const direct = NULL;
 #include "kernel/simd/matmul_float.h"
 
 void dan_gemm_f32_avx2(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
-size_t dan_gemm_f32_avx2_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
+size_t dan_gemm_f32_avx2_bytes(int64_t m, int64_t n, int64_t k, int nth) { return plain_bytes(m, n, k, nth); }
 
 const struct dan_kernel dan_kernel_matmul_f32_avx2 = {
     .op = "matmul", .isa = "avx2", .name = "matmul_f32_avx2",
     .needs = DAN_CPU_AVX2, .rank = 20,
-    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

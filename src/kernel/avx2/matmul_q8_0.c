@@ -3,8 +3,9 @@
 #include "base/sys.h"
 #include "kernel/simd/math_avx2.h"
 #include "kernel/simd/pack_avx2.h"
+#include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 8, KC = 512, MC = 64 * MR, NC = 1024, NC_THIN = NR, PACK_COST = 40 };
+enum { MR = 4, NR = 8, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
 enum { BLOCK = 32, BLOCK_BYTES = 34 };
 
 /* A block of a panel of a: MR x 32 int16, MR scales (+ padding); of b: 16 pairs x 8 columns x 2 int16, 8 scales. */
@@ -94,5 +95,5 @@ static dan_gemm_direct_fn *const direct = NULL;
 const struct dan_kernel dan_kernel_matmul_q8_0_avx2 = {
     .op = "matmul", .isa = "avx2", .name = "matmul_q8_0_avx2",
     .needs = DAN_CPU_AVX2, .rank = 25,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f, .half = true,
 };

@@ -4,19 +4,21 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 14, NR = 32, KC = 512, MC = 18 * MR, NC = 3072, NC_THIN = 2 * NR, PACK_COST = 24, TAKES_BF16 = 1 };
+enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, PACK_COST = 24, TAKES_BF16 = 2 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }
 static inline size_t chunk_a_bytes(int rows) { return (size_t)rows * CHUNK * 2; }
+static inline void store_bf16(void *p, vf x, int64_t n) { store_half(p, x, n); }
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 
 /* dst [k/2][rows] pairs */
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
-    if (g->ta) pack_pairs(dst, rows, rows, dan_gemm_at(g->a, g->lda, k0, row), g->lda, rows, k);
-    else pack_pairs_transposed(dst, rows, rows, dan_gemm_at(g->a, g->lda, row, k0), g->lda, rows, k, false);
+    int64_t size = g->a_bf16 ? 2 : 4;
+    if (g->ta) pack_pairs(dst, rows, rows, (const char *)g->a + k0 * g->lda + row * size, g->lda, rows, k, g->a_bf16);
+    else pack_pairs_transposed(dst, rows, rows, (const char *)g->a + row * g->lda + k0 * size, g->lda, rows, k, g->a_bf16);
 }
 
 /* dst [k/2][NR] pairs, zeros beyond cols */
@@ -24,9 +26,9 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
 {
     int64_t size = g->b_bf16 ? 2 : 4;
     for (int h = 0; h < NR; h += 16) {
-        const char *p = (const char *)g->b + (col + h) * g->ldb + k0 * size;
+        const char *p = (const char *)g->b + (g->tb ? (col + h) * g->ldb + k0 * size : k0 * g->ldb + (col + h) * size);
         if (g->tb) pack_pairs_transposed((float *)dst + h, NR, 16, p, g->ldb, cols - h, k, g->b_bf16);
-        else pack_pairs((float *)dst + h, NR, 16, dan_gemm_at(g->b, g->ldb, k0, col + h), g->ldb, cols - h, k);
+        else pack_pairs((float *)dst + h, NR, 16, p, g->ldb, cols - h, k, g->b_bf16);
     }
 }
 
@@ -67,12 +69,12 @@ static dan_gemm_direct_fn *const direct = NULL;
 #include "kernel/simd/matmul_float.h"
 
 void dan_gemm_bf16_avx512(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
-size_t dan_gemm_bf16_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
+size_t dan_gemm_bf16_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return plain_bytes(m, n, k, nth); }
 
 static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && accepts_b(a); }
 
 const struct dan_kernel dan_kernel_matmul_bf16_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_avx512",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, .rank = 40,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

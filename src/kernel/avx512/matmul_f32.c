@@ -4,8 +4,9 @@
 #include "base/sys.h"
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
+#include "kernel/simd/store_half.h"
 
-enum { MR = 14, NR = 32, KC = 256, MC = 18 * MR, NC = 3072, NC_THIN = 2 * NR, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
+enum { MR = 14, NR = 32, KC = 256, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
@@ -79,26 +80,41 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { HEIGHTS(CASE) }
 }
 
+/* s[i] += a[k][i] b[k][column] over k < n <= 16, of row k of 16 columns in r. */
+static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb, __m512 *s)
+{
+    __m512 r[16];
+    if (cols >= 16 && n >= 16) load_transposed(b, ldb, r);
+    else load_part(b, ldb, cols, n, r);
+    for (int j = 0; j < 16 && j < n; j++)
+        for (int i = 0; i < mr; i++) s[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[i]);
+}
+
+/* The same of b in bf16, n <= 32: a register holds pairs of k. */
+static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb, __m512 *s)
+{
+    __m512 r[16];
+    load_pairs(b, ldb, cols, n, r);
+    for (int j = 0; j < 16 && 2 * j < n; j++, a += 2 * mr) {
+        __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(r[j]), 16));
+        __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(r[j]), _mm512_set1_epi32((int)0xffff0000)));
+        for (int i = 0; i < mr; i++) s[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[i]), even, s[i]);
+        for (int i = 0; i < mr && 2 * j + 1 < n; i++) s[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[mr + i]), odd, s[i]);
+    }
+}
+
 /* 32 columns in two halves, whose chains of fma overlap. */
-static inline __attribute__((always_inline)) void direct_of(int mr, int cols, int64_t n, const float *a, const float *b, int64_t ldb,
-                                                            float *c, int64_t ldc, bool first)
+static inline __attribute__((always_inline)) void direct_of(int mr, int cols, int64_t n, const float *a, const char *b, int64_t ldb,
+                                                            float *c, int64_t ldc, bool first, bool half)
 {
     __m512 s[2][DIRECT_MAX];
+    int step = half ? 32 : 16;
     for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < n; k += 16, a += 16 * mr) {
+    for (int64_t k = 0; k < n; k += step, a += step * mr, b += 64) {
         for (int h = 0; h < 2; h++) {
-            __m512 r[16];
-            int left = cols - 16 * h;
-            if (left <= 0) continue;
-            if (left >= 16 && n - k >= 16) {
-                load_transposed(dan_gemm_at(b, ldb, 16 * h, k), ldb, r);
-                for (int j = 0; j < 16; j++)
-                    for (int i = 0; i < mr; i++) s[h][i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[h][i]);
-            } else {
-                load_part(dan_gemm_at(b, ldb, 16 * h, k), ldb, left, n - k, r);
-                for (int j = 0; j < 16 && j < n - k; j++)
-                    for (int i = 0; i < mr; i++) s[h][i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[h][i]);
-            }
+            if (cols - 16 * h <= 0) continue;
+            if (half) direct_bf16(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, s[h]);
+            else direct_f32(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, s[h]);
         }
     }
     for (int i = 0; i < mr; i++, c += ldc) {
@@ -111,12 +127,14 @@ static inline __attribute__((always_inline)) void direct_of(int mr, int cols, in
 }
 
 #define FEW(X) X(1) X(2) X(3) X(4)
-#define CASE_DIRECT(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, g->ldc, first); break;
+#define CASE_F32(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, ldc, first, false); break;
+#define CASE_BF16(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, ldc, first, true); break;
 static __attribute__((noinline)) void direct_rows(int rows, int cols, int64_t n, const void *a, const struct dan_gemm *g, int64_t col,
-                                                  int64_t k0, float *c, bool first)
+                                                  int64_t k0, float *c, int64_t ldc, bool first)
 {
-    const float *b = dan_gemm_at(g->b, g->ldb, col, k0);
-    switch (rows) { FEW(CASE_DIRECT) }
+    const char *b = (const char *)g->b + col * g->ldb + k0 * (g->b_bf16 ? 2 : 4);
+    if (g->b_bf16) switch (rows) { FEW(CASE_BF16) }
+    else switch (rows) { FEW(CASE_F32) }
 }
 static dan_gemm_direct_fn *const direct = direct_rows;
 
@@ -124,10 +142,10 @@ static dan_gemm_direct_fn *const direct = direct_rows;
 #include "kernel/simd/matmul_float.h"
 
 void dan_gemm_f32_avx512(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
-size_t dan_gemm_f32_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
+size_t dan_gemm_f32_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return plain_bytes(m, n, k, nth); }
 
 const struct dan_kernel dan_kernel_matmul_f32_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_f32_avx512",
     .needs = DAN_CPU_AVX512, .rank = 30,
-    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "base/sys.h"
 
-enum { MR = 14, NR = 16, KC = 1024, MC = 36 * MR, NC = 3072, NC_THIN = NR, PACK_COST = 40 };
+enum { MR = 14, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
 
 static inline bool as_unsigned(int rows) { return rows > 0; }
 static inline void tile_begin(void) {}
@@ -29,5 +29,5 @@ static dan_gemm_direct_fn *const direct = NULL;
 const struct dan_kernel dan_kernel_matmul_q8_0_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_q8_0_avx512",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_VNNI, .rank = 60,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f, .half = true,
 };

@@ -6,7 +6,7 @@
 #include "base/sys.h"
 #include "kernel/simd/amx.h"
 
-enum { MR = 16, NR = 16, KC = 1024, MC = 32 * MR, NC = 3072, NC_THIN = NR, PACK_COST = 100 };
+enum { MR = 16, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 100, TAKES_BF16 = 0 };
 
 static inline bool as_unsigned(int rows) { return rows <= 4; }
 
@@ -79,5 +79,5 @@ static dan_gemm_direct_fn *const direct = NULL;
 const struct dan_kernel dan_kernel_matmul_q8_0_amx = {
     .op = "matmul", .isa = "avx512", .name = "matmul_q8_0_amx",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_VNNI | DAN_CPU_AMX_INT8, .rank = 70,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f, .half = true,
 };

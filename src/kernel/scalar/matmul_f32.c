@@ -2,8 +2,9 @@
  * (SSE2, NEON).  Also serves prec = bf16: operands are rounded while they are packed. */
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_scalar.h"
+#include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 8, KC = 256, MC = 64 * MR, NC = 1024, NC_THIN = 8 * NR, PACK_COST = 16, TAKES_BF16 = 0 };
+enum { MR = 4, NR = 8, KC = 256, KI = KC, NC_THIN = 8 * NR, ROW_UNIT = 1, PACK_COST = 16, TAKES_BF16 = 0 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4 + 63) / 64 * 64; }
@@ -62,10 +63,10 @@ static dan_gemm_direct_fn *const direct = NULL;
 #include "kernel/simd/matmul_float.h"
 
 void dan_gemm_f32_scalar(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
-size_t dan_gemm_f32_scalar_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(m, n, k, nth); }
+size_t dan_gemm_f32_scalar_bytes(int64_t m, int64_t n, int64_t k, int nth) { return plain_bytes(m, n, k, nth); }
 
 const struct dan_kernel dan_kernel_matmul_f32_scalar = {
     .op = "matmul", .isa = "scalar", .name = "matmul_f32_scalar",
     .rank = 10,
-    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

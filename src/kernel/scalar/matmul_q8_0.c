@@ -3,8 +3,9 @@
 #include "core/half.h"
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_scalar.h"
+#include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 4, KC = 512, MC = 64 * MR, NC = 1024, NC_THIN = NR, PACK_COST = 40 };
+enum { MR = 4, NR = 4, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
 enum { BLOCK = 32 };
 
 /* A block of a panel: 4 x 32 int16, 4 scales. */
@@ -80,5 +81,5 @@ static dan_gemm_direct_fn *const direct = NULL;
 const struct dan_kernel dan_kernel_matmul_q8_0_scalar = {
     .op = "matmul", .isa = "scalar", .name = "matmul_q8_0_scalar",
     .rank = 15,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 3e-2f, .half = true,
 };

@@ -42,7 +42,7 @@ static struct keys tile_keys(const struct dan_args *a, const struct sizes *s, co
     return all;
 }
 
-static inline float *item_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t i)
+static inline float *row_item_at(const struct dan_tensor *x, const struct sizes *s, const struct tile *t, int64_t i)
 {
     int64_t item = t->first + i;
     return (float *)dan_row(x, item / s->group) + (t->head * s->group + item % s->group) * s->d;
@@ -77,7 +77,7 @@ static void begin_tile(const struct dan_args *a, const struct sizes *s, const st
 {
     vf scale = vf_set(s->scale), zero = vf_set(0);
     for (int64_t i = 0; i < t->n; i++) {
-        const float *q = item_at(&a->in[0], s, t, i);
+        const float *q = row_item_at(&a->in[0], s, t, i);
         for (int64_t c = 0; c < s->d; c += VF) {
             vf_store(w->q + i * s->dp + c, vf_mul(scale, vf_load_n(q + c, s->d - c)));
             vf_store(w->o + i * s->dp + c, zero);
@@ -139,7 +139,7 @@ static void weigh(const struct sizes *s, const struct area *w, int64_t i0, int64
 static void attend_group(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, int64_t b, const float *v, int64_t ldv)
 {
     struct keys each[TILE_ROWS], all = {0, 0};
-    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], b));
+    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], b, BLOCK));
     if (all.lo >= all.hi) return;
     int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
     set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, w->p + c0, BLOCK, s->d, c1 - c0);
@@ -160,7 +160,7 @@ static void fetch_rows(const struct dan_tensor *x, const struct sizes *s, const 
 static void attend_block(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w,
                          struct keys all, int64_t b)
 {
-    struct keys k = in_block(all, b);
+    struct keys k = in_block(all, b, BLOCK);
     if (k.lo >= k.hi) return;
     int64_t c0 = k.lo / VF * VF, ldk = a->in[1].stride[0] / 4, ldv = a->in[2].stride[0] / 4;
     pack_transposed(w->kt + c0, key_at(&a->in[1], s, t, b + c0), ldk, k.hi - c0, s->d);
@@ -180,7 +180,7 @@ static void attend_block(const struct dan_args *a, const struct sizes *s, const 
 static void end_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)
 {
     for (int64_t i = 0; i < t->n; i++) {
-        float sum = vf_sum(vf_load(w->sum + i * VF)), *o = item_at(&a->out[0], s, t, i);
+        float sum = vf_sum(vf_load(w->sum + i * VF)), *o = row_item_at(&a->out[0], s, t, i);
         bool any = w->keys[i].lo < w->keys[i].hi;
         vf inv = vf_set(any ? 1 / sum : 0);
         for (int64_t c = 0; c < s->d; c += VF) vf_store_n(o + c, vf_mul(inv, vf_load(w->o + i * s->dp + c)), s->d - c);
@@ -197,7 +197,7 @@ static void attend_tile(const struct dan_args *a, const struct sizes *s, const s
     end_tile(a, s, t, w);
 }
 
-static bool accepts(const struct dan_args *a) { return all_f32(a->in, a->n_in); }
+static bool accepts(const struct dan_args *a) { return all_stored(a->in, a->n_in, &dan_dtype_f32); }
 
 static size_t workspace(const struct dan_args *a, int nth)
 {

@@ -1,17 +1,14 @@
 /* attend_grad in one pass over all pairs of key block and row tile: five small products each (Dao et al. 2022,
- * FlashAttention, algorithm 4), probabilities recomputed from lse.  Include block_ISA.h before.
- *
- * Work is split into units: rows that share no key with rows of other units (in packed training: documents),
- * times kv heads.  One thread owns a unit's dq, dk and dv, so nothing is added to from two sides and every sum
- * has one order, whatever nth is. */
+ * FlashAttention, algorithm 4), probabilities recomputed from lse.  Include block_ISA.h before. */
 #include "kernel/simd/attend_tile.h"
+#include "kernel/simd/attend_units.h"
 
 enum { Q, K, V, RANGE, O, LSE, DO };
 enum { DQ, DK, DV };
 
 struct area { float *q, *d_o, *kt, *vt, *k, *p, *ds, *dk, *dv, *lse, *delta; struct keys *keys; };
 
-/* Rows of one query head against one block of keys.  first: row; base, block: keys count from base + block. */
+/* Rows of one query head against the keys from base + block on. */
 struct work { int64_t first, n, head, kv_head, base, block; };
 
 static size_t area_floats(const struct sizes *s)
@@ -37,36 +34,14 @@ static struct area area_at(const struct sizes *s, float *ws)
     return w;
 }
 
-/* Shared by the threads: delta [N,H] = do . o, then the units' first rows [N+1] and their number. */
-struct plan { float *delta; int32_t *first, *later_lo; int64_t *n; };
+/* delta [N,H] = do . o; done [G tiles of rows]: block of keys that may add to dq next, where threads share a unit */
+struct grad { struct sizes s; struct units *units; float *delta; int32_t *done; struct area w; };
 
-static size_t plan_bytes(const struct sizes *s) { return ((size_t)(s->rows * s->heads + 2 * s->rows + 2) * 4 + 8 + 127) / 64 * 64; }
+static int64_t max_tiles(const struct sizes *s) { return s->group * (s->rows / TILE + 1); }
 
-static struct plan plan_at(const struct sizes *s, void *ws)
+static size_t common_bytes(const struct sizes *s)
 {
-    struct plan p = {.n = ws};
-    p.delta = (float *)(p.n + 1);
-    p.first = (int32_t *)(p.delta + s->rows * s->heads);
-    p.later_lo = p.first + s->rows + 1;
-    return p;
-}
-
-/* A unit ends before row n when no later row sees a key that an earlier row saw. */
-static void find_units(const struct dan_args *a, const struct sizes *s, const struct plan *p)
-{
-    int32_t lo = INT32_MAX, hi = 0;
-    for (int64_t n = s->rows; n-- > 0;) {
-        const int32_t *r = dan_row(&a->in[RANGE], n);
-        if (r[1] < r[2]) lo = (int32_t)least(lo, r[1]);
-        p->later_lo[n] = lo;
-    }
-    *p->n = 0;
-    for (int64_t n = 0; n < s->rows; n++) {
-        const int32_t *r = dan_row(&a->in[RANGE], n);
-        if (n == 0 || p->later_lo[n] >= hi) p->first[(*p->n)++] = (int32_t)n;
-        if (r[1] < r[2]) hi = (int32_t)most(hi, r[2]);
-    }
-    p->first[*p->n] = (int32_t)s->rows;
+    return units_bytes(s) + ((size_t)(s->rows * s->heads + max_tiles(s)) * 4 + 63) / 64 * 64;
 }
 
 static float dot(const float *x, const float *y, int64_t n)
@@ -76,45 +51,27 @@ static float dot(const float *x, const float *y, int64_t n)
     return vf_sum(sum);
 }
 
-static void zero_rows(const struct dan_args *a, const struct dan_tensor *t)
-{
-    int64_t lo, hi;
-    dan_share(a, t->shape.d[0], 1, &lo, &hi);
-    for (int64_t r = lo; r < hi; r++) memset(dan_row(t, r), 0, (size_t)t->shape.d[1] * sizeof(float));
-}
-
-static void prepare(const struct dan_args *a, const struct sizes *s, const struct plan *p)
-{
-    int64_t lo, hi;
-    dan_share(a, s->rows, 1, &lo, &hi);
-    for (int64_t n = lo; n < hi; n++) {
-        const float *o = dan_row(&a->in[O], n), *d_o = dan_row(&a->in[DO], n);
-        for (int64_t h = 0; h < s->heads; h++) p->delta[n * s->heads + h] = dot(o + h * s->d, d_o + h * s->d, s->d);
-    }
-    for (int i = 0; i < 3; i++) zero_rows(a, &a->out[i]);
-    if (a->ith == 0) find_units(a, s, p);
-}
-
-/* Keys of rows first .. first + n, relative to the base they share. */
-static struct keys rows_keys(const struct dan_args *a, int64_t first, int64_t n, struct keys *each)
+/* Keys of rows first .. first + n. */
+static struct keys rows_keys(const struct dan_args *a, int64_t base, int64_t first, int64_t n, struct keys *each)
 {
     struct keys all = {0, 0};
     for (int64_t i = 0; i < n; i++) {
-        const int32_t *r = dan_row(&a->in[RANGE], first + i);
-        struct keys k = {r[1] - r[0], r[2] - r[0]};
-        if (each) each[i] = k.lo < k.hi ? k : (struct keys){0, 0};
+        struct keys k = keys_of(a, first + i, base);
+        if (each) each[i] = k;
         all = join(all, k);
     }
-    return all.lo < all.hi ? all : (struct keys){0, 0};
+    return all;
 }
 
-static void load_rows(const struct dan_args *a, const struct sizes *s, const struct plan *p, const struct work *t, const struct area *w)
+static void load_rows(const struct dan_args *a, const struct grad *g, const struct work *t)
 {
+    const struct sizes *s = &g->s;
+    const struct area *w = &g->w;
     pack_rows(w->q, (const float *)dan_row(&a->in[Q], t->first) + t->head * s->d, a->in[Q].stride[0] / 4, t->n, s->d);
     pack_rows(w->d_o, (const float *)dan_row(&a->in[DO], t->first) + t->head * s->d, a->in[DO].stride[0] / 4, t->n, s->d);
     for (int64_t i = 0; i < t->n; i++) {
         w->lse[i] = ((const float *)dan_row(&a->in[LSE], t->first + i))[t->head];
-        w->delta[i] = p->delta[(t->first + i) * s->heads + t->head];
+        w->delta[i] = g->delta[(t->first + i) * s->heads + t->head];
     }
 }
 
@@ -130,18 +87,18 @@ INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0
     }
 }
 
-/* Rows [i0, i0 + n) of the tile, n <= TILE_ROWS: p, ds and their part of dq. */
-static void grad_group(const struct dan_args *a, const struct sizes *s, const struct work *t, const struct area *w, int64_t i0, int64_t n)
+/* Rows [i0, i0 + n) of the tile, n <= TILE_ROWS: p and ds. */
+static void grad_group(const struct sizes *s, const struct work *t, const struct area *w, int64_t i0, int64_t n)
 {
     struct keys each[TILE_ROWS], all = {0, 0};
     float *p = w->p + i0 * BLOCK, *ds = w->ds + i0 * BLOCK;
-    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], t->block));
+    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], t->block, BLOCK));
     if (all.lo > 0 || all.hi < BLOCK) {                /* what no row of the group sees stays zero */
         memset(p, 0, (size_t)n * BLOCK * sizeof *p);
         memset(ds, 0, (size_t)n * BLOCK * sizeof *ds);
     }
     if (all.lo >= all.hi) return;
-    int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi), ldq = a->out[DQ].stride[0] / 4;
+    int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
     set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, p + c0, BLOCK, s->d, c1 - c0);
     set_product(n, (struct left){w->d_o + i0 * s->dp, s->dp, 1}, w->vt + c0, BLOCK, ds + c0, BLOCK, s->d, c1 - c0);
     for (int64_t i = 0; i < n; i++) {
@@ -151,8 +108,15 @@ static void grad_group(const struct dan_args *a, const struct sizes *s, const st
         else if (each[i].lo < each[i].hi) grad_scores(false, pi, dsi, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
         else memset(pi, 0, BLOCK * sizeof *pi), memset(dsi, 0, BLOCK * sizeof *dsi);
     }
+}
+
+static void add_to_queries(const struct dan_args *a, const struct sizes *s, const struct work *t, const struct area *w, int64_t i0, int64_t n)
+{
+    struct keys all = {0, 0};
+    for (int64_t i = 0; i < n; i++) all = join(all, in_block(w->keys[i0 + i], t->block, BLOCK));
     float *dq = (float *)dan_row(&a->out[DQ], t->first + i0) + t->head * s->d;
-    add_product(n, (struct left){ds + all.lo, BLOCK, 1}, w->k + all.lo * s->dp, s->dp, dq, ldq, all.hi - all.lo, s->d);
+    struct left ds = {w->ds + i0 * BLOCK + all.lo, BLOCK, 1};
+    add_product(n, ds, w->k + all.lo * s->dp, s->dp, dq, a->out[DQ].stride[0] / 4, all.hi - all.lo, s->d);
 }
 
 /* Rows of the tile that see one of the keys [k.lo, k.hi) of the block: all between the first and the last. */
@@ -160,18 +124,24 @@ static struct keys rows_seeing(const struct work *t, const struct area *w, struc
 {
     struct keys r = {0, 0};
     for (int64_t i = 0; i < t->n; i++) {
-        struct keys x = in_block(w->keys[i], t->block);
+        struct keys x = in_block(w->keys[i], t->block, BLOCK);
         if (x.lo < k.hi && k.lo < x.hi) r = join(r, (struct keys){(int32_t)i, (int32_t)i + 1});
     }
     return r;
 }
 
-static void grad_tile(const struct dan_args *a, const struct sizes *s, const struct plan *p, const struct work *t, const struct area *w)
+/* shared: dq of a tile takes blocks in order. */
+static void grad_tile(const struct dan_args *a, const struct grad *g, const struct work *t, int32_t *done)
 {
-    struct keys all = in_block(rows_keys(a, t->first, t->n, w->keys), t->block);
-    if (all.lo >= all.hi) return;
-    load_rows(a, s, p, t, w);
-    for (int64_t i = 0; i < t->n; i += TILE_ROWS) grad_group(a, s, t, w, i, least(TILE_ROWS, t->n - i));
+    const struct sizes *s = &g->s;
+    const struct area *w = &g->w;
+    struct keys seen = rows_keys(a, t->base, t->first, t->n, w->keys), all = in_block(seen, t->block, BLOCK);
+    if (no_keys(all)) return;
+    load_rows(a, g, t);
+    for (int64_t i = 0; i < t->n; i += TILE_ROWS) grad_group(s, t, w, i, least(TILE_ROWS, t->n - i));
+    if (done) dan_wait_for(done, (int32_t)(t->block / BLOCK));
+    for (int64_t i = 0; i < t->n; i += TILE_ROWS) add_to_queries(a, s, t, w, i, least(TILE_ROWS, t->n - i));
+    if (done) __atomic_store_n(done, (int32_t)(t->block / BLOCK) + 1, __ATOMIC_RELEASE);
     for (int64_t j = all.lo; j < all.hi; j += TILE_ROWS) {
         int64_t n = least(TILE_ROWS, all.hi - j);
         struct keys r = rows_seeing(t, w, (struct keys){(int32_t)j, (int32_t)(j + n)});
@@ -181,67 +151,87 @@ static void grad_tile(const struct dan_args *a, const struct sizes *s, const str
     }
 }
 
-static void add_rows(float *y, int64_t ld, const float *x, const struct sizes *s, int64_t n)
+static void write_rows(float *y, int64_t ld, const float *x, const struct sizes *s, int64_t n)
 {
     for (int64_t r = 0; r < n; r++, y += ld, x += s->dp)
-        for (int64_t c = 0; c < s->d; c += VF) vf_store_n(y + c, vf_add(vf_load_n(y + c, s->d - c), vf_load(x + c)), s->d - c);
+        for (int64_t c = 0; c < s->d; c += VF) vf_store_n(y + c, vf_load(x + c), s->d - c);
 }
 
-/* All rows [first, end) of one base against the keys k of block t->block, for all query heads of the group. */
-static void grad_block(const struct dan_args *a, const struct sizes *s, const struct plan *p, struct work *t,
-                       int64_t first, int64_t end, struct keys k, const struct area *w)
+/* Rows [first, end) against n keys of the block, for all query heads of the group. */
+static void grad_block(const struct dan_args *a, const struct grad *g, struct work *t, int64_t first, int64_t end, int64_t n, int32_t *done)
 {
-    int64_t c0 = k.lo / VF * VF, key = t->base + t->block, col = t->kv_head * s->d;
-    int64_t ldk = a->in[K].stride[0] / 4, ldv = a->in[V].stride[0] / 4;
+    const struct sizes *s = &g->s;
+    const struct area *w = &g->w;
+    int64_t key = t->base + t->block, col = t->kv_head * s->d, ldk = a->in[K].stride[0] / 4, ldv = a->in[V].stride[0] / 4;
     const float *keys = (const float *)dan_row(&a->in[K], key) + col, *values = (const float *)dan_row(&a->in[V], key) + col;
-    pack_transposed(w->kt + c0, keys + c0 * ldk, ldk, k.hi - c0, s->d);
-    pack_transposed(w->vt + c0, values + c0 * ldv, ldv, k.hi - c0, s->d);
-    pack_rows(w->k + k.lo * s->dp, keys + k.lo * ldk, ldk, k.hi - k.lo, s->d);
+    pack_transposed(w->kt, keys, ldk, n, s->d);
+    pack_transposed(w->vt, values, ldv, n, s->d);
+    pack_rows(w->k, keys, ldk, n, s->d);
     memset(w->dk, 0, (size_t)(BLOCK * s->dp) * sizeof(float));
     memset(w->dv, 0, (size_t)(BLOCK * s->dp) * sizeof(float));
     for (t->head = t->kv_head * s->group; t->head < (t->kv_head + 1) * s->group; t->head++)
         for (t->first = first; t->first < end; t->first += TILE) {
             t->n = least(TILE, end - t->first);
-            grad_tile(a, s, p, t, w);
+            grad_tile(a, g, t, done);
+            done += done ? 1 : 0;
         }
-    key += k.lo;
-    add_rows((float *)dan_row(&a->out[DK], key) + col, a->out[DK].stride[0] / 4, w->dk + k.lo * s->dp, s, k.hi - k.lo);
-    add_rows((float *)dan_row(&a->out[DV], key) + col, a->out[DV].stride[0] / 4, w->dv + k.lo * s->dp, s, k.hi - k.lo);
+    write_rows((float *)dan_row(&a->out[DK], key) + col, a->out[DK].stride[0] / 4, w->dk, s, n);
+    write_rows((float *)dan_row(&a->out[DV], key) + col, a->out[DV].stride[0] / 4, w->dv, s, n);
 }
 
-/* Rows [first, end): one unit. */
-static void grad_unit(const struct dan_args *a, const struct sizes *s, const struct plan *p, int64_t first, int64_t end,
-                      int64_t kv_head, const struct area *w)
+/* dq is zero; `done` says which block adds to each tile first. */
+static void begin_unit_rows(const struct dan_args *a, const struct grad *g, int64_t head, int64_t base, int64_t first, int64_t end, bool shared)
 {
-    while (first < end) {
-        int64_t stop = run_end(a, first, end);
-        struct keys all = rows_keys(a, first, stop - first, NULL);
-        struct work t = {.kv_head = kv_head, .base = *(const int32_t *)dan_row(&a->in[RANGE], first)};
-        for (t.block = all.lo / BLOCK * BLOCK; t.block < all.hi; t.block += BLOCK) {
-            struct keys k = in_block(all, t.block);
-            if (k.lo < k.hi) grad_block(a, s, p, &t, first, stop, k, w);
-        }
-        first = stop;
+    const struct sizes *s = &g->s;
+    size_t bytes = (size_t)(s->group * s->d) * sizeof(float);
+    int64_t lo = first, hi = end, n_tiles = (end - first + TILE - 1) / TILE;
+    if (shared) {
+        dan_args_barrier(a);                           /* the last shared unit is done */
+        dan_share(a, end - first, TILE, &lo, &hi);
+        lo += first;
+        hi += first;
     }
+    for (int64_t r = lo; r < hi; r++) memset((float *)dan_row(&a->out[DQ], r) + head * s->group * s->d, 0, bytes);
+    for (int64_t r = lo; r < hi && shared; r += TILE) {
+        int32_t block = rows_keys(a, base, r, least(TILE, end - r), NULL).lo / BLOCK;
+        for (int64_t h = 0; h < s->group; h++) g->done[h * n_tiles + (r - first) / TILE] = block;
+    }
+    if (shared) dan_args_barrier(a);
 }
 
-static bool accepts(const struct dan_args *a) { return all_f32(a->in, a->n_in); }
+static void grad_unit(const struct dan_args *a, const struct grad *g, int64_t i, int64_t head, bool shared)
+{
+    const struct unit *u = &g->units->at[i];
+    struct work t = {.kv_head = head, .base = u->lo};
+    int64_t turn = 0;
+    begin_unit_rows(a, g, head, u->lo, u->first, u[1].first, shared);
+    for (t.block = 0; t.block < u->hi - u->lo; t.block += BLOCK, turn++)
+        if (!shared || turn % a->nth == a->ith)
+            grad_block(a, g, &t, u->first, u[1].first, least(BLOCK, u->hi - u->lo - t.block), shared ? g->done : NULL);
+}
+
+static bool accepts(const struct dan_args *a) { return all_stored(a->in, a->n_in, &dan_dtype_f32); }
 
 static size_t workspace(const struct dan_args *a, int nth)
 {
     struct sizes s = sizes_of(a);
-    return plan_bytes(&s) + (size_t)nth * area_floats(&s) * sizeof(float);
+    return common_bytes(&s) + (size_t)nth * area_floats(&s) * sizeof(float);
 }
 
 static void run(const struct dan_args *a)
 {
-    struct sizes s = sizes_of(a);
-    struct plan p = plan_at(&s, a->ws);
-    struct area w = area_at(&s, (float *)((char *)a->ws + plan_bytes(&s)) + area_floats(&s) * (size_t)a->ith);
-    prepare(a, &s, &p);
+    struct grad g = {.s = sizes_of(a), .units = a->ws};
+    const struct sizes *s = &g.s;
+    int64_t lo, hi;
+    g.delta = (float *)((char *)a->ws + units_bytes(s));
+    g.done = (int32_t *)(g.delta + s->rows * s->heads);
+    g.w = area_at(s, (float *)((char *)a->ws + common_bytes(s)) + area_floats(s) * (size_t)a->ith);
+    dan_share(a, s->rows, 1, &lo, &hi);
+    for (int64_t n = lo; n < hi; n++) {
+        const float *o = dan_row(&a->in[O], n), *d_o = dan_row(&a->in[DO], n);
+        for (int64_t h = 0; h < s->heads; h++) g.delta[n * s->heads + h] = dot(o + h * s->d, d_o + h * s->d, s->d);
+    }
+    if (a->ith == 0) find_units(a, s, g.units);
     dan_args_barrier(a);
-    int64_t turn = 0;
-    for (int64_t u = 0; u < *p.n; u++)
-        for (int64_t h = 0; h < s.kv; h++, turn++)
-            if (turn % a->nth == a->ith) grad_unit(a, &s, &p, p.first[u], p.first[u + 1], h, &w);
+    grad_units(a, &g, s, g.units, BLOCK);
 }

@@ -1,19 +1,11 @@
-/* What attend and attend_grad share: small products on packed blocks, and the keys of rows.  Keys come in
- * blocks of BLOCK counted from the base of the row's sequence.  Vectors come from block_ISA.h. */
+/* What the f32 kernels of attend and attend_grad share: small products on packed blocks.  Keys come in blocks of
+ * BLOCK counted from the base of the row's sequence.  Vectors come from block_ISA.h. */
 #ifndef DAN_KERNEL_ATTEND_TILE_H
 #define DAN_KERNEL_ATTEND_TILE_H
 #include <math.h>
-#include <string.h>
-#include "base/sys.h"
-#include "core/args.h"
-#include "op/attrs.h"
+#include "kernel/simd/attend_keys.h"
 
 enum { TILE = 64, BLOCK = 64 };
-#define INLINE static inline __attribute__((always_inline))
-
-static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
-static inline int64_t most(int64_t x, int64_t y) { return x > y ? x : y; }
-static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
 
 /* A factor of a small product: element (i, k) at p[i * row + k * step]. */
 struct left { const float *p; int64_t row, step; };
@@ -104,51 +96,6 @@ static void pack_rows(float *dst, const float *src, int64_t ld, int64_t n, int64
 {
     for (int64_t r = 0; r < n; r++, dst += pad(d), src += ld)
         for (int64_t i = 0; i < d; i += VF) vf_store(dst + i, vf_load_n(src + i, d - i));
-}
-
-struct sizes { int64_t rows, heads, kv, group, d, dp; float scale; };
-
-static struct sizes sizes_of(const struct dan_args *a)
-{
-    struct sizes s = {.rows = a->in[0].shape.d[0], .heads = a->attr[DAN_ATTEND_HEADS].i, .kv = a->attr[DAN_ATTEND_KV_HEADS].i};
-    s.group = s.heads / s.kv;
-    s.d = a->in[0].shape.d[1] / s.heads;
-    s.dp = pad(s.d);
-    s.scale = (float)a->attr[DAN_ATTEND_SCALE].f;
-    return s;
-}
-
-/* First row from r on (at most `end`) whose base differs from row r's. */
-static int64_t run_end(const struct dan_args *a, int64_t r, int64_t end)
-{
-    int32_t base = *(const int32_t *)dan_row(&a->in[3], r);
-    do r++;
-    while (r < end && *(const int32_t *)dan_row(&a->in[3], r) == base);
-    return r;
-}
-
-/* Keys [lo, hi) of a row, relative to its base; empty ones are 0, 0. */
-struct keys { int32_t lo, hi; };
-
-/* The part of keys [k.lo, k.hi) in the block that starts at key b, relative to b. */
-static inline struct keys in_block(struct keys k, int64_t b)
-{
-    struct keys r = {(int32_t)most(k.lo - b, 0), (int32_t)least(k.hi - b, BLOCK)};
-    return r.lo < r.hi ? r : (struct keys){0, 0};
-}
-
-static inline struct keys join(struct keys x, struct keys y)
-{
-    if (x.lo >= x.hi) return y;
-    if (y.lo >= y.hi) return x;
-    return (struct keys){(int32_t)least(x.lo, y.lo), (int32_t)most(x.hi, y.hi)};
-}
-
-static inline bool all_f32(const struct dan_tensor *x, int n)
-{
-    for (int i = 0; i < n; i++)
-        if (x[i].dtype && x[i].dtype != &dan_dtype_f32 && x[i].dtype != &dan_dtype_i32) return false;
-    return true;
 }
 
 #endif

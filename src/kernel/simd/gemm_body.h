@@ -1,10 +1,13 @@
 /* The blocked matrix product, written once.  A file of src/kernel/ISA/ defines, before including this:
  *
  *   enum { MR, NR }            register tile
- *   enum { KC }                k block: sums of a block are formed in registers, blocks are added in order
- *   enum { MC, NC, NC_THIN }   rows of a and columns of b that are packed at a time (multiples of MR, NR)
+ *   enum { KC }                k block: blocks are packed, multiplied and added to c in order
+ *   enum { KI }                k of a panel of b that stays in L1, a multiple of CHUNK; KC where a block fits
+ *   enum { NC_THIN }           columns of b that are packed at a time for few rows (multiple of NR)
+ *   enum { ROW_UNIT }          rows a tile computes are rounded up to this; panels are whole when it is not 1
  *   enum { PACK_COST }         cost of packing one element in multiply-adds
- *   enum { TAKES_BF16 }        1: pack_b reads b stored as bf16 [N,K] without a detour through f32
+ *   enum { TAKES_BF16 }        what pack_a and pack_b read as bf16 without a detour through f32: 0 nothing,
+ *                              1 b [N,K], 2 all
  *   size_t panel_a_bytes(k)    packed panel of at most MR rows, k columns; multiple of 64
  *   size_t panel_b_bytes(k)    the same for NR columns
  *   size_t chunk_a_bytes(rows) bytes of CHUNK columns of a packed panel of a with `rows` rows
@@ -12,103 +15,106 @@
  *   void tile(rows, cols, k, a, b, c, ldc, first)   c (+)= panel a x panel b
  *   dan_gemm_direct_fn *const direct   the product of up to DIRECT_ROWS rows with b as it lies; or NULL
  *   void tile_begin(void), tile_end(void)           state of the unit, once per call and thread
+ *   void store_bf16(p, x, n)   the first n of a vector, rounded to nearest even
  *
- * and the vectors of vec_ISA.h.  Loops, outermost first: columns NC, k blocks KC, rows MC, then panels
- * NR (stays in L1), panels MR (streams from L2): Goto and van de Geijn 2008.  Threads share nothing:
- * each packs what its rectangle of c needs, so there are no barriers; the price is packing twice along
- * one edge of the grid (2 % for two threads at M = N = 768). */
+ * and the vectors of math_ISA.h.  Loops, outermost first: columns of B_BYTES, k blocks KC, rows of A_BYTES,
+ * then panels NR, k blocks KI (a panel of b stays in L1), panels MR (stream from L2): Goto and van de Geijn
+ * 2008.  Sums that need an epilogue or rounding stay in L1 (or, of several KI, L2) until they are done.
+ *
+ * b is packed by all threads together into one place where it fits in SHARE_BYTES: one barrier.  Else threads
+ * share nothing: each packs what its rectangle of c needs. */
 #include "kernel/simd/gemm.h"
+#include "kernel/simd/vec_slope.h"
 
 /* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
  * that b goes from memory through L1 once: decode. */
 enum { THIN = 64, THIN_K = 16384, DIRECT_ROWS = 4 };
 
-/* Blocks of a storage format that may lie across a panel of b without tb; floats of one converted panel. */
-enum { MAX_BLOCK = 32, SCRATCH = KC * (NR + 2 * MAX_BLOCK) };
+/* Packed blocks: together they, and what streams by, fit in an L2 of 2 MiB. */
+enum { A_BYTES = 512 << 10, B_BYTES = 1 << 20, SHARE_BYTES = 8 << 20 };
+
+/* Converting goes PIECE columns of K at a time; blocks of a storage format may lie across a panel of b without tb. */
+enum { PIECE = 256, MAX_BLOCK = 32, SCRATCH = PIECE * (NR + 2 * MAX_BLOCK + MR), SUM = MR * NR };
 
 struct span { int64_t lo, hi; };
 static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
+static inline int64_t most(int64_t x, int64_t y) { return x > y ? x : y; }
 static inline int64_t parts(int64_t n, int64_t unit) { return (n + unit - 1) / unit; }
 static inline int64_t span_n(struct span s) { return s.hi - s.lo; }
 
-/* Rows are cut into panels of nearly equal height: 16 rows are 8 + 8, not 14 + 2. */
-static inline int64_t panel_row(struct span rows, int64_t np, int64_t p) { return rows.lo + span_n(rows) * p / np; }
+/* What a thread works with: its rectangle and its memory. */
+struct work {
+    const struct dan_gemm *g;
+    struct span rows, cols;
+    int64_t np;                                /* row panels */
+    size_t a_step, b_step;                     /* bytes from panel to panel */
+    char *pa, *pb;                             /* packed blocks */
+    const char *all_b;                         /* b packed by all threads, or NULL */
+    float *sum, *part, *scratch;               /* sums of the row panels of a block; of all rows of a block of columns; conversions */
+    bool thin;
+};
 
-/* Threads form a grid of tm x tn; the cheapest product of the largest rectangle plus its packing wins. */
-static void share_grid(const struct dan_gemm *g, int ith, int nth, struct span *rows, struct span *cols)
+/* Rows are cut into panels of nearly equal height (16 rows are 8 + 8, not 14 + 2), or into whole ones. */
+static inline int64_t panel_row(const struct work *w, int64_t p)
 {
-    int best = 1;
-    double best_cost = -1;
-    for (int tn = 1; tn <= nth; tn++) {
-        if (nth % tn) continue;
-        double m = (double)parts(g->m, nth / tn), n = (double)(parts(parts(g->n, NR), tn) * NR);
-        double cost = m * n + PACK_COST * (m + n);
-        if (best_cost < 0 || cost < best_cost) best = tn, best_cost = cost;
-    }
-    int tm = nth / best, im = ith / best, in = ith % best;
-    int64_t np = parts(g->n, NR);
-    *rows = (struct span){g->m * im / tm, g->m * (im + 1) / tm};
-    *cols = (struct span){least(np * in / best * NR, g->n), least(np * (in + 1) / best * NR, g->n)};
+    return w->rows.lo + (ROW_UNIT > 1 ? least(p * MR, span_n(w->rows)) : span_n(w->rows) * p / w->np);
 }
 
-static size_t area_a(int64_t m, int64_t k)
+/* Bytes of CHUNK rows of a packed panel of b: panel_b_bytes rounds up to 64. */
+static inline size_t chunk_b_bytes(void) { return panel_b_bytes(64 * CHUNK) / 64; }
+
+static inline bool shares_b(const struct dan_gemm *g, int nth)
 {
-    size_t thin = k > THIN_K ? 0 : (size_t)(parts(least(m, THIN), MR) * parts(k, KC)) * panel_a_bytes(KC);
-    size_t block = (size_t)parts(least(m, MC), MR) * panel_a_bytes(KC);
+    return g->share && nth > 1 && parts(g->n, NR) * (int64_t)panel_b_bytes(g->k) <= SHARE_BYTES;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static inline size_t step_a(const struct dan_gemm *g) { return panel_a_bytes(most(1, least(g->k, KC))); }
+static inline size_t step_b(const struct dan_gemm *g) { return panel_b_bytes(most(1, least(g->k, KC))); }
+static inline int64_t block_panels(size_t bytes, size_t step) { return most(1, (int64_t)(bytes / step)); }
+
+static size_t area_a(const struct dan_gemm *g)
+{
+    int64_t np = parts(g->m, MR);
+    size_t thin = (size_t)(parts(least(g->m, THIN), MR) * parts(least(g->k, THIN_K), KC)) * step_a(g);
+    size_t block = (size_t)np * step_a(g), limit = step_a(g) > A_BYTES ? step_a(g) : A_BYTES;
+    if (block > limit) block = limit;
     return thin > block ? thin : block;
 }
 
-static inline size_t gemm_bytes(int64_t m, int64_t n, int64_t k, int nth)
+static size_t area_b(const struct dan_gemm *g)
 {
-    return (size_t)nth * (area_a(m, k) + (size_t)parts(least(n, NC), NR) * panel_b_bytes(KC) + SCRATCH * sizeof(float));
+    size_t all = (size_t)parts(g->n, NR) * step_b(g), limit = step_b(g) > B_BYTES ? step_b(g) : B_BYTES;
+    size_t thin = NC_THIN / NR * step_b(g);
+    if (limit < thin) limit = thin;
+    return all < limit ? all : limit;
 }
 
-static inline void finish_tile(const struct dan_gemm *g, int64_t row, int rows, int64_t col, int cols)
+static inline size_t area_sum(const struct dan_gemm *g)
 {
-    for (int i = 0; i < rows; i++) {
-        float *c = g->c + (row + i) * g->ldc + col;
-        const float *res = g->res ? g->res + (row + i) * g->ldres + col : NULL;
-        for (int j = 0; j < cols; j += VF) {
-            vf x = vf_load_n(c + j, cols - j);
-            if (g->bias) x = vf_add(x, vf_load_n(g->bias + col + j, cols - j));
-            x = vf_act(g->act, x);
-            if (res) x = vf_add(x, vf_load_n(res + j, cols - j));
-            vf_store_n(c + j, x, cols - j);
-        }
-    }
+    return (size_t)(KI < KC && g->k > KI ? least(parts(g->m, MR), A_BYTES / (int64_t)panel_a_bytes(KI) + 1) : 2) * SUM * sizeof(float);
 }
 
-/* Row panels [p0, p1) of np, columns [cols), one k block. */
-static void multiply(const struct dan_gemm *g, struct span rows, int64_t np, struct span p, struct span cols, struct span k,
-                     const char *pa, const char *pb)
+static size_t area_part(const struct dan_gemm *g)
 {
-    size_t a_step = panel_a_bytes(KC), b_step = panel_b_bytes(KC);
-    bool first = k.lo == 0 && !g->add, last = k.hi == g->k && (g->bias || g->res || g->act);
-    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += b_step) {
-        int nc = (int)least(NR, cols.hi - col);
-        for (int64_t i = p.lo; i < p.hi; i++) {
-            int64_t row = panel_row(rows, np, i);
-            int nr = (int)(panel_row(rows, np, i + 1) - row);
-            tile(nr, nc, span_n(k), pa + (size_t)(i - p.lo) * a_step, pb, g->c + row * g->ldc + col, g->ldc, first);
-            if (last) finish_tile(g, row, nr, col, nc);
-        }
-    }
+    if (!g->c_bf16 || g->k <= KC) return 0;
+    return (size_t)(g->m * least(parts(g->n, NR), (int64_t)(area_b(g) / step_b(g))) * NR) * sizeof(float);
 }
 
-/* An operand whose rows run along the panels is packed CHUNK rows at a time over all panels: that reads
- * streams which the prefetcher follows; one panel after the other would miss on every row. */
-static void pack_rows(const struct dan_gemm *g, struct span rows, int64_t np, struct span p, struct span k, char *pa)
+static inline size_t thread_bytes(const struct dan_gemm *g)
 {
-    int64_t n = span_n(k), chunk = g->ta ? CHUNK : n;
-    for (int64_t k0 = 0; k0 < n; k0 += chunk) {
-        char *dst = pa;
-        for (int64_t i = p.lo; i < p.hi; i++, dst += panel_a_bytes(KC)) {
-            int64_t row = panel_row(rows, np, i);
-            int nr = (int)(panel_row(rows, np, i + 1) - row);
-            pack_a(dst + (size_t)(k0 / CHUNK) * chunk_a_bytes(nr), g, row, nr, k.lo + k0, least(chunk, n - k0));
-        }
-    }
+    return (area_a(g) + area_b(g) + area_sum(g) + area_part(g) + SCRATCH * sizeof(float) + 63) / 64 * 64;
 }
+
+static inline size_t all_b_bytes(const struct dan_gemm *g, int nth)
+{
+    return shares_b(g, nth) ? ((size_t)parts(g->n, NR) * panel_b_bytes(g->k) + 63) / 64 * 64 : 0;
+}
+
+static inline size_t gemm_bytes(const struct dan_gemm *g, int nth) { return (size_t)nth * thread_bytes(g) + all_b_bytes(g, nth); }
+
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* n elements of t to f32: the 16-bit formats in vectors. */
 static inline void convert(const struct dan_dtype *t, const char *src, float *dst, int64_t n)
@@ -121,92 +127,284 @@ static inline void convert(const struct dan_dtype *t, const char *src, float *ds
     if (i < n) t->to_f32(src + dan_dtype_bytes(t, i), dst + i, n - i);
 }
 
-/* A panel of b in another format goes through f32. */
-static void pack_converted(void *dst, const struct dan_gemm *g, int64_t col, int cols, struct span k, float *f)
+static inline bool takes_a(const struct dan_gemm *g) { return !g->a_bf16 || TAKES_BF16 == 2; }
+static inline bool takes_b(const struct dan_gemm *g) { return !g->b_type && (!g->b_bf16 || TAKES_BF16 == 2 || (TAKES_BF16 == 1 && g->tb)); }
+
+/* At most PIECE columns of a panel of a in bf16, through f32. */
+static void pack_a_converted(void *dst, const struct work *w, int64_t row, int rows, int64_t k0, int64_t k)
 {
-    const struct dan_dtype *t = g->b_type;
-    struct dan_gemm h = *g;
-    int64_t lead = g->tb ? 0 : col % t->block;
-    int64_t rows = g->tb ? cols : span_n(k), n = g->tb ? span_n(k) : parts(lead + cols, t->block) * t->block;
-    const char *src = (const char *)g->b + (g->tb ? col : k.lo) * g->ldb + dan_dtype_bytes(t, g->tb ? k.lo : col - lead);
-    for (int64_t i = 0; i < rows; i++) convert(t, src + i * g->ldb, f + i * n, n);
-    h.b = f + lead;
-    h.ldb = n * (int64_t)sizeof *f;
-    pack_b(dst, &h, 0, cols, 0, span_n(k));
+    struct dan_gemm h = *w->g;
+    int64_t count = h.ta ? k : rows, n = h.ta ? rows : k;
+    const char *src = dan_gemm_at16(h.a, h.lda, h.ta ? k0 : row, h.ta ? row : k0);
+    for (int64_t i = 0; i < count; i++) convert(&dan_dtype_bf16, src + i * h.lda, w->scratch + i * n, n);
+    h.a = w->scratch;
+    h.lda = n * (int64_t)sizeof(float);
+    pack_a(dst, &h, 0, rows, 0, k);
 }
 
-static void pack_cols(const struct dan_gemm *g, struct span cols, struct span k, char *pb, float *scratch)
+/* An operand whose rows run along the panels is packed CHUNK rows at a time over all panels: that reads
+ * streams which the prefetcher follows; one panel after the other would miss on every row. */
+static void pack_rows(const struct work *w, struct span p, struct span k, char *pa)
 {
-    int64_t n = span_n(k), chunk = g->tb || g->b_type ? n : CHUNK;
+    const struct dan_gemm *g = w->g;
+    int64_t n = span_n(k), chunk = g->ta ? CHUNK : takes_a(g) ? n : PIECE;
     for (int64_t k0 = 0; k0 < n; k0 += chunk) {
-        char *dst = pb + (size_t)(k0 / CHUNK) * panel_b_bytes(CHUNK);
-        for (int64_t col = cols.lo; col < cols.hi; col += NR, dst += panel_b_bytes(KC)) {
-            int nc = (int)least(NR, cols.hi - col);
-            if (g->b_type) pack_converted(dst, g, col, nc, k, scratch);
-            else pack_b(dst, g, col, nc, k.lo + k0, least(chunk, n - k0));
+        char *dst = pa;
+        int64_t kn = least(chunk, n - k0);
+        for (int64_t i = p.lo; i < p.hi; i++, dst += w->a_step) {
+            int64_t row = panel_row(w, i);
+            int nr = (int)(panel_row(w, i + 1) - row);
+            char *at = dst + (size_t)(k0 / CHUNK) * chunk_a_bytes(nr);
+            if (takes_a(g)) pack_a(at, g, row, nr, k.lo + k0, kn);
+            else pack_a_converted(at, w, row, nr, k.lo + k0, kn);
         }
     }
 }
 
+/* At most PIECE rows of K of a panel of b in another format, through f32. */
+static void pack_b_converted(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k, float *f)
+{
+    const struct dan_dtype *t = g->b_type ? g->b_type : &dan_dtype_bf16;
+    struct dan_gemm h = *g;
+    int64_t lead = g->tb ? 0 : col % t->block;
+    int64_t rows = g->tb ? cols : k, n = g->tb ? k : parts(lead + cols, t->block) * t->block;
+    const char *src = (const char *)g->b + (g->tb ? col : k0) * g->ldb + dan_dtype_bytes(t, g->tb ? k0 : col - lead);
+    for (int64_t i = 0; i < rows; i++) convert(t, src + i * g->ldb, f + i * n, n);
+    h.b = f + lead;
+    h.b_bf16 = false;
+    h.ldb = n * (int64_t)sizeof *f;
+    pack_b(dst, &h, 0, cols, 0, k);
+}
+
+static void pack_cols(const struct work *w, struct span cols, struct span k, char *pb, size_t step)
+{
+    const struct dan_gemm *g = w->g;
+    int64_t n = span_n(k), chunk = !takes_b(g) ? PIECE : g->tb ? n : CHUNK;
+    for (int64_t k0 = 0; k0 < n; k0 += chunk) {
+        char *dst = pb + (size_t)(k0 / CHUNK) * chunk_b_bytes();
+        int64_t kn = least(chunk, n - k0);
+        for (int64_t col = cols.lo; col < cols.hi; col += NR, dst += step) {
+            int nc = (int)least(NR, cols.hi - col);
+            if (takes_b(g)) pack_b(dst, g, col, nc, k.lo + k0, kn);
+            else pack_b_converted(dst, g, col, nc, k.lo + k0, kn, w->scratch);
+        }
+    }
+}
+
+/* ---- epilogue -------------------------------------------------------------------------------- */
+
+static inline vf load_any(const void *p, int64_t i, bool bf16, int64_t n)
+{
+    if (!bf16) return vf_load_n((const float *)p + i, n);
+    if (n >= VF) return vf_load_bf16((const char *)p + 2 * i);
+    uint16_t half[VF] = {0};
+    memcpy(half, (const char *)p + 2 * i, (size_t)n * 2);
+    return vf_load_bf16(half);
+}
+
+static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
+{
+    if (bf16) store_bf16((char *)p + 2 * i, x, n);
+    else vf_store_n((float *)p + i, x, n);
+}
+
+/* A tile whose sums are complete: s, ld floats from row to row; s may lie in c itself. */
+struct done { const float *s; int64_t ld, row, col; int rows, cols; };
+
+/* Sum (+ bias) of element [row, col] and those right of it to c. */
+static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half, bool more)
+{
+    if (more) {
+        int64_t from = row * g->ldres + col;
+        if (g->pre) store_any(g->pre, row * g->ldpre + col, half, x, n);
+        if (g->act) x = vf_act(g->act, x);
+        if (g->gate) x = vf_mul(x, vf_slope(g->gate, load_any(g->res, from, g->res_bf16, n)));
+        else if (g->res) x = vf_add(x, load_any(g->res, from, g->res_bf16, n));
+    }
+    store_any(g->c, row * g->ldc + col, half, x, n);
+}
+
+/* NR columns; half, more: constants, so that the common cases have no branches. */
+static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, bool half, bool more)
+{
+    const float *s = d->s;
+    vf bias[NR / VF];
+    for (int j = 0; j < NR / VF; j++) bias[j] = g->bias ? vf_load(g->bias + d->col + j * VF) : vf_set(0.f);
+    for (int i = 0; i < d->rows; i++, s += d->ld)
+        for (int j = 0; j < NR / VF; j++)
+            finish(g, vf_add(vf_load(s + j * VF), bias[j]), d->row + i, d->col + j * VF, VF, half, more);
+}
+
+static __attribute__((noinline)) void finish_tile(const struct dan_gemm *g, const struct done *d)
+{
+    bool more = g->act || g->res || g->pre;
+    if (d->cols == NR) {
+        if (more) finish_full(g, d, g->c_bf16, true);
+        else if (g->c_bf16) finish_full(g, d, true, false);
+        else finish_full(g, d, false, false);
+        return;
+    }
+    const float *s = d->s;
+    for (int i = 0; i < d->rows; i++, s += d->ld)
+        for (int j = 0; j < d->cols; j += VF) {
+            vf bias = g->bias ? vf_load_n(g->bias + d->col + j, d->cols - j) : vf_set(0.f);
+            finish(g, vf_add(vf_load_n(s + j, d->cols - j), bias), d->row + i, d->col + j, d->cols - j, g->c_bf16, true);
+        }
+}
+
+/* ---- multiplying ----------------------------------------------------------------------------- */
+
+/* Where the sums of a tile lie while they grow, and whether something is left to do with them. */
+struct sums { float *p; int64_t ld; bool first, finish, own; };
+
+static inline bool has_epilogue(const struct dan_gemm *g) { return g->bias || g->res || g->act || g->pre || g->c_bf16; }
+
+static inline struct sums sums_of(const struct work *w, int64_t row, int64_t col, int64_t c0, struct span k, int64_t i)
+{
+    const struct dan_gemm *g = w->g;
+    bool single = g->k <= KC && !g->add, finish = has_epilogue(g);
+    struct sums s = {.first = k.lo == 0 && !g->add, .finish = finish && k.hi == g->k};
+    if (finish && single) s.own = true, s.p = w->sum + i * SUM, s.ld = NR;
+    else if (g->c_bf16) s.ld = parts((int64_t)(area_b(g) / step_b(g)) * NR, NR) * NR, s.p = w->part + (row - w->rows.lo) * s.ld + col - c0;
+    else s.p = (float *)g->c + row * g->ldc + col, s.ld = g->ldc;
+    return s;
+}
+
+/* Row panels p, columns cols, one k block.  A tile is finished after the next one was multiplied: its vector
+ * instructions then run beside those of the tile unit (if there is one), which would else wait for each other. */
+static void multiply(const struct work *w, struct span p, struct span cols, struct span k, const char *pa, const char *pb)
+{
+    const struct dan_gemm *g = w->g;
+    struct done wait = {.rows = 0};
+    int64_t turn = 0;
+    int64_t n = span_n(k), ki = most(CHUNK, parts(parts(n, most(1, parts(n, KI))), CHUNK) * CHUNK);
+    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += w->b_step) {
+        int nc = (int)least(NR, cols.hi - col);
+        int64_t k0 = 0;
+        do {                                           /* once even if K = 0: c = act(bias) + res */
+            int64_t kn = least(ki, n - k0);
+            bool last = k0 + kn >= n, alone = last && k0 == 0;
+            if (!last && wait.rows) finish_tile(g, &wait), wait.rows = 0;      /* its place is needed */
+            for (int64_t i = p.lo; i < p.hi; i++) {
+                int64_t row = panel_row(w, i);
+                int nr = (int)(panel_row(w, i + 1) - row);
+                struct sums s = sums_of(w, row, col, cols.lo, k, alone ? turn ^= 1 : i - p.lo);
+                const char *a = pa + (size_t)(i - p.lo) * w->a_step + (size_t)(k0 / CHUNK) * chunk_a_bytes(nr);
+                const char *b = pb + (size_t)(k0 / CHUNK) * chunk_b_bytes();
+                tile(s.own ? (int)parts(nr, ROW_UNIT) * ROW_UNIT : nr, s.own ? NR : nc, kn, a, b, s.p, s.ld, s.first && k0 == 0);
+                if (!s.finish || !last) continue;
+                if (wait.rows) finish_tile(g, &wait);
+                wait = (struct done){s.p, s.ld, row, col, nr, nc};
+            }
+            k0 += ki;
+        } while (k0 < n);
+    }
+    if (wait.rows) finish_tile(g, &wait);
+}
+
 static inline bool is_direct(const struct dan_gemm *g, int64_t rows)
 {
-    return direct && rows <= DIRECT_ROWS && g->tb && !g->b_type && !g->b_bf16 && !g->bf16;
+    return direct && rows <= DIRECT_ROWS && g->tb && !g->b_type && !g->bf16;
 }
 
 /* One panel of a times columns of b that are not packed: the sums and their order are those of multiply(). */
-static void multiply_direct(const struct dan_gemm *g, struct span rows, struct span cols, struct span k, const char *pa)
+static void multiply_direct(const struct work *w, struct span cols, struct span k, const char *pa)
 {
-    bool first = k.lo == 0 && !g->add, last = k.hi == g->k && (g->bias || g->res || g->act);
-    int nr = (int)span_n(rows);
+    const struct dan_gemm *g = w->g;
+    int nr = (int)span_n(w->rows);
     for (int64_t col = cols.lo; col < cols.hi; col += NR) {
         int nc = (int)least(NR, cols.hi - col);
-        direct(nr, nc, span_n(k), pa, g, col, k.lo, g->c + rows.lo * g->ldc + col, first);
-        if (last) finish_tile(g, rows.lo, nr, col, nc);
+        struct sums s = sums_of(w, w->rows.lo, col, cols.lo, k, 0);
+        direct(nr, nc, span_n(k), pa, g, col, k.lo, s.p, s.ld, s.first);
+        if (s.finish) finish_tile(g, &(struct done){s.p, s.ld, w->rows.lo, col, nr, nc});
     }
 }
 
+/* ---- the loops around ------------------------------------------------------------------------ */
+
 static inline struct span k_block(const struct dan_gemm *g, int64_t k0) { return (struct span){k0, least(k0 + KC, g->k)}; }
 
-static void gemm_rectangle(const struct dan_gemm *g, struct span rows, struct span cols, char *pa, char *pb, float *scratch)
+static void all_rows(const struct work *w, struct span c, struct span k, const char *pb)
 {
-    int64_t np = parts(span_n(rows), MR), mcp = MC / MR, nc = NC;
-    struct span all = {0, np};
-    bool thin = span_n(rows) <= THIN && g->k <= THIN_K;
-    size_t a_block = (size_t)np * panel_a_bytes(KC);
-    if (thin) {
-        nc = NC_THIN;
-        for (int64_t k0 = 0; k0 < g->k; k0 += KC) pack_rows(g, rows, np, all, k_block(g, k0), pa + (size_t)(k0 / KC) * a_block);
+    int64_t mcp = block_panels(A_BYTES, w->a_step);
+    if (w->thin) {
+        char *block = w->pa + (size_t)(k.lo / KC) * (size_t)w->np * w->a_step;
+        if (is_direct(w->g, span_n(w->rows))) multiply_direct(w, c, k, block);
+        else multiply(w, (struct span){0, w->np}, c, k, block, pb);
+        return;
     }
-    for (int64_t c0 = cols.lo; c0 < cols.hi; c0 += nc) {
-        struct span c = {c0, least(c0 + nc, cols.hi)};
+    for (int64_t p0 = 0; p0 < w->np; p0 += mcp) {
+        struct span p = {p0, least(p0 + mcp, w->np)};
+        pack_rows(w, p, k, w->pa);
+        multiply(w, p, c, k, w->pa, pb);
+    }
+}
+
+static void gemm_rectangle(struct work *w)
+{
+    const struct dan_gemm *g = w->g;
+    int64_t nc = w->thin ? NC_THIN : block_panels(B_BYTES, step_b(g)) * NR;
+    bool skip_b = w->all_b || (w->thin && is_direct(g, span_n(w->rows)));
+    if (w->thin)
+        for (int64_t k0 = 0; k0 < g->k; k0 += KC)
+            pack_rows(w, (struct span){0, w->np}, k_block(g, k0), w->pa + (size_t)(k0 / KC) * (size_t)w->np * w->a_step);
+    for (int64_t c0 = w->cols.lo; c0 < w->cols.hi; c0 += nc) {
+        struct span c = {c0, least(c0 + nc, w->cols.hi)};
         int64_t k0 = 0;
-        do {                                           /* once even if K = 0: c = act(bias) + res */
+        do {
             struct span k = k_block(g, k0);
-            if (thin && is_direct(g, span_n(rows))) {
-                multiply_direct(g, rows, c, k, pa + (size_t)(k0 / KC) * a_block);
-                k0 += KC;
-                continue;
-            }
-            pack_cols(g, c, k, pb, scratch);
-            for (int64_t p0 = 0; p0 < np; p0 += mcp) {
-                struct span p = thin ? all : (struct span){p0, least(p0 + mcp, np)};
-                char *block = thin ? pa + (size_t)(k0 / KC) * a_block : pa;
-                if (!thin) pack_rows(g, rows, np, p, k, block);
-                multiply(g, rows, np, p, c, k, block, pb);
-                if (thin) break;
-            }
+            const char *pb = w->all_b ? w->all_b + (size_t)(c0 / NR) * w->b_step + (size_t)(k0 / CHUNK) * chunk_b_bytes() : w->pb;
+            if (!skip_b) pack_cols(w, c, k, w->pb, w->b_step);
+            all_rows(w, c, k, pb);
             k0 += KC;
         } while (k0 < g->k);
     }
 }
 
+/* Threads form a grid of tm x tn; the cheapest product of the largest rectangle plus its packing wins.  Where b is
+ * packed together only a counts. */
+static void share_grid(struct work *w, int ith, int nth)
+{
+    const struct dan_gemm *g = w->g;
+    int best = 1;
+    double best_cost = -1;
+    for (int tn = 1; tn <= nth; tn++) {
+        if (nth % tn) continue;
+        double m = (double)(parts(parts(g->m, ROW_UNIT), nth / tn) * ROW_UNIT), n = (double)(parts(parts(g->n, NR), tn) * NR);
+        double cost = m * n + PACK_COST * (w->all_b ? m : m + n);
+        if (best_cost < 0 || cost < best_cost) best = tn, best_cost = cost;
+    }
+    int tm = nth / best, im = ith / best, in = ith % best;
+    int64_t np = parts(g->n, NR), nr = parts(g->m, ROW_UNIT);
+    w->rows = (struct span){least(nr * im / tm * ROW_UNIT, g->m), least(nr * (im + 1) / tm * ROW_UNIT, g->m)};
+    w->cols = (struct span){least(np * in / best * NR, g->n), least(np * (in + 1) / best * NR, g->n)};
+}
+
+/* This thread's part of the panels of b, then all wait. */
+static void pack_together(const struct work *w, char *all, int ith, int nth)
+{
+    const struct dan_gemm *g = w->g;
+    int64_t np = parts(g->n, NR), lo = np * ith / nth, hi = np * (ith + 1) / nth;
+    struct span cols = {least(lo * NR, g->n), least(hi * NR, g->n)};
+    pack_cols(w, cols, (struct span){0, g->k}, all + (size_t)lo * w->b_step, w->b_step);
+    dan_args_barrier(g->share);
+}
+
 static void gemm_run(const struct dan_gemm *g, void *ws, int ith, int nth)
 {
-    struct span rows, cols;
-    share_grid(g, ith, nth, &rows, &cols);
-    if (rows.lo >= rows.hi || cols.lo >= cols.hi) return;
-    char *s = (char *)ws + gemm_bytes(g->m, g->n, g->k, nth) / (size_t)nth * (size_t)ith, *pa = s + SCRATCH * sizeof(float);
+    char *s = (char *)ws + thread_bytes(g) * (size_t)ith, *all = shares_b(g, nth) ? (char *)ws + thread_bytes(g) * (size_t)nth : NULL;
+    struct work w = {.g = g, .a_step = step_a(g), .b_step = all ? panel_b_bytes(g->k) : step_b(g), .all_b = all};
+    w.pa = s;
+    w.pb = w.pa + area_a(g);
+    w.sum = (float *)(w.pb + area_b(g));
+    w.part = (float *)((char *)w.sum + area_sum(g));
+    w.scratch = (float *)((char *)w.part + area_part(g));
+    share_grid(&w, ith, nth);
+    w.np = parts(span_n(w.rows), MR);
+    w.thin = span_n(w.rows) <= THIN && g->k <= THIN_K;
+    if (all) pack_together(&w, all, ith, nth);
+    if (w.rows.lo >= w.rows.hi || w.cols.lo >= w.cols.hi) return;
     tile_begin();
-    gemm_rectangle(g, rows, cols, pa, pa + area_a(g->m, g->k), (float *)s);
+    gemm_rectangle(&w);
     tile_end();
 }

@@ -9,7 +9,7 @@ static bool accepts(const struct dan_args *a)
 static size_t workspace(const struct dan_args *a, int nth)
 {
     struct dan_gemm g = dan_matmul_gemm(a);
-    return gemm_bytes(g.m, g.n, g.k, nth);
+    return gemm_bytes(&g, nth);
 }
 
 static void run(const struct dan_args *a)

@@ -124,6 +124,14 @@ static inline void unpack_transposed(float *dst, int64_t step, const char *src, 
 }
 
 #ifdef __AVX512BF16__
+/* The first n floats as bf16. */
+static inline void store_half(void *p, __m512 x, int64_t n)
+{
+    __m256i h = (__m256i)_mm512_cvtneps_pbh(x);
+    if (n >= 16) _mm256_storeu_si256(p, h);
+    else _mm256_mask_storeu_epi16(p, vf_mask(n), h);
+}
+
 /* 32 floats from p, the first n of them, as bf16 (nearest even), zeros after. */
 static inline __m512 bf16_from(const float *p, int64_t n)
 {
@@ -159,13 +167,20 @@ static inline __m512 bf16_pairs(__m512 x, __m512 y)
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(zip, (__m512i)_mm512_cvtne2ps_pbh(y, x)));
 }
 
+/* 16 elements from p under a mask, as f32; p is f32 or, stored, bf16. */
+static inline __m512 load_either(const char *p, __mmask16 part, bool stored)
+{
+    if (!stored) return _mm512_maskz_loadu_ps(part, p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(part, p)), 16));
+}
+
 /* The same from src[k][n]. */
-static inline void pack_pairs(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k)
+static inline void pack_pairs(float *dst, int64_t step, int width, const char *src, int64_t ld, int rows, int64_t k, bool stored)
 {
     __mmask16 keep = vf_mask(width), part = vf_mask(rows > 0 ? rows : 0);
-    for (int64_t i = 0; i < k; i += 2) {
-        __m512 x = _mm512_maskz_loadu_ps(part, dan_gemm_at(src, ld, i, 0));
-        __m512 y = i + 1 < k ? _mm512_maskz_loadu_ps(part, dan_gemm_at(src, ld, i + 1, 0)) : _mm512_setzero_ps();
+    for (int64_t i = 0; i < k; i += 2, src += 2 * ld) {
+        __m512 x = load_either(src, part, stored);
+        __m512 y = i + 1 < k ? load_either(src + ld, part, stored) : _mm512_setzero_ps();
         _mm512_mask_storeu_ps(dst + i / 2 * step, keep, bf16_pairs(x, y));
     }
 }

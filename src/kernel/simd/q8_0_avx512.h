@@ -8,6 +8,7 @@
 #define DAN_KERNEL_Q8_0_AVX512_H
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_avx512.h"
+#include "kernel/simd/store_half.h"
 
 enum { BLOCK = 32, BLOCK_BYTES = 34 };
 

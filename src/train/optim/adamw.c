@@ -4,7 +4,7 @@
 #include <math.h>
 #include "train/optim.h"
 
-static void update(float *restrict w, const float *restrict g, float *const *slot, int64_t n, const struct dan_optim_args *a)
+DAN_INLINE void step_all(float *restrict w, const float *restrict g, float *const *slot, int64_t n, const struct dan_optim_args *a)
 {
     float *restrict m = slot[0], *restrict v = slot[1];
     const float b1 = (float)a->beta1, b2 = (float)a->beta2, c1 = (float)(1 - a->beta1), c2 = (float)(1 - a->beta2);
@@ -19,4 +19,7 @@ static void update(float *restrict w, const float *restrict g, float *const *slo
     }
 }
 
-const struct dan_optim dan_optim_adamw = {"adamw", "Adam with decoupled weight decay", 2, {"m", "v"}, update};
+static void update(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+
+const struct dan_optim dan_optim_adamw = {"adamw", "Adam with decoupled weight decay", 2, {"m", "v"}, update, update_avx2};

@@ -3,7 +3,7 @@
  * torch's first step sets buf = g, which zeros give too. */
 #include "train/optim.h"
 
-static void update(float *restrict w, const float *restrict g, float *const *slot, int64_t n, const struct dan_optim_args *a)
+DAN_INLINE void step_all(float *restrict w, const float *restrict g, float *const *slot, int64_t n, const struct dan_optim_args *a)
 {
     float *restrict buf = slot[0];
     const float lr = (float)a->lr, mu = (float)a->momentum, decay = (float)(1 - a->lr * a->weight_decay), scale = (float)a->grad_scale;
@@ -15,4 +15,7 @@ static void update(float *restrict w, const float *restrict g, float *const *slo
     }
 }
 
-const struct dan_optim dan_optim_sgd = {"sgd", "gradient descent with momentum (0 = plain), Nesterov optional", 1, {"buf"}, update};
+static void update(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+
+const struct dan_optim dan_optim_sgd = {"sgd", "gradient descent with momentum (0 = plain), Nesterov optional", 1, {"buf"}, update, update_avx2};

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Prefill, decode and start of danlu and llama.cpp, side by side on the CPU, with the same bf16 weights.
+
+    python3 bench/make_llama.py MODELS/15M --shape 15M               (also 110M, 1.1B; 0.5B is about 1 GB, for --start)
+    python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/15M MODELS/110M [--threads 1 2] [--rounds 5] [--start]
+
+A model folder holds danlu's files and model-bf16.gguf.  The peer is llama-cpp-python's low-level interface (build it from source, so
+that it uses this CPU's instructions) or, with --llama-bench PATH, that program; both with llama.cpp's defaults: mmap, flash attention
+where it helps, f16 cache, batches of 2048 in pieces of 512.  danlu is `danlu bench infer`.  Neither side samples.
+
+First the logits of a 32-token prompt are compared.  Then every round measures the peer and danlu in turn: prompts of 128 and 512
+tokens, 64 tokens after a prompt of 16 and after 1,536.  The answer is the median over rounds of danlu / peer.
+--start: seconds from nothing to the first token of a short prompt, files in the page cache.  danlu from starting the program to its
+end; the peer from after its imports to its first token, which leaves out starting the interpreter and loading libraries.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+PREFILL, DECODE, DEPTHS, LOGITS_OF = (128, 512), 64, (16, 1536), 32
+PROMPT = "abcdefgh ijkl mnop " * 4
+
+
+def ids(n, vocab):
+    return [(i * 7919 + 13) % vocab for i in range(n)]
+
+
+class Peer:
+    """One GGUF file in llama.cpp; the thread count is that of each call."""
+
+    def __init__(self, path, context=2048):
+        import ctypes
+        import llama_cpp
+        self.lib, self.silent = llama_cpp, llama_cpp.llama_log_callback(lambda level, text, data: None)
+        llama_cpp.llama_log_set(self.silent, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        p = llama_cpp.llama_model_default_params()
+        p.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(path.encode(), p)
+        if not self.model:
+            sys.exit(f"llama.cpp cannot load {path}")
+        c = llama_cpp.llama_context_default_params()
+        c.n_ctx, c.n_batch, c.n_ubatch = context, 2048, 512
+        c.n_threads = c.n_threads_batch = int(os.environ.get("PEER_THREADS", "1"))
+        self.ctx = llama_cpp.llama_init_from_model(self.model, c)
+        self.memory = llama_cpp.llama_get_memory(self.ctx)
+        self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
+        self.tokens = ids(context, self.vocab)
+
+    def threads(self, n):
+        self.lib.llama_set_n_threads(self.ctx, n, n)
+
+    def reset(self):
+        self.lib.llama_memory_clear(self.memory, False)
+
+    def forget(self, length):
+        self.lib.llama_memory_seq_rm(self.memory, 0, length, -1)
+
+    def feed(self, tokens):
+        array = (self.lib.llama_token * len(tokens))(*tokens)   # the batch points into it
+        if self.lib.llama_decode(self.ctx, self.lib.llama_batch_get_one(array, len(tokens))):
+            sys.exit("llama_decode failed")
+        self.lib.llama_synchronize(self.ctx)
+        return self.lib.llama_get_logits_ith(self.ctx, -1)
+
+    def logits(self, n):
+        self.reset()
+        return np.ctypeslib.as_array(self.feed(self.tokens[:n]), (self.vocab,)).copy()
+
+    def prefill(self, n):
+        self.reset()
+        start = time.perf_counter()
+        self.feed(self.tokens[:n])
+        return n / (time.perf_counter() - start)
+
+    def decode(self, depth):
+        self.reset()
+        self.feed(self.tokens[:depth])
+        self.feed(self.tokens[depth:depth + 1])
+        self.forget(depth)
+        start = time.perf_counter()
+        for i in range(DECODE):
+            self.feed(self.tokens[depth + i:depth + i + 1])
+        return DECODE / (time.perf_counter() - start)
+
+    def measure(self, n_threads):
+        self.threads(n_threads)
+        self.feed(self.tokens[:1])
+        return {**{f"pp{n}": self.prefill(n) for n in PREFILL}, **{f"tg{DECODE}@{d}": self.decode(d) for d in DEPTHS}}
+
+
+def llama_bench(program, path, n_threads):
+    got = {}
+    for depth in (0, *DEPTHS):
+        tests = ["-p", ",".join(map(str, PREFILL)), "-n", "0"] if depth == 0 else ["-p", "0", "-n", str(DECODE)]
+        done = subprocess.run([program, "-m", path, "-t", str(n_threads), "-r", "1", "-d", str(depth), "-o", "json", *tests],
+                              capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{program} failed:\n{done.stderr[-2000:]}")
+        for t in json.loads(done.stdout):
+            got[f"pp{t['n_prompt']}" if t["n_prompt"] else f"tg{DECODE}@{depth}"] = t["avg_ts"]
+    return got
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def danlu(a, folder, n_threads, *more):
+    out = json.loads(run([a.danlu, "bench", "infer", folder, "--threads", str(n_threads), "--repeat", "1", "--decode", str(DECODE), "--json",
+                          "--quiet", *more]))
+    return {(f"pp{r['tokens']}" if r["what"] == "prefill" else f"tg{DECODE}@{r['depth']}"): r["tokens_per_second"] for r in out["results"]}
+
+
+def compare_logits(a, folder, peer):
+    with tempfile.TemporaryDirectory() as tmp:
+        path = os.path.join(tmp, "logits")
+        danlu(a, folder, 1, "--prefill", "0", "--depth", "0", "--logits", path)
+        x = np.fromfile(path, dtype="<f4").astype(np.float64)
+    y = peer.logits(LOGITS_OF).astype(np.float64)
+    cosine = x @ y / np.sqrt((x @ x) * (y @ y))
+    print(f"  logits of {LOGITS_OF} tokens: cosine {cosine:.6f}, largest difference {np.abs(x - y).max():.2g} of {np.abs(y).max():.3g}, "
+          f"same top token: {'yes' if x.argmax() == y.argmax() else 'no'}")
+    if cosine < 0.999:
+        sys.exit("the two sides do not compute the same: nothing to compare")
+
+
+def compare_speed(a, folder, peer):
+    gguf = os.path.join(folder, "model-bf16.gguf")
+    for n in a.threads:
+        rounds = []
+        danlu(a, folder, n)                                     # both sides once: page cache, clocks
+        for _ in range(a.rounds):
+            theirs = llama_bench(a.llama_bench, gguf, n) if a.llama_bench else peer.measure(n)
+            rounds.append((theirs, danlu(a, folder, n)))
+        for key in rounds[0][0]:
+            ratios = [ours[key] / theirs[key] for theirs, ours in rounds]
+            print(f"  {n} threads  {key:9}  llama.cpp {statistics.median(t[key] for t, _ in rounds):9.1f}   "
+                  f"danlu {statistics.median(o[key] for _, o in rounds):9.1f} tokens/s   "
+                  f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def start_peer(path):
+    """In a process of its own: seconds to the first token."""
+    import llama_cpp                                            # not counted
+    start = time.perf_counter()
+    peer = Peer(path)
+    text = PROMPT.encode()
+    tokens = (llama_cpp.llama_token * 256)()
+    n = llama_cpp.llama_tokenize(llama_cpp.llama_model_get_vocab(peer.model), text, len(text), tokens, 256, True, False)
+    np.ctypeslib.as_array(peer.feed(list(tokens[:n])), (peer.vocab,)).argmax()
+    print(time.perf_counter() - start)
+
+
+def compare_start(a, folder):
+    gguf = os.path.join(folder, "model-bf16.gguf")
+    for n in a.threads:
+        rows = []
+        for i in range(a.rounds + 1):
+            done = subprocess.run([sys.executable, __file__, "--start-peer", gguf], capture_output=True, text=True,
+                                  env=dict(os.environ, PEER_THREADS=str(n)))
+            if done.returncode:
+                sys.exit(done.stderr[-2000:])
+            begin = time.perf_counter()
+            run([a.danlu, "generate", folder, "--prompt", PROMPT, "--max-tokens", "1", "--temperature", "0", "--ignore-eos", "--threads", str(n)])
+            rows.append((float(done.stdout.split()[-1]), time.perf_counter() - begin))
+        ratios = [ours / theirs for theirs, ours in rows[1:]]
+        print(f"  {n} threads  start      llama.cpp {1e3 * statistics.median(t for t, _ in rows[1:]):7.0f} ms  "
+              f"danlu {1e3 * statistics.median(o for _, o in rows[1:]):7.0f} ms to the first token   "
+              f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("models", nargs="*", metavar="MODEL", help="folder that make_llama.py wrote")
+    p.add_argument("--danlu", help="the program to measure")
+    p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--llama-bench", metavar="PATH", help="measure this program instead of llama-cpp-python")
+    p.add_argument("--start", action="store_true", help="measure the time to the first token, nothing else")
+    p.add_argument("--start-peer", metavar="GGUF", help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if not a.start_peer and not (a.models and a.danlu and os.access(a.danlu, os.X_OK)):
+        p.error("give a model folder, and --danlu must name the danlu program")
+    return a
+
+
+def main():
+    a = options()
+    if a.start_peer:
+        return start_peer(a.start_peer)
+    import llama_cpp
+    print(f"llama-cpp-python {llama_cpp.__version__}; {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}")
+    print("llama.cpp:", " ".join(llama_cpp.llama_print_system_info().decode().split()))
+    if os.getloadavg()[0] > 0.5:
+        print("note: the machine is busy, which slows both sides and not equally; repeat this on an idle one")
+    for folder in a.models:
+        print(f"\n{folder}", flush=True)
+        if a.start:
+            compare_start(a, folder)
+            continue
+        peer = Peer(os.path.join(folder, "model-bf16.gguf"))
+        compare_logits(a, folder, peer)
+        compare_speed(a, folder, peer)
+    return None
+
+
+if __name__ == "__main__":
+    main()

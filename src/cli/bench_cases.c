@@ -1,0 +1,188 @@
+/* The cases of `danlu bench ops`.  Shapes are those of a step of three GPTs: 0.8 M (C 128, N 768), 10 M (C 384, N 4096),
+ * 124 M (C 768, N 1024); the working sets reach from L2 to memory. */
+#include <math.h>
+#include <string.h>
+#include "cli/bench.h"
+#include "op/ops.h"
+
+static dan_ref add_leaf(struct bench_build *x, const struct dan_dtype *type, struct dan_shape s, int64_t below)
+{
+    static const char *const names[BENCH_LEAVES] = {"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"};
+    DAN_ASSERT(x->n_leaves < BENCH_LEAVES);
+    struct bench_leaf *l = &x->leaf[x->n_leaves];
+    *l = (struct bench_leaf){.name = names[x->n_leaves++], .t = dan_tensor_of(type, s, NULL), .below = below};
+    return dan_input(&x->b, l->name, type, s, 0);
+}
+
+static dan_ref f32(struct bench_build *x, struct dan_shape s) { return add_leaf(x, &dan_dtype_f32, s, 0); }
+static dan_ref rows(struct bench_build *x) { return f32(x, DAN_SHAPE(x->d[0], x->d[1])); }                       /* [N,C] */
+static dan_ref vector(struct bench_build *x) { return f32(x, DAN_SHAPE(x->d[1])); }                               /* [C] */
+static dan_ref ids(struct bench_build *x, int64_t below) { return add_leaf(x, &dan_dtype_i32, DAN_SHAPE(x->d[0]), below); }   /* [N] */
+
+static dan_ref layer_norm(struct bench_build *x) { dan_ref a = rows(x), g = vector(x); return dan_layer_norm(&x->b, a, g, vector(x), 1e-5); }
+static dan_ref rms_norm(struct bench_build *x) { dan_ref a = rows(x); return dan_rms_norm(&x->b, a, vector(x), 1e-5); }
+static dan_ref skip_layer_norm(struct bench_build *x)
+{
+    dan_ref a = rows(x), y = rows(x), g = vector(x);
+    return dan_skip_layer_norm(&x->b, a, y, g, vector(x), 1e-5);
+}
+static dan_ref skip_rms_norm(struct bench_build *x) { dan_ref a = rows(x), y = rows(x); return dan_skip_rms_norm(&x->b, a, y, vector(x), 1e-5); }
+static dan_ref layer_norm_grad(struct bench_build *x)
+{
+    dan_ref a = rows(x), g = vector(x), dy = rows(x);
+    return dan_layer_norm_grad(&x->b, a, g, dy, rows(x), 1e-5);
+}
+static dan_ref rms_norm_grad(struct bench_build *x)
+{
+    dan_ref a = rows(x), g = vector(x), dy = rows(x);
+    return dan_rms_norm_grad(&x->b, a, g, dy, rows(x), 1e-5);
+}
+
+static dan_ref softmax(struct bench_build *x) { return dan_softmax(&x->b, rows(x)); }
+static dan_ref softmax_ce(struct bench_build *x) { dan_ref a = rows(x); return dan_softmax_ce(&x->b, a, ids(x, x->d[1])); }
+static dan_ref softmax_ce_grad(struct bench_build *x)
+{
+    dan_ref a = rows(x), t = ids(x, x->d[1]);
+    return dan_softmax_ce_grad(&x->b, a, t, f32(x, DAN_SHAPE(x->d[0])));
+}
+static dan_ref head(struct bench_build *x, bool grad, enum dan_prec p)          /* d: N, C, V */
+{
+    dan_ref a = rows(x), w = f32(x, DAN_SHAPE(x->d[2], x->d[1])), t = ids(x, x->d[2]);
+    if (!grad) return dan_head_ce(&x->b, a, w, t, 2048, p);
+    return dan_head_ce_grad(&x->b, a, w, t, f32(x, DAN_SHAPE(x->d[0])), 2048, p);
+}
+static dan_ref head_ce(struct bench_build *x) { return head(x, false, DAN_PREC_F32); }
+static dan_ref head_ce_grad(struct bench_build *x) { return head(x, true, DAN_PREC_F32); }
+static dan_ref head_ce_grad_bf16(struct bench_build *x) { return head(x, true, DAN_PREC_BF16); }
+
+static dan_ref add(struct bench_build *x) { dan_ref a = rows(x); return dan_add(&x->b, a, rows(x)); }
+static dan_ref mul(struct bench_build *x) { dan_ref a = rows(x); return dan_mul(&x->b, a, rows(x)); }
+static dan_ref scale(struct bench_build *x) { return dan_scale(&x->b, rows(x), 0.5); }
+static dan_ref gelu(struct bench_build *x) { return dan_gelu_tanh(&x->b, rows(x)); }
+static dan_ref gelu_grad(struct bench_build *x) { dan_ref a = rows(x); return dan_act_grad(&x->b, a, rows(x), DAN_ACT_GELU_TANH); }
+static dan_ref swiglu(struct bench_build *x) { return dan_swiglu(&x->b, rows(x)); }
+static dan_ref swiglu_grad(struct bench_build *x)
+{
+    dan_ref gate_up = rows(x);
+    return dan_swiglu_grad(&x->b, gate_up, f32(x, DAN_SHAPE(x->d[0], x->d[1] / 2)));
+}
+static dan_ref rope(struct bench_build *x) { dan_ref a = rows(x); return dan_rope(&x->b, a, ids(x, x->d[2]), 64, 10000, 0); }
+static dan_ref sum(struct bench_build *x) { return dan_sum(&x->b, rows(x), 0); }
+static dan_ref embed(struct bench_build *x) { dan_ref w = f32(x, DAN_SHAPE(x->d[2], x->d[1])); return dan_embed(&x->b, w, ids(x, x->d[2])); }
+static dan_ref scatter_add(struct bench_build *x)
+{
+    dan_ref w = f32(x, DAN_SHAPE(x->d[2], x->d[1])), r = rows(x);
+    return dan_scatter_add(&x->b, w, r, ids(x, x->d[2]));
+}
+
+/* Causal ranges of B sequences of T rows. */
+static void causal(struct dan_tensor *t, const int64_t *d)
+{
+    int32_t *r = t->data;
+    for (int64_t i = 0; i < d[0] * d[1]; i++) {
+        int32_t base = (int32_t)(i / d[1] * d[1]);
+        r[3 * i] = r[3 * i + 1] = base;
+        r[3 * i + 2] = (int32_t)i + 1;
+    }
+}
+
+static dan_ref attention(struct bench_build *x, bool grad)                      /* d: B, T, H, D */
+{
+    const int64_t n = x->d[0] * x->d[1], h = x->d[2], dim = x->d[3];
+    struct dan_shape s = DAN_SHAPE(n, h * dim);
+    double scores = (double)n * (double)(x->d[1] + 1) / 2 * (double)h, by = 1 / sqrt((double)dim);
+    dan_ref q = f32(x, s), k = f32(x, s), v = f32(x, s), range = add_leaf(x, &dan_dtype_i32, DAN_SHAPE(n, 3), 0);
+    x->leaf[x->n_leaves - 1].fill = causal;
+    x->flops = scores * (double)dim * (grad ? 10 : 4);
+    if (!grad) return dan_attend(&x->b, q, k, v, range, h, h, by);
+    dan_ref o = f32(x, s), lse = f32(x, DAN_SHAPE(n, h));
+    return dan_attend_grad(&x->b, q, k, v, range, o, lse, f32(x, s), h, h, by);
+}
+static dan_ref attend(struct bench_build *x) { return attention(x, false); }
+static dan_ref attend_grad(struct bench_build *x) { return attention(x, true); }
+
+/* d: M, N, K.  Forward: x [M,K] w [N,K]; to the input: dy [M,N] w [N,K]... as op(a) op(b) of the same three numbers. */
+static dan_ref product(struct bench_build *x, int ta, int tb, enum dan_prec p, const struct dan_dtype *weights)
+{
+    const int64_t m = x->d[0], n = x->d[1], k = x->d[2];
+    dan_ref a = f32(x, ta ? DAN_SHAPE(k, m) : DAN_SHAPE(m, k));
+    dan_ref b = add_leaf(x, weights, tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n), 0);
+    dan_ref y = dan_matmul(&x->b, a, b, ta, tb);
+    if (y) x->b.g->node[y].attr[DAN_MATMUL_PREC].i = p;
+    return y;
+}
+static dan_ref matmul(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32, &dan_dtype_f32); }
+static dan_ref matmul_bf16(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_BF16, &dan_dtype_f32); }
+static dan_ref matmul_input(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_F32, &dan_dtype_f32); }
+static dan_ref matmul_input_bf16(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_BF16, &dan_dtype_f32); }
+static dan_ref matmul_weight(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_F32, &dan_dtype_f32); }
+static dan_ref matmul_weight_bf16(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_BF16, &dan_dtype_f32); }
+static dan_ref matmul_q8_0(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32, &dan_dtype_q8_0); }
+
+const struct bench_case bench_cases[] = {
+    {"layer_norm", "N C", {768, 128}, layer_norm, NULL},
+    {"layer_norm", "N C", {4096, 384}, layer_norm, NULL},
+    {"layer_norm", "N C", {16384, 768}, layer_norm, NULL},
+    {"layer_norm_grad", "N C", {768, 128}, layer_norm_grad, NULL},
+    {"layer_norm_grad", "N C", {4096, 384}, layer_norm_grad, NULL},
+    {"layer_norm_grad", "N C", {16384, 768}, layer_norm_grad, NULL},
+    {"skip_layer_norm", "N C", {768, 128}, skip_layer_norm, NULL},
+    {"skip_layer_norm", "N C", {4096, 384}, skip_layer_norm, NULL},
+    {"skip_layer_norm", "N C", {16384, 768}, skip_layer_norm, NULL},
+    {"rms_norm", "N C", {768, 128}, rms_norm, NULL},
+    {"rms_norm", "N C", {4096, 384}, rms_norm, NULL},
+    {"rms_norm", "N C", {16384, 768}, rms_norm, NULL},
+    {"rms_norm_grad", "N C", {768, 128}, rms_norm_grad, NULL},
+    {"rms_norm_grad", "N C", {4096, 384}, rms_norm_grad, NULL},
+    {"skip_rms_norm", "N C", {4096, 384}, skip_rms_norm, NULL},
+    {"softmax", "N C", {1024, 1024}, softmax, NULL},
+    {"softmax_ce", "N V", {768, 65}, softmax_ce, NULL},
+    {"softmax_ce", "N V", {1024, 4096}, softmax_ce, NULL},
+    {"softmax_ce", "N V", {1024, 50257}, softmax_ce, NULL},
+    {"softmax_ce_grad", "N V", {768, 65}, softmax_ce_grad, NULL},
+    {"softmax_ce_grad", "N V", {1024, 4096}, softmax_ce_grad, NULL},
+    {"softmax_ce_grad", "N V", {1024, 50257}, softmax_ce_grad, NULL},
+    {"head_ce", "N C V", {1024, 768, 8192}, head_ce, NULL},
+    {"head_ce_grad", "N C V", {1024, 768, 8192}, head_ce_grad, NULL},
+    {"head_ce_grad", "N C V", {1024, 768, 8192}, head_ce_grad_bf16, "bf16"},
+    {"add", "N C", {768, 128}, add, NULL},
+    {"add", "N C", {4096, 384}, add, NULL},
+    {"add", "N C", {16384, 768}, add, NULL},
+    {"mul", "N C", {4096, 384}, mul, NULL},
+    {"scale", "N C", {4096, 384}, scale, NULL},
+    {"act", "N C", {768, 512}, gelu, "gelu_tanh"},
+    {"act", "N C", {4096, 1536}, gelu, "gelu_tanh"},
+    {"act_grad", "N C", {768, 512}, gelu_grad, "gelu_tanh"},
+    {"act_grad", "N C", {4096, 1536}, gelu_grad, "gelu_tanh"},
+    {"swiglu", "N 2F", {4096, 2048}, swiglu, NULL},
+    {"swiglu_grad", "N 2F", {4096, 2048}, swiglu_grad, NULL},
+    {"rope", "N C T", {4096, 384, 256}, rope, NULL},
+    {"sum", "N C", {4096, 1536}, sum, "over rows"},
+    {"embed", "N C V", {4096, 384, 8192}, embed, NULL},
+    {"scatter_add", "N C V", {4096, 384, 8192}, scatter_add, NULL},
+    {"attend", "B T H D", {12, 64, 4, 32}, attend, NULL},
+    {"attend", "B T H D", {16, 256, 6, 64}, attend, NULL},
+    {"attend", "B T H D", {1, 1024, 12, 64}, attend, NULL},
+    {"attend", "B T H D", {1, 4096, 4, 64}, attend, NULL},
+    {"attend_grad", "B T H D", {12, 64, 4, 32}, attend_grad, NULL},
+    {"attend_grad", "B T H D", {16, 256, 6, 64}, attend_grad, NULL},
+    {"attend_grad", "B T H D", {1, 1024, 12, 64}, attend_grad, NULL},
+    {"attend_grad", "B T H D", {1, 4096, 4, 64}, attend_grad, NULL},
+    {"matmul", "M N K", {768, 384, 128}, matmul, "x w"},
+    {"matmul", "M N K", {4096, 1536, 384}, matmul, "x w"},
+    {"matmul", "M N K", {1024, 3072, 768}, matmul, "x w"},
+    {"matmul", "M N K", {1024, 768, 3072}, matmul_input, "to the input"},
+    {"matmul", "M N K", {3072, 768, 1024}, matmul_weight, "to the weight"},
+    {"matmul", "M N K", {1, 3072, 768}, matmul, "x w"},
+    {"matmul", "M N K", {8, 3072, 768}, matmul, "x w"},
+    {"matmul", "M N K", {64, 3072, 768}, matmul, "x w"},
+    {"matmul", "M N K", {768, 384, 128}, matmul_bf16, "x w, bf16"},
+    {"matmul", "M N K", {4096, 1536, 384}, matmul_bf16, "x w, bf16"},
+    {"matmul", "M N K", {1024, 3072, 768}, matmul_bf16, "x w, bf16"},
+    {"matmul", "M N K", {1024, 768, 3072}, matmul_input_bf16, "to the input, bf16"},
+    {"matmul", "M N K", {3072, 768, 1024}, matmul_weight_bf16, "to the weight, bf16"},
+    {"matmul", "M N K", {64, 3072, 768}, matmul_bf16, "x w, bf16"},
+    {"matmul", "M N K", {1, 3072, 768}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {64, 3072, 768}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {1024, 3072, 768}, matmul_q8_0, "x w, q8_0"},
+    {NULL, NULL, {0}, NULL, NULL}};

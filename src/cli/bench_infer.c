@@ -1,0 +1,192 @@
+/* danlu bench infer: how fast a model reads prompts and writes tokens, without sampling and text. */
+#include "cli/bench_infer.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "cli/lm_open.h"
+
+enum { WARM = 16, MOST = 64 };                 /* tokens before the clock starts; repetitions */
+
+struct infer_opts {
+    const char *model, *logits;
+    struct dan_strings prefill, depth;
+    int64_t decode, repeat;
+};
+
+#define AT(f) offsetof(struct infer_opts, f)
+static const struct dan_opt options[] = {
+    {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
+    {.name = "prefill", .type = 'S', .offset = AT(prefill), .dflt = "128 512", .meta = "N", .help = "prompts of so many tokens; 0 for none"},
+    {.name = "decode", .type = 'i', .offset = AT(decode), .dflt = "64", .meta = "N", .min = 1, .max = 1 << 20, .help = "tokens to write"},
+    {.name = "depth", .type = 'S', .offset = AT(depth), .dflt = "16 1536", .meta = "N", .help = "write after so many tokens; 0 for none"},
+    {.name = "repeat", .type = 'i', .offset = AT(repeat), .dflt = "5", .meta = "N", .min = 1, .max = MOST, .help = "times; the median counts"},
+    {.name = "logits", .type = 's', .offset = AT(logits), .meta = "FILE",
+     .help = "write the logits of a 32-token prompt's last token: f32, one per word of the vocabulary"},
+    {.name = NULL}};
+
+struct bench {
+    struct dan_cli *cli;
+    const struct infer_opts *o;
+    struct lm_files m;
+    struct dan_session *s;
+    int32_t *ids;
+    float   *logits;
+    struct dan_table table;
+    json_t  *results;
+};
+
+/* Appends ids [at, at + n) to the slot; the logits of the last are made. */
+static int feed(struct bench *b, int64_t at, int64_t n, double *seconds, struct dan_err *e)
+{
+    struct dan_feed f = {.tokens = b->ids + at, .n = n, .n_logits = 1, .logits = b->logits};
+    double t0 = dan_now();
+    int rc = n ? dan_session_feed(b->s, &f, 1, e) : DAN_OK;
+    *seconds += dan_now() - t0;
+    return rc;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void report(struct bench *b, const char *what, int64_t depth, int64_t tokens, double *seconds)
+{
+    char rate[DAN_NUM], best[DAN_NUM], at[DAN_NUM], n[DAN_NUM];
+    size_t count = (size_t)b->o->repeat;
+    json_t *all = json_array();
+    for (size_t i = 0; i < count; i++) json_array_append_new(all, json_real(seconds[i]));
+    qsort(seconds, count, sizeof *seconds, by_value);
+    double median = (seconds[(count - 1) / 2] + seconds[count / 2]) / 2;
+    snprintf(at, sizeof at, "%lld", (long long)depth);
+    snprintf(n, sizeof n, "%lld", (long long)tokens);
+    dan_table_row(&b->table, (const char *const[]){what, n, at, dan_fmt_count((double)tokens / median, rate),
+                                                   dan_fmt_count((double)tokens / seconds[0], best)});
+    json_array_append_new(b->results, json_pack("{s:s,s:I,s:I,s:f,s:o}", "what", what, "tokens", (json_int_t)tokens, "depth",
+                                                (json_int_t)depth, "tokens_per_second", (double)tokens / median, "seconds", all));
+}
+
+static int prefill(struct bench *b, int64_t n, struct dan_err *e)
+{
+    double seconds[MOST] = {0}, warm = 0;
+    int rc = DAN_OK;
+    for (int64_t r = -1; r < b->o->repeat && !rc; r++) {
+        dan_session_reset(b->s, 0);
+        rc = feed(b, 0, n, r < 0 ? &warm : &seconds[r], e);
+        if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
+    }
+    if (!rc) report(b, "prefill", 0, n, seconds);
+    return rc;
+}
+
+static int decode(struct bench *b, int64_t depth, struct dan_err *e)
+{
+    double seconds[MOST] = {0}, warm = 0;
+    dan_session_reset(b->s, 0);
+    int rc = feed(b, 0, depth, &warm, e);
+    for (int64_t r = -1; r < b->o->repeat && !rc; r++) {
+        int64_t n = r < 0 && b->o->decode > WARM ? WARM : b->o->decode;
+        dan_session_truncate(b->s, 0, depth);
+        for (int64_t i = 0; i < n && !rc; i++) rc = feed(b, depth + i, 1, r < 0 ? &warm : &seconds[r], e);
+        if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
+    }
+    if (!rc) report(b, "decode", depth, b->o->decode, seconds);
+    return rc;
+}
+
+static int write_logits(struct bench *b, struct dan_err *e)
+{
+    double seconds = 0;
+    if (!b->o->logits) return DAN_OK;
+    dan_session_reset(b->s, 0);
+    int rc = feed(b, 0, 32, &seconds, e);
+    return rc ? rc : dan_write_file(b->o->logits, b->logits, (size_t)dan_session_vocab(b->s) * sizeof *b->logits, e);
+}
+
+static int number(const char *text, const char *option, int64_t most, int64_t *n, struct dan_err *e)
+{
+    if (dan_parse_int(text, n) && *n >= 0 && *n <= most) return DAN_OK;
+    return dan_fail(e, DAN_EUSAGE, "--%s '%s' is no number from 0 to %lld, which is what the model's context takes", option, text,
+                    (long long)most);
+}
+
+static int measure(struct bench *b, struct dan_err *e)
+{
+    int64_t n, context = dan_session_context(b->s);
+    int rc = write_logits(b, e);
+    for (size_t i = 0; i < b->o->prefill.n && !rc; i++) {
+        rc = number(b->o->prefill.v[i], "prefill", context, &n, e);
+        if (!rc && n) rc = prefill(b, n, e);
+    }
+    for (size_t i = 0; i < b->o->depth.n && !rc; i++) {
+        rc = number(b->o->depth.v[i], "depth", context - b->o->decode, &n, e);
+        if (!rc && n) rc = decode(b, n, e);
+    }
+    return rc;
+}
+
+/* The same ids as bench/infer_vs_llamacpp.py. */
+static int make_ids(struct bench *b, struct dan_err *e)
+{
+    int64_t n = dan_session_context(b->s), vocab = dan_session_vocab(b->s);
+    b->ids = dan_malloc(sizeof *b->ids * (size_t)n);
+    b->logits = dan_malloc(sizeof *b->logits * (size_t)vocab);
+    if (!b->ids || !b->logits) return dan_fail(e, DAN_ENOMEM, "not enough memory for %lld tokens", (long long)n);
+    for (int64_t i = 0; i < n; i++) b->ids[i] = (int32_t)((i * 7919 + 13) % vocab);
+    return DAN_OK;
+}
+
+static int print(struct bench *b, double load, double session, struct dan_err *e)
+{
+    struct dan_str out = {0};
+    if (b->cli->json)
+        return dan_out_json(&b->cli->ui,
+                            json_pack("{s:s,s:i,s:f,s:f,s:O}", "model", b->o->model, "threads", dan_pool_size(b->m.pool), "load_seconds", load,
+                                      "session_seconds", session, "results", b->results),
+                            e);
+    dan_table_print(&b->table, b->cli->ui.out_tty ? dan_ui_width() : 0, b->cli->ui.out_colour, &out);
+    int rc = dan_out(&b->cli->ui, dan_str_c(&out), out.n, e);
+    dan_str_release(&out);
+    return rc;
+}
+
+static int bench(struct bench *b, struct dan_err *e)
+{
+    double t0 = dan_now();
+    int rc = lm_open(b->cli, b->o->model, false, &b->m, e);
+    double t1 = dan_now();
+    bool recurrent = !rc && b->m.lm.model->time_major;
+    struct dan_session_opts o = {.pool = b->m.pool, .cpu_mask = dan_isa_mask(b->cli->isa), .context = recurrent ? 4096 : 0};
+    if (!rc) rc = dan_session_new(&b->m.lm, &o, &b->s, e);
+    double t2 = dan_now();
+    if (!rc) rc = make_ids(b, e);
+    if (!rc) rc = measure(b, e);
+    return rc ? rc : print(b, t1 - t0, t2 - t1, e);
+}
+
+static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
+{
+    static const char *const headers[] = {"what", "tokens", "after", "tokens/s", "best"};
+    struct bench b = {.cli = cli, .o = opts, .results = json_array()};
+    dan_table_init(&b.table, "lrrrr", headers);
+    int rc = bench(&b, e);
+    dan_table_release(&b.table);
+    json_decref(b.results);
+    dan_session_free(b.s);
+    dan_free(b.ids);
+    dan_free(b.logits);
+    lm_close(&b.m);
+    return rc;
+}
+
+const struct dan_cmd bench_infer_cmd = {
+    .name = "infer",
+    .doc = "speed of reading prompts and writing tokens with a model",
+    .about = "The time from token ids to logits: no tokenizer, no sampling.  'after' is the number of tokens that the cache holds before.",
+    .example = "danlu bench infer runs/book --prefill 512 --depth 16 1536 --threads 2",
+    .opts = options,
+    .opts_bytes = sizeof(struct infer_opts),
+    .run = run};
