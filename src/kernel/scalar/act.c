@@ -5,10 +5,10 @@
 
 const struct dan_kernel dan_kernel_act_scalar = {
     .op = "act", .isa = "scalar", .name = "act_scalar", .needs = 0, .rank = 1,
-    .accepts = accepts, .run = run_act, .rtol = 2e-6f,
+    .accepts = accepts, .run = run_act, .half = true, .rtol = 2e-6f,
 };
 
 const struct dan_kernel dan_kernel_act_grad_scalar = {
     .op = "act_grad", .isa = "scalar", .name = "act_grad_scalar", .needs = 0, .rank = 1,
-    .accepts = accepts, .run = run_grad, .rtol = 4e-6f,
+    .accepts = accepts, .run = run_grad, .half = true, .rtol = 4e-6f,
 };

@@ -1,41 +1,52 @@
-/* act and act_grad on vectors; included by ISA/act.c after math_ISA.h. */
-#include "core/args.h"
+/* act and act_grad on vectors; included by ISA/act.c after math_ISA.h.  Kind and storage are constants in the loops. */
+#include "kernel/simd/half.h"
 #include "kernel/simd/rows.h"
 #include "kernel/simd/vec_slope.h"
 
-static void act_span(int kind, const float *x, float *y, int64_t n)
+/* n elements of x, dy and y from element `at` on; grad: y = dy act'(x), else y = act(x) */
+ALWAYS void span_of(bool half, bool grad, int kind, const void *x, const void *dy, void *y, int64_t at, int64_t n)
 {
-    int64_t i = 0;
-    for (; i + VF <= n; i += VF) vf_store(y + i, vf_act(kind, vf_load(x + i)));
-    if (i < n) vf_store_n(y + i, vf_act(kind, vf_load_n(x + i, n - i)), n - i);
+    for (int64_t i = at; i < at + n; i += VF) {
+        int64_t left = at + n - i;
+        vf v = load_row(half, x, i, left);
+        store_row(half, y, i, grad ? vf_mul(load_row(half, dy, i, left), vf_slope(kind, v)) : vf_act(kind, v), left);
+    }
 }
 
-static void grad_span(int kind, const float *x, const float *dy, float *dx, int64_t n)
+ALWAYS void span_kind(bool half, bool grad, int kind, const void *x, const void *dy, void *y, int64_t at, int64_t n)
 {
-    int64_t i = 0;
-    for (; i + VF <= n; i += VF) vf_store(dx + i, vf_mul(vf_load(dy + i), vf_slope(kind, vf_load(x + i))));
-    if (i < n) vf_store_n(dx + i, vf_mul(vf_load_n(dy + i, n - i), vf_slope(kind, vf_load_n(x + i, n - i))), n - i);
+    switch (kind) {
+    case DAN_ACT_GELU: span_of(half, grad, DAN_ACT_GELU, x, dy, y, at, n); return;
+    case DAN_ACT_GELU_TANH: span_of(half, grad, DAN_ACT_GELU_TANH, x, dy, y, at, n); return;
+    case DAN_ACT_SILU: span_of(half, grad, DAN_ACT_SILU, x, dy, y, at, n); return;
+    default: span_of(half, grad, kind, x, dy, y, at, n);
+    }
 }
 
+static void span(bool half, bool grad, int kind, const void *x, const void *dy, void *y, int64_t at, int64_t n)
+{
+    if (half && grad) span_kind(true, true, kind, x, dy, y, at, n);
+    else if (half) span_kind(true, false, kind, x, dy, y, at, n);
+    else if (grad) span_kind(false, true, kind, x, dy, y, at, n);
+    else span_kind(false, false, kind, x, dy, y, at, n);
+}
+
+/* One storage for all. */
 static bool accepts(const struct dan_args *a)
 {
-    for (int i = 0; i < a->n_in; i++)
-        if (!rows_f32(&a->in[i])) return false;
-    return true;
+    for (int i = 1; i < a->n_in; i++)
+        if (a->in[i].dtype != a->in[0].dtype) return false;
+    return f32_or_half(&a->in[0]) && a->out[0].dtype == a->in[0].dtype;
 }
 
-static void run_act(const struct dan_args *a)
+static void run_any(const struct dan_args *a, bool grad)
 {
-    struct rows r = rows_of(a, rows_contiguous(a, 1));
+    const struct dan_tensor *x = &a->in[0], *dy = grad ? &a->in[1] : x, *y = &a->out[0];
+    struct rows r = rows_of(a, rows_contiguous(a, grad ? 2 : 1));
     int kind = (int)a->attr[0].i;
-    if (r.flat) act_span(kind, (const float *)a->in[0].data + r.lo, (float *)a->out[0].data + r.lo, r.hi - r.lo);
-    for (int64_t i = r.lo; !r.flat && i < r.hi; i++) act_span(kind, dan_row(&a->in[0], i), dan_row(&a->out[0], i), r.cols);
+    if (r.flat) span(is_half(x), grad, kind, x->data, dy->data, y->data, r.lo, r.hi - r.lo);
+    for (int64_t i = r.lo; !r.flat && i < r.hi; i++) span(is_half(x), grad, kind, dan_row(x, i), dan_row(dy, i), dan_row(y, i), 0, r.cols);
 }
 
-static void run_grad(const struct dan_args *a)
-{
-    struct rows r = rows_of(a, rows_contiguous(a, 2));
-    int kind = (int)a->attr[0].i;
-    if (r.flat) grad_span(kind, (const float *)a->in[0].data + r.lo, (const float *)a->in[1].data + r.lo, (float *)a->out[0].data + r.lo, r.hi - r.lo);
-    for (int64_t i = r.lo; !r.flat && i < r.hi; i++) grad_span(kind, dan_row(&a->in[0], i), dan_row(&a->in[1], i), dan_row(&a->out[0], i), r.cols);
-}
+static void run_act(const struct dan_args *a) { run_any(a, false); }
+static void run_grad(const struct dan_args *a) { run_any(a, true); }
