@@ -14,10 +14,16 @@ json_t *bench_machine_json(const struct dan_machine *m);         /* the caller o
 enum { BENCH_DIMS = 4, BENCH_LEAVES = 8 };
 struct bench_build {                           /* a case under construction */
     struct dan_builder b;
-    struct bench_leaf { const char *name; struct dan_tensor t; int64_t below; void (*fill)(struct dan_tensor *t, const int64_t *d); } leaf[BENCH_LEAVES];
+    struct bench_leaf {
+        const char *name;
+        struct dan_tensor t;
+        int64_t below;                         /* i32: values in [0, below) */
+        void (*fill)(struct dan_tensor *t, const int64_t *d);    /* NULL: random */
+    } leaf[BENCH_LEAVES];
     int n_leaves;
     const int64_t *d;
     double flops;                              /* > 0: instead of the op's own cost */
+    bool half;                                 /* activations are stored as bf16 where the op allows it */
 };
 struct bench_case {
     const char *op, *letters;                  /* "N C": what d[0], d[1] are */

@@ -5,28 +5,47 @@
 #include "cli/bench.h"
 #include "op/ops.h"
 
-static dan_ref add_leaf(struct bench_build *x, const struct dan_dtype *type, struct dan_shape s, int64_t below)
+static struct bench_leaf *new_leaf(struct bench_build *x, const struct dan_dtype *type, struct dan_shape s, int64_t below)
 {
     static const char *const names[BENCH_LEAVES] = {"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"};
     DAN_ASSERT(x->n_leaves < BENCH_LEAVES);
     struct bench_leaf *l = &x->leaf[x->n_leaves];
     *l = (struct bench_leaf){.name = names[x->n_leaves++], .t = dan_tensor_of(type, s, NULL), .below = below};
-    return dan_input(&x->b, l->name, type, s, 0);
+    return l;
 }
 
-static dan_ref f32(struct bench_build *x, struct dan_shape s) { return add_leaf(x, &dan_dtype_f32, s, 0); }
+static dan_ref add_leaf(struct bench_build *x, const struct dan_dtype *type, struct dan_shape s, int64_t below)
+{
+    return dan_input(&x->b, new_leaf(x, type, s, below)->name, type, s, 0);
+}
+
+/* Activations; leaves are f32, so what is stored as bf16 has a maker in front. */
+static dan_ref f32(struct bench_build *x, struct dan_shape s)
+{
+    dan_ref r = add_leaf(x, &dan_dtype_f32, s, 0);
+    return x->half && s.n >= 2 ? dan_scale(&x->b, r, 1) : r;
+}
+static dan_ref weight(struct bench_build *x, struct dan_shape s) { return add_leaf(x, &dan_dtype_f32, s, 0); }
 static dan_ref rows(struct bench_build *x) { return f32(x, DAN_SHAPE(x->d[0], x->d[1])); }                       /* [N,C] */
 static dan_ref vector(struct bench_build *x) { return f32(x, DAN_SHAPE(x->d[1])); }                               /* [C] */
 static dan_ref ids(struct bench_build *x, int64_t below) { return add_leaf(x, &dan_dtype_i32, DAN_SHAPE(x->d[0]), below); }   /* [N] */
 
-static dan_ref layer_norm(struct bench_build *x) { dan_ref a = rows(x), g = vector(x); return dan_layer_norm(&x->b, a, g, vector(x), 1e-5); }
+static dan_ref layer_norm(struct bench_build *x)
+{
+    dan_ref a = rows(x), g = vector(x);
+    return dan_layer_norm(&x->b, a, g, vector(x), 1e-5);
+}
 static dan_ref rms_norm(struct bench_build *x) { dan_ref a = rows(x); return dan_rms_norm(&x->b, a, vector(x), 1e-5); }
 static dan_ref skip_layer_norm(struct bench_build *x)
 {
     dan_ref a = rows(x), y = rows(x), g = vector(x);
     return dan_skip_layer_norm(&x->b, a, y, g, vector(x), 1e-5);
 }
-static dan_ref skip_rms_norm(struct bench_build *x) { dan_ref a = rows(x), y = rows(x); return dan_skip_rms_norm(&x->b, a, y, vector(x), 1e-5); }
+static dan_ref skip_rms_norm(struct bench_build *x)
+{
+    dan_ref a = rows(x), y = rows(x);
+    return dan_skip_rms_norm(&x->b, a, y, vector(x), 1e-5);
+}
 static dan_ref layer_norm_grad(struct bench_build *x)
 {
     dan_ref a = rows(x), g = vector(x), dy = rows(x);
@@ -47,7 +66,7 @@ static dan_ref softmax_ce_grad(struct bench_build *x)
 }
 static dan_ref head(struct bench_build *x, bool grad, enum dan_prec p)          /* d: N, C, V */
 {
-    dan_ref a = rows(x), w = f32(x, DAN_SHAPE(x->d[2], x->d[1])), t = ids(x, x->d[2]);
+    dan_ref a = rows(x), w = weight(x, DAN_SHAPE(x->d[2], x->d[1])), t = ids(x, x->d[2]);
     if (!grad) return dan_head_ce(&x->b, a, w, t, 2048, p);
     return dan_head_ce_grad(&x->b, a, w, t, f32(x, DAN_SHAPE(x->d[0])), 2048, p);
 }
@@ -66,13 +85,37 @@ static dan_ref swiglu_grad(struct bench_build *x)
     dan_ref gate_up = rows(x);
     return dan_swiglu_grad(&x->b, gate_up, f32(x, DAN_SHAPE(x->d[0], x->d[1] / 2)));
 }
+static dan_ref sub(struct bench_build *x) { dan_ref a = rows(x); return dan_sub(&x->b, a, rows(x)); }
+static dan_ref copy(struct bench_build *x) { return dan_copy(&x->b, rows(x)); }
+static dan_ref dropout(struct bench_build *x)
+{
+    dan_ref a = rows(x);
+    return dan_dropout(&x->b, a, add_leaf(x, &dan_dtype_i32, DAN_SHAPE(2), 100), 0.1);
+}
 static dan_ref rope(struct bench_build *x) { dan_ref a = rows(x); return dan_rope(&x->b, a, ids(x, x->d[2]), 64, 10000, 0); }
 static dan_ref sum(struct bench_build *x) { return dan_sum(&x->b, rows(x), 0); }
-static dan_ref embed(struct bench_build *x) { dan_ref w = f32(x, DAN_SHAPE(x->d[2], x->d[1])); return dan_embed(&x->b, w, ids(x, x->d[2])); }
+static dan_ref embed(struct bench_build *x)
+{
+    dan_ref w = weight(x, DAN_SHAPE(x->d[2], x->d[1]));
+    return dan_embed(&x->b, w, ids(x, x->d[2]));
+}
 static dan_ref scatter_add(struct bench_build *x)
 {
-    dan_ref w = f32(x, DAN_SHAPE(x->d[2], x->d[1])), r = rows(x);
+    dan_ref w = weight(x, DAN_SHAPE(x->d[2], x->d[1])), r = rows(x);
     return dan_scatter_add(&x->b, w, r, ids(x, x->d[2]));
+}
+
+/* d: N rows into a cache [S,C] */
+static dan_ref cache(struct bench_build *x)
+{
+    struct dan_shape s = DAN_SHAPE(x->d[2], x->d[1]);
+    return dan_state(&x->b, new_leaf(x, &dan_dtype_f32, s, 0)->name, &dan_dtype_f32, s);
+}
+static dan_ref kv_write(struct bench_build *x) { dan_ref c = cache(x), r = rows(x); return dan_kv_write(&x->b, c, r, ids(x, x->d[2])); }
+static dan_ref rope_kv_write(struct bench_build *x)
+{
+    dan_ref c = cache(x), r = rows(x), slot = ids(x, x->d[2]);
+    return dan_rope_kv_write(&x->b, c, r, slot, ids(x, 1024), 64, 10000);
 }
 
 /* Causal ranges of B sequences of T rows. */
@@ -106,7 +149,8 @@ static dan_ref product(struct bench_build *x, int ta, int tb, enum dan_prec p, c
 {
     const int64_t m = x->d[0], n = x->d[1], k = x->d[2];
     dan_ref a = f32(x, ta ? DAN_SHAPE(k, m) : DAN_SHAPE(m, k));
-    dan_ref b = add_leaf(x, weights, tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n), 0);
+    struct dan_shape bs = tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n);
+    dan_ref b = ta ? f32(x, bs) : add_leaf(x, weights, bs, 0);                   /* of a weight's gradient, both are activations */
     dan_ref y = dan_matmul(&x->b, a, b, ta, tb);
     if (y) x->b.g->node[y].attr[DAN_MATMUL_PREC].i = p;
     return y;
@@ -148,6 +192,7 @@ const struct bench_case bench_cases[] = {
     {"add", "N C", {768, 128}, add, NULL},
     {"add", "N C", {4096, 384}, add, NULL},
     {"add", "N C", {16384, 768}, add, NULL},
+    {"sub", "N C", {4096, 384}, sub, NULL},
     {"mul", "N C", {4096, 384}, mul, NULL},
     {"scale", "N C", {4096, 384}, scale, NULL},
     {"act", "N C", {768, 512}, gelu, "gelu_tanh"},
@@ -157,6 +202,10 @@ const struct bench_case bench_cases[] = {
     {"swiglu", "N 2F", {4096, 2048}, swiglu, NULL},
     {"swiglu_grad", "N 2F", {4096, 2048}, swiglu_grad, NULL},
     {"rope", "N C T", {4096, 384, 256}, rope, NULL},
+    {"copy", "N C", {4096, 384}, copy, NULL},
+    {"dropout", "N C", {4096, 384}, dropout, NULL},
+    {"kv_write", "N C S", {512, 768, 2048}, kv_write, NULL},
+    {"rope_kv_write", "N C S", {512, 768, 2048}, rope_kv_write, NULL},
     {"sum", "N C", {4096, 1536}, sum, "over rows"},
     {"embed", "N C V", {4096, 384, 8192}, embed, NULL},
     {"scatter_add", "N C V", {4096, 384, 8192}, scatter_add, NULL},

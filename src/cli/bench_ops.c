@@ -5,15 +5,20 @@
 #include "base/sys.h"
 #include "cli/bench.h"
 #include "exec/exec.h"
+#include "op/ops.h"
 #include "train/optim_step.h"
 
-struct ops_opts { const char *op; bool kernels; double seconds; };
+struct ops_opts { const char *op; bool kernels, half; double seconds; };
 
 #define AT(f) offsetof(struct ops_opts, f)
 static const struct dan_opt options[] = {
     {.name = "op", .type = 's', .offset = AT(op), .meta = "NAME", .help = "this op only; a * at its end stands for anything"},
-    {.name = "kernels", .type = 'b', .offset = AT(kernels), .help = "every kernel that this machine can run, not only the one it would choose"},
-    {.name = "seconds", .type = 'f', .offset = AT(seconds), .dflt = "0.05", .meta = "S", .min = 0, .max = 60, .help = "for each line; the fastest run counts"},
+    {.name = "kernels", .type = 'b', .offset = AT(kernels),
+     .help = "every kernel that this machine can run, not only the one it would choose"},
+    {.name = "half", .type = 'b', .offset = AT(half),
+     .help = "activations stored as bf16 where the op allows it, as training with bf16 does"},
+    {.name = "seconds", .type = 'f', .offset = AT(seconds), .dflt = "0.05", .meta = "S", .min = 0, .max = 60,
+     .help = "for each line; the fastest run counts"},
     {.name = NULL}};
 
 struct bench {
@@ -43,10 +48,10 @@ static void report(struct bench *b, const struct line *l)
     struct dan_bound bound = dan_machine_bound(&b->machine, &l->work, dan_pool_size(b->pool));
     double moved = l->work.read + l->work.write + 2 * l->work.update, share = bound.seconds / l->seconds;
     if (b->cli->json) {
-        json_array_append_new(b->results, json_pack("{s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:s,s:s,s:f}", "op", l->op, "kernel", l->kernel, "shape",
-                                                    l->shape, "note", l->note ? l->note : "", "seconds", l->seconds, "flops", l->work.flops,
-                                                    "bytes", moved, "bound_seconds", bound.seconds, "binds", bound.binds, "level",
-                                                    dan_level_name(bound.level), "share", share));
+        json_t *j = json_pack("{s:s,s:s,s:s,s:s,s:f,s:f,s:f,s:f,s:s,s:s,s:f}", "op", l->op, "kernel", l->kernel, "shape", l->shape, "note",
+                              l->note ? l->note : "", "seconds", l->seconds, "flops", l->work.flops, "bytes", moved, "bound_seconds",
+                              bound.seconds, "binds", bound.binds, "level", dan_level_name(bound.level), "share", share);
+        json_array_append_new(b->results, j);
         return;
     }
     char us[DAN_NUM], gflops[DAN_NUM], gbytes[DAN_NUM], of[DAN_NUM], kernel[96];
@@ -87,7 +92,8 @@ static int make_leaves(struct bench_build *x, struct dan_err *e)
     for (int i = 0; i < x->n_leaves; i++) {
         struct bench_leaf *l = &x->leaf[i];
         l->t.data = dan_huge_alloc(leaf_bytes(l));
-        if (!l->t.data) return dan_fail(e, DAN_ENOMEM, "not enough memory for the operands of an op; close other programs, or choose one by --op");
+        if (!l->t.data)
+            return dan_fail(e, DAN_ENOMEM, "not enough memory for the operands of an op; close other programs, or choose one by --op");
         fill(l, x->d);
     }
     return DAN_OK;
@@ -152,15 +158,34 @@ static int time_kernel(struct bench *b, const struct bench_case *c, struct bench
     return rc;
 }
 
+/* As the pass `mixed` would; false: with f32 products nothing is stored as bf16. */
+static bool set_halves(struct dan_graph *g, dan_ref y)
+{
+    struct dan_node *n = &g->node[y];
+    bool is_product = dan_op_is(n, "matmul");
+    if (is_product ? n->attr[DAN_MATMUL_PREC].i != DAN_PREC_BF16 : !(n->op->half_in | n->op->half_out)) return false;
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k] && n->op->half_in >> k & 1 && dan_op_is(&g->node[n->in[k]], "scale")) g->node[n->in[k]].half = 1;
+    for (int k = 0; k < n->n_out; k++) {
+        const struct dan_shape *s = n->n_out > 1 ? &n->part[k].shape : &n->shape;
+        if (n->op->half_out >> k & 1 && s->n >= 2 && !(is_product && n->attr[DAN_MATMUL_TA].i)) n->half |= (uint16_t)(1u << k);
+    }
+    return true;
+}
+
 static int time_case(struct bench *b, const struct bench_case *c, struct dan_err *e)
 {
-    struct bench_build x = {.d = c->d};
+    struct bench_build x = {.d = c->d, .half = b->o->half};
     struct dan_graph *g = dan_graph_new();
     if (!g) return dan_fail(e, DAN_ENOMEM, "not enough memory for a graph");
     dan_builder_init(&x.b, g);
     dan_ref y = c->build(&x);
     dan_output(&x.b, "y", y && g->node[y].n_out > 1 ? dan_pick(&x.b, y, 0) : y);
     int rc = dan_builder_check(&x.b, e);
+    if (!rc && x.half && !set_halves(g, y)) {
+        dan_graph_free(g);
+        return DAN_OK;
+    }
     if (!rc) rc = make_leaves(&x, e);
     b->n_seen = 0;
     uint64_t all = dan_isa_mask(b->cli->isa);
@@ -208,7 +233,8 @@ static int gpt_parameters(struct parameters *p, int64_t l, int64_t c, int64_t v,
 
 static void time_step(struct bench *b, const struct dan_optim_plan *p, bool apply)
 {
-    const struct dan_optim_args a = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .momentum = 0.9, .step = 10};
+    const struct dan_optim_args a = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1,
+                                     .momentum = 0.9, .step = 10};
     double n = (double)p->n_elements, best = 0, until = dan_now() + b->o->seconds;
     for (int i = 0; i < 4 || dan_now() < until; i++) {
         double t = dan_now();
@@ -218,7 +244,8 @@ static void time_step(struct bench *b, const struct dan_optim_plan *p, bool appl
     }
     struct line l = {.op = apply ? p->optim->name : "gradient_norm", .kernel = p->avx2 ? "avx2" : "plain", .seconds = best};
     l.note = apply ? "with the norm" : NULL;
-    l.work = (struct dan_work){.flops = n * (apply ? 16 : 2), .read = n * (apply ? 8 : 4), .update = apply ? n * 4 * (1 + p->optim->n_slots) : 0};
+    l.work = (struct dan_work){.flops = n * (apply ? 16 : 2), .read = n * (apply ? 8 : 4)};
+    if (apply) l.work.update = n * 4 * (1 + p->optim->n_slots);
     l.work.footprint = n * (apply ? 8 + 4 * p->optim->n_slots : 4);
     snprintf(l.shape, sizeof l.shape, "%.0f", n);
     report(b, &l);
@@ -249,8 +276,10 @@ static int time_optimisers(struct bench *b, struct dan_err *e)
 static int print(struct bench *b, struct dan_err *e)
 {
     if (b->cli->json)
-        return dan_out_json(&b->cli->ui, json_pack("{s:i,s:s,s:o,s:O}", "threads", dan_pool_size(b->pool), "isa", b->cli->isa, "machine",
-                                                   bench_machine_json(&b->machine), "ops", b->results), e);
+        return dan_out_json(&b->cli->ui,
+                            json_pack("{s:i,s:s,s:b,s:o,s:O}", "threads", dan_pool_size(b->pool), "isa", b->cli->isa, "half", b->o->half,
+                                      "machine", bench_machine_json(&b->machine), "ops", b->results),
+                            e);
     struct dan_str out = {0};
     dan_table_print(&b->table, 0, b->cli->ui.out_colour, &out);
     int rc = dan_out(&b->cli->ui, dan_str_c(&out), out.n, e);
@@ -267,9 +296,11 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (!rc) rc = bench_measure(cli, b.pool, &b.machine, e);
     for (const struct bench_case *c = bench_cases; !rc && !cli->stop && c->op; c++)
         if (chosen(&b, c->op)) rc = time_case(&b, c, e);
-    if (!rc && !cli->stop) rc = time_optimisers(&b, e);
+    if (!rc && !cli->stop && !b.o->half) rc = time_optimisers(&b, e);
     if (!rc && cli->stop) rc = DAN_ECANCELLED;
-    if (!rc && !b.n_cases) rc = dan_fail(e, DAN_EUSAGE, "no case for op '%s'; 'danlu bench ops' without --op shows all", b.o->op);
+    if (!rc && !b.n_cases)
+        rc = dan_fail(e, DAN_EUSAGE, "no case for op '%s'%s; 'danlu bench ops' without --op shows all", b.o->op,
+                      b.o->half ? " with --half" : "");
     if (!rc) rc = print(&b, e);
     dan_pool_free(b.pool);
     dan_table_release(&b.table);
@@ -279,9 +310,10 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 
 const struct dan_cmd bench_ops_cmd = {
     .name = "ops", .doc = "speed of every op at typical shapes, as a share of the machine's limit",
-    .about = "The limit of a line is the larger of two times: its arithmetic at the measured peak of its number format, and the bytes of its "
-             "inputs and outputs at the measured bandwidth of the smallest cache that holds them (operands stay where the run before left "
-             "them). Functions such as exp count as a few operations, so that lines bound by them show a small share. Shapes are rows and "
-             "columns, then the third size of the op: vocabulary, inner size of a product; of attention, sequences, length, heads, head size.",
+    .about = "The limit of a line is the larger of two times: its arithmetic at the measured peak of its number format, and the bytes of "
+             "its inputs and outputs at the measured bandwidth of the smallest cache that holds them (operands stay where the run before "
+             "left them). Functions such as exp count as a few operations, so that lines bound by them show a small share. Shapes are rows and "
+             "columns, then the third size of the op: vocabulary, inner size of a product; of attention, sequences, length, heads, "
+             "head size.",
     .example = "danlu bench ops --op 'layer_norm*'\ndanlu bench ops --op matmul --kernels --threads 1",
     .opts = options, .opts_bytes = sizeof(struct ops_opts), .run = run};

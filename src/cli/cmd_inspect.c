@@ -1,9 +1,6 @@
 /* danlu inspect: what a model folder holds, and the graphs that run it. */
 #include <stdio.h>
 #include <string.h>
-#include "base/file.h"
-#include "base/sys.h"
-#include "cli/fusion_report.h"
 #include "cli/inspect.h"
 #include "cli/lm_open.h"
 
@@ -20,16 +17,26 @@ static const struct dan_opt options[] = {
      .meta = "RULES",
      .bare = "on",
      .section = "Fusion",
-     .help = "show what fusion rules (alone: all; off; swiglu,cse; -cse) make of the graph, by which rule, and what was not fused, and why"},
+     .help =
+         "show what fusion rules (alone: all; off; swiglu,cse; -cse) make of the graph, by which rule, and what was not fused, and why"},
     {.name = "profile", .type = 'b', .offset = AT(profile), .help = "with --fusion: measure both graphs and this machine's limits"},
-    {.name = "html", .type = 's', .offset = AT(html), .meta = "FILE", .help = "with --fusion: the report as a page, with both graphs drawn"},
+    {.name = "html",
+     .type = 's',
+     .offset = AT(html),
+     .meta = "FILE",
+     .help = "with --fusion: the report as a page, with both graphs drawn"},
     {.name = "mode",
      .type = 'e',
      .offset = AT(mode),
      .dflt = "train",
      .choices = "train|infer",
      .help = "with --fusion: the graph of a training step, or the one that generates"},
-    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "auto", .choices = "auto|f32|bf16", .help = "with --fusion: of matrix products; auto: bf16 where the CPU has it"},
+    {.name = "dtype",
+     .type = 'e',
+     .offset = AT(dtype),
+     .dflt = "auto",
+     .choices = "auto|f32|bf16",
+     .help = "with --fusion: of matrix products; auto: bf16 where the CPU has it"},
     {.name = "train",
      .type = 'b',
      .offset = AT(train),
@@ -201,44 +208,6 @@ static int print_graphs(struct dan_cli *cli, const struct dan_lm *lm, const stru
 
 /* --- fusion */
 
-static int write_page(const struct inspect_opts *o, struct fusion_report *r, struct dan_err *e)
-{
-    struct dan_str page = {0};
-    fusion_put_html(r, o->model, &page);
-    int rc = page.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the page") : dan_write_file(o->html, dan_str_c(&page), page.n, e);
-    dan_str_release(&page);
-    return rc;
-}
-
-static int print_fusion(struct dan_cli *cli, const struct dan_lm *lm, const struct inspect_opts *o, struct dan_err *e)
-{
-    bool fast = dan_cpu_features() & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16), train = strcmp(o->mode, "infer") != 0;
-    struct fusion_opts fo = {.fusion = o->report, .train = train, .profile = o->profile, .rows = o->rows};
-    struct fusion_report r;
-    struct dan_str text = {0};
-    fo.dtype = strcmp(o->dtype, "auto") ? o->dtype : fast && train ? "bf16" : "f32";
-    int rc = fusion_report(cli, lm, &fo, &r, e);
-    if (!rc && o->html) rc = write_page(o, &r, e);
-    if (!rc && cli->json) rc = dan_out_json(&cli->ui, fusion_json(&r), e);
-    else if (!rc) {
-        fusion_put_text(&r, cli->ui.out_tty ? dan_ui_width() : 0, cli->ui.out_colour, &text);
-        rc = dan_out(&cli->ui, dan_str_c(&text), text.n, e);
-    }
-    if (!rc && o->html) dan_say(&cli->ui, "page     %s", o->html);
-    dan_str_release(&text);
-    fusion_release(&r);
-    return rc;
-}
-
-/* Training has its weights in f32, whatever the file stores. */
-static int open_for_fusion(struct dan_cli *cli, const struct inspect_opts *o, struct lm_files *m, struct dan_err *e)
-{
-    int rc = lm_open(cli, o->model, false, m, e);
-    if (rc || !strcmp(o->mode, "infer")) return rc;
-    dan_lm_release(&m->lm);
-    return dan_lm_load(&m->lm, o->model, true, e);
-}
-
 /* What belongs to --fusion says nothing without it. */
 static int check_fusion(const struct dan_cli *cli, const struct inspect_opts *o, struct dan_err *e)
 {
@@ -255,9 +224,10 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (o->ops) return inspect_ops(cli, e);
     if (!o->model) return dan_fail(e, DAN_EUSAGE, "no model; give the folder of one");
     int rc = check_fusion(cli, o, e);
-    if (!rc) rc = o->report ? open_for_fusion(cli, o, &m, e) : lm_open(cli, o->model, false, &m, e);
-    if (!rc && o->report) rc = print_fusion(cli, &m.lm, o, e);
-    else if (!rc && (o->graph || o->dump_after)) rc = print_graphs(cli, &m.lm, o, e);
+    if (!rc && o->report)
+        return inspect_fusion(cli, &(struct inspect_fusion){o->model, o->report, o->html, o->mode, o->dtype, o->profile, o->rows}, e);
+    if (!rc) rc = lm_open(cli, o->model, false, &m, e);
+    if (!rc && (o->graph || o->dump_after)) rc = print_graphs(cli, &m.lm, o, e);
     else if (!rc) rc = cli->json ? print_json(cli, o, &m.lm, e) : print_text(cli, &m.lm, e);
     lm_close(&m);
     return rc;

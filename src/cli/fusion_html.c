@@ -73,7 +73,8 @@ static void put_edges(const struct drawing *d, struct dan_str *out)
         for (int k = 0; k < g->node[i].n_in && d->depth[i] >= 0; k++) {
             dan_ref m = maker(g, g->node[i].in[k]);
             if (!m || d->depth[m] < 0) continue;
-            int x0 = box_x(d, m) + BOX_W / 2, y0 = box_y(d, m) + BOX_H, x1 = box_x(d, i) + BOX_W / 2, y1 = box_y(d, i), bend = (y1 - y0) / 2;
+            int x0 = box_x(d, m) + BOX_W / 2, y0 = box_y(d, m) + BOX_H, x1 = box_x(d, i) + BOX_W / 2, y1 = box_y(d, i),
+                bend = (y1 - y0) / 2;
             dan_str_printf(out, "<path d=\"M%d %dC%d %d %d %d %d %d\"/>\n", x0, y0, x0, y0 + bend, x1, y1 - bend, x1, y1);
         }
 }
@@ -111,8 +112,8 @@ static void put_boxes(const struct drawing *d, struct dan_str *out)
         dan_str_printf(out, "<g><title>");
         put_escaped(q->what, out);
         if (r->o.profile) dan_str_printf(out, "&#10;%.1f us", 1e6 * r->seconds[d->k][i]);
-        dan_str_printf(out, "</title><rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\" fill=\"#%06x\"/><text x=\"%d\" y=\"%d\">", x, y,
-                       BOX_W, BOX_H, colour_of(r, r->group_of[d->k][i]), x + BOX_W / 2, y + 13);
+        dan_str_printf(out, "</title><rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"5\" fill=\"#%06x\"/><text x=\"%d\" y=\"%d\">",
+                       x, y, BOX_W, BOX_H, colour_of(r, r->group_of[d->k][i]), x + BOX_W / 2, y + 13);
         put_escaped(g->node[i].op->name, out);
         dan_str_printf(out, "</text><text x=\"%d\" y=\"%d\" class=\"s\">", x + BOX_W / 2, y + 25);
         put_short(fusion_names(r, g->node[i].origin), out);
@@ -131,7 +132,8 @@ static void put_svg(struct fusion_report *r, int k, int32_t layer, struct dan_st
     }
     place(&d);
     int w = 16 + d.columns * STEP_X, h = 16 + d.rows * STEP_Y;
-    dan_str_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n<g class=\"e\">\n", w, h, w, h);
+    dan_str_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\">\n<g class=\"e\">\n", w,
+                   h, w, h);
     put_edges(&d, out);
     dan_str_puts(out, "</g>\n<g class=\"b\">\n");
     put_boxes(&d, out);
@@ -222,7 +224,8 @@ static int32_t layer_to_draw(const struct fusion_report *r)
 
 static const char style[] =
     "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222;background:#fff}table{border-collapse:collapse}"
-    "td,th{padding:2px 9px;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;max-width:26em}td.n{text-align:right;white-space:nowrap}"
+    "td,th{padding:2px 9px;border-bottom:1px solid "
+    "#ddd;text-align:left;vertical-align:top;max-width:26em}td.n{text-align:right;white-space:nowrap}"
     "tr.p td{color:#888}svg{max-width:none}.two{display:flex;gap:2em;align-items:flex-start;overflow:auto}"
     ".e path{fill:none;stroke:#999}.b rect{stroke:#666}.b text{font:12px sans-serif;text-anchor:middle}.b text.s{font-size:9px;fill:#555}";
 
@@ -234,9 +237,11 @@ void fusion_put_html(struct fusion_report *r, const char *title, struct dan_str 
     put_escaped(title, out);
     dan_str_printf(out, "</title><style>%s</style>\n<h1>Fusion of ", style);
     put_escaped(title, out);
-    dan_str_printf(out, "</h1>\n<p>%s, %s graph for %lld rows, %s. %d nodes compute without fusion, %d with it.", r->lm->model->name,
+    dan_str_printf(out, "</h1>\n<p>%s, %s graph for %lld rows, %s. %d nodes compute without fusion, %d with it.", r->m.family,
                    r->o.train ? "training" : "inference", (long long)r->o.rows, r->o.dtype, a.n, b.n);
-    if (r->o.profile && b.seconds > 0) dan_str_printf(out, " One run takes %.3f ms without and %.3f ms with it: %.2f times as fast.", a.seconds * 1e3, b.seconds * 1e3, a.seconds / b.seconds);
+    if (r->o.profile && b.seconds > 0)
+        dan_str_printf(out, " One run takes %.3f ms without and %.3f ms with it: %.2f times as fast.", a.seconds * 1e3, b.seconds * 1e3,
+                       a.seconds / b.seconds);
     dan_str_puts(out, "</p>\n");
     put_table(r, out);
     put_notes(r, out);

@@ -16,15 +16,14 @@ struct bench { struct fusion_report *r; struct side side[2]; struct dan_store *s
 /* Row i of sequences as long as the context; every input the same for both programs. */
 static int32_t value_of(const struct fusion_report *r, const char *name, int64_t i)
 {
-    int64_t c = r->lm->cfg.context, at = i % c;
-    bool timed = r->lm->model->time_major;
-    if (!strcmp(name, "tokens") || !strcmp(name, "targets")) return (int32_t)((i * 7919 + 13) % r->lm->cfg.vocab);
-    if (!strcmp(name, "pos")) return (int32_t)at;
+    int64_t c = r->m.context, at = i % c, end = i - at + c < r->o.rows ? i - at + c : r->o.rows;
+    if (!strcmp(name, "tokens") || !strcmp(name, "targets")) return (int32_t)((i * 7919 + 13) % r->m.vocab);
+    if (!strcmp(name, "pos")) return (int32_t)(r->m.first_pos + at);
     if (!strcmp(name, "start")) return (int32_t)(i - at);
-    if (!strcmp(name, "stop")) return (int32_t)(i + 1);
+    if (!strcmp(name, "stop")) return (int32_t)(r->m.causal ? i + 1 : end);
     if (!strcmp(name, "self")) return (int32_t)i;
-    if (!strcmp(name, "reset")) return timed && i == 0;
-    return 0;                                  /* select, hold, lane, seed */
+    if (!strcmp(name, "reset")) return r->m.timed && i == 0;
+    return 0;                                  /* select, hold, lane, seed, type */
 }
 
 static int bind_inputs(struct bench *b, struct dan_program *p, const struct dan_graph *g, struct dan_err *e)
@@ -66,7 +65,7 @@ static int open_side(struct bench *b, int k, struct dan_pool *pool, struct dan_e
     size_t n = (size_t)g->n;
     int rc = dan_compile(g, &(struct dan_exec_opts){.pool = pool, .profile = true}, &s->p, e);
     if (!rc) rc = bind_states(b, s->p, g, e);
-    if (!rc) rc = dan_bind_store(s->p, b->r->lm->store, e);
+    if (!rc) rc = dan_bind_store(s->p, b->r->m.store, e);
     if (!rc) rc = bind_inputs(b, s->p, g, e);
     s->row = dan_calloc(n, sizeof *s->row);
     s->last = dan_calloc(n, sizeof *s->last);
@@ -98,7 +97,7 @@ int fusion_measure(struct fusion_report *r, struct dan_pool *pool, struct dan_er
     int rc = dan_store_new(&b.states, e);
     for (int k = 1; k >= 0 && !rc; k--) rc = open_side(&b, k, pool, e);            /* what joins most is bound first */
     for (int i = 0; i < RUNS + 1 && !rc && (i < 4 || dan_now() < until) && !r->cli->stop; i++)
-        for (int k = 0; k < 2 && !rc; k++) rc = run_side(&b, k, i == 0, e);
+        for (int k = 0; k < 2 && !rc; k++) rc = run_side(&b, (k + i) % 2, i == 0, e);        /* each goes first as often */
     for (int k = 0; k < 2; k++) {
         dan_program_free(b.side[k].p);
         dan_free(b.side[k].row);

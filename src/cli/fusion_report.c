@@ -11,6 +11,14 @@ bool fusion_computes(const struct dan_node *n) { return !(n->op->props & (DAN_OP
 
 const char *fusion_rule_name(const struct dan_pass *p) { return p->name + (dan_str_starts(p->name, "fuse_") ? 5 : 0); }
 
+bool fusion_in_pipeline(const struct fusion_report *r, const struct dan_pass *p)
+{
+    size_t n = strlen(p->name);
+    for (const char *s = r->m.pipeline; *s; s += strcspn(s, ","), s += *s == ',')
+        if (strcspn(s, ",") == n && !memcmp(s, p->name, n)) return true;
+    return false;
+}
+
 static int pass_index(const struct dan_pass *p)
 {
     int i = 0;
@@ -94,14 +102,11 @@ static const char *ops_of(struct fusion_report *r, int k, int32_t of, const char
 
 /* ---- notes of the rules -------------------------------------------------------------------- */
 
-/* fuse_x puts its nodes together; the other rules do something to the last of theirs: drop it, or give it its place. */
-static bool joins(const struct dan_pass *p) { return dan_str_starts(p->name, "fuse_"); }
-
 static const dan_ref *origins_of(struct fusion_report *r, const struct dan_fusion_note *n)
 {
     size_t count = 0, before;
     const dan_ref *first = n->node;
-    while (!joins(n->rule) && first[1]) first++;
+    while (n->rule->alone && first[1]) first++;
     for (const dan_ref *x = first; *x; x++)
         for (const dan_ref *o = n->g->node[*x].origin; o && *o; o++) count++;
     dan_ref *all = dan_arena_alloc(r->cli->arena, sizeof *all * (count + 1)), *to = all;
@@ -117,7 +122,8 @@ static const dan_ref *origins_of(struct fusion_report *r, const struct dan_fusio
 
 static bool alike(const struct fusion_note *a, const struct fusion_note *b)
 {
-    return a->rule == b->rule && a->backward == b->backward && (a->layer < 0) == (b->layer < 0) && !strcmp(a->what, b->what) && !strcmp(a->why, b->why);
+    return a->rule == b->rule && a->backward == b->backward && (a->layer < 0) == (b->layer < 0) && !strcmp(a->what, b->what) &&
+           !strcmp(a->why, b->why);
 }
 
 static void add_note(struct fusion_report *r, struct fusion_note n)
@@ -251,15 +257,70 @@ static void apply_rules(struct fusion_report *r, struct sets *s, const int32_t *
         for (const dan_ref *f = r->place[i].from; *f; f++) {
             apply_rule(r, r->place[i].rule, number[root(s, at(s, *f))]);
             if (r->place[i].forward && *f > 0) apply_rule(r, r->place[i].rule, number[root(s, at(s, -*f))]);
-            if (!joins(r->place[i].rule)) break;
+            if (r->place[i].rule->alone) break;
         }
     }
+}
+
+static double bytes_of(const struct dan_graph *g, dan_ref x)
+{
+    const struct dan_node *n = &g->node[x];
+    return x ? (double)dan_dtype_bytes(dan_stored(g, x, 0), dan_shape_count(&n->shape)) : 0;
+}
+
+/* Of weights, and of outputs (gradients): a run goes through all of them once. */
+static double swept_bytes(const struct dan_graph *g)
+{
+    double sum = 0;
+    for (int32_t i = 1; i < g->n; i++) sum += dan_op_is(&g->node[i], "param") ? bytes_of(g, i) : 0;
+    for (int32_t i = 0; i < g->n_out; i++) sum += bytes_of(g, g->out[i]);
+    return sum;
+}
+
+static bool is_swept(const struct dan_graph *g, dan_ref x)
+{
+    bool out = dan_op_is(&g->node[x], "param");
+    for (int32_t i = 0; i < g->n_out && !out; i++) out = g->out[i] == x;
+    return out;
+}
+
+/* Attention's cost counts every key that there is room for; a row sees its own sequence, on average half of it when it
+ * looks back, and no more keys are read than there are rows. */
+static void correct_attention(const struct fusion_report *r, const struct dan_graph *g, const struct dan_node *n, struct dan_work *w)
+{
+    double context = (double)(r->m.context < r->o.rows ? r->m.context : r->o.rows), keys = (double)g->node[n->in[1]].shape.d[0];
+    w->flops *= (r->m.causal ? (context + 1) / 2 : context) / keys;
+    if (keys > (double)r->o.rows) w->read -= (bytes_of(g, n->in[1]) + bytes_of(g, n->in[2])) * (1 - (double)r->o.rows / keys);
+}
+
+/* A write into a state moves its rows, not the state. */
+static void correct_write(const struct dan_graph *g, const struct dan_node *n, struct dan_work *w)
+{
+    w->read = w->write = 0;
+    for (int k = 1; k < n->n_in; k++) {
+        double bytes = bytes_of(g, n->in[k]);
+        w->read += bytes;
+        if (bytes > w->write) w->write = bytes;
+    }
+}
+
+/* The work of node i as it is in a run: what is swept comes from where all that is swept fits, not this node's part alone. */
+static struct dan_work work_of(const struct fusion_report *r, const struct dan_graph *g, dan_ref i)
+{
+    const struct dan_node *n = &g->node[i];
+    struct dan_work w = dan_node_work(g, i);
+    if (dan_op_is(n, "attend") || dan_op_is(n, "attend_grad")) correct_attention(r, g, n, &w);
+    if (n->op->props & DAN_OP_STATE) correct_write(g, n, &w);
+    double swept = is_swept(g, i) ? w.write : 0;
+    for (int k = 0; k < n->n_in; k++) swept += n->in[k] && is_swept(g, n->in[k]) ? bytes_of(g, n->in[k]) : 0;
+    if (swept > (w.read + w.write) / 2) w.footprint = swept_bytes(g);
+    return w;
 }
 
 static void add_cost(struct fusion_report *r, int k, dan_ref i)
 {
     struct fusion_cost *c = &r->group[r->group_of[k][i]].cost[k];
-    struct dan_work w = dan_node_work(r->g[k], i);
+    struct dan_work w = work_of(r, r->g[k], i);
     c->n++;
     c->flops += w.flops;
     c->bytes += w.read + w.write + w.update;
@@ -304,7 +365,7 @@ static int join(struct fusion_report *r, struct dan_err *e)
     if (!number || !s.up || !s.weak) return dan_fail(e, DAN_ENOMEM, "not enough memory for a report of %d nodes", s.n);
     for (int32_t i = 0; i < 2 * s.n; i++) s.up[i] = i;
     for (int32_t i = 0; i < r->n_places; i++)
-        for (const dan_ref *f = r->place[i].from; *f && !joins(r->place[i].rule); f++) s.weak[at(&s, *f)] = true;
+        for (const dan_ref *f = r->place[i].from; *f && r->place[i].rule->alone; f++) s.weak[at(&s, *f)] = true;
     for (int k = 0; k < 2; k++) unite_graph(&s, r->g[k]);
     for (int32_t i = 0; i < r->n_places; i++) unite(&s, r->place[i].from);
     number_groups(r, &s, number);
@@ -318,26 +379,16 @@ static int join(struct fusion_report *r, struct dan_err *e)
 
 /* ---- the report ---------------------------------------------------------------------------- */
 
-static struct dan_io io_of(const struct fusion_report *r)
-{
-    bool timed = r->lm->model->time_major;
-    struct dan_io io = {.max_rows = r->o.rows, .lanes = timed ? 1 : 0, .loss = r->o.train, .logits = !r->o.train};
-    if (!r->o.train) io.max_select = 1;
-    if (!r->o.train) io.cache_rows = timed ? 1 : r->o.rows > r->lm->cfg.context ? r->o.rows : r->lm->cfg.context;
-    return io;
-}
-
 static int build(struct fusion_report *r, struct dan_err *e)
 {
-    struct dan_io io = io_of(r);
-    const char *pipeline = r->o.train ? DAN_PIPELINE_TRAIN : DAN_PIPELINE_INFER;
+    const struct fusion_subject *m = &r->m;
     struct dan_pass_opts o = {.loss = "loss", .prec = strcmp(r->o.dtype, "bf16") ? DAN_PREC_F32 : DAN_PREC_BF16, .fusion = "off"};
-    int rc = dan_lm_graph(r->lm, &io, "", &o, &r->built, e);
-    if (!rc) rc = dan_lm_graph(r->lm, &io, pipeline, &o, &r->g[0], e);
+    int rc = m->graph(m->model, &r->o, "", &o, &r->built, e);
+    if (!rc) rc = m->graph(m->model, &r->o, m->pipeline, &o, &r->g[0], e);
     o.fusion = r->o.fusion;
     o.note = hear;
     o.note_ctx = r;
-    if (!rc) rc = dan_lm_graph(r->lm, &io, pipeline, &o, &r->g[1], e);
+    if (!rc) rc = m->graph(m->model, &r->o, m->pipeline, &o, &r->g[1], e);
     for (int k = 0; k < 2 && !rc; k++) {
         size_t n = (size_t)r->g[k]->n;
         r->group_of[k] = dan_arena_alloc(r->cli->arena, sizeof *r->group_of[k] * n);
@@ -359,9 +410,10 @@ static int measure(struct fusion_report *r, struct dan_err *e)
     return rc;
 }
 
-int fusion_report(struct dan_cli *cli, const struct dan_lm *lm, const struct fusion_opts *o, struct fusion_report *r, struct dan_err *e)
+int fusion_report(struct dan_cli *cli, const struct fusion_subject *m, const struct fusion_opts *o, struct fusion_report *r,
+                  struct dan_err *e)
 {
-    *r = (struct fusion_report){.cli = cli, .lm = lm, .o = *o};
+    *r = (struct fusion_report){.cli = cli, .m = *m, .o = *o};
     int rc = dan_fusion_check(o->fusion, e);
     if (!rc) rc = build(r, e);
     if (!rc && o->profile) rc = measure(r, e);

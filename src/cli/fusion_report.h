@@ -6,9 +6,19 @@
 #define DAN_CLI_FUSION_REPORT_H
 #include "cli/cmd.h"
 #include "exec/machine.h"
-#include "model/lm.h"
+#include "pass/pass.h"
 
 struct fusion_opts { const char *fusion, *dtype; bool train, profile; int64_t rows; };
+/* A model as the report needs it. */
+struct fusion_subject {
+    const char *family, *pipeline;
+    struct dan_store *store;
+    int64_t vocab, context, first_pos;
+    bool causal, timed;                        /* timed: rows are time steps of one lane */
+    const void *model;
+    int (*graph)(const void *model, const struct fusion_opts *o, const char *pipeline, const struct dan_pass_opts *p,
+                 struct dan_graph **out, struct dan_err *e);
+};
 
 struct fusion_cost {
     double seconds, flops, bytes;              /* of one run; seconds 0 without --profile */
@@ -33,7 +43,7 @@ struct fusion_note { const struct dan_pass *rule; const char *what, *why; int32_
 
 struct fusion_report {
     struct dan_cli *cli;
-    const struct dan_lm *lm;
+    struct fusion_subject m;
     struct fusion_opts o;
     struct dan_graph *built, *g[2];            /* as the model built it; without and with fusion */
     int32_t *group_of[2];                      /* by node of g[k]; -1: leaves and views */
@@ -50,7 +60,8 @@ struct fusion_report {
 };
 
 /* fusion_report.c: builds the graphs, joins them; with o->profile measures both. */
-int  fusion_report(struct dan_cli *cli, const struct dan_lm *lm, const struct fusion_opts *o, struct fusion_report *r, struct dan_err *e);
+int  fusion_report(struct dan_cli *cli, const struct fusion_subject *m, const struct fusion_opts *o, struct fusion_report *r,
+                   struct dan_err *e);
 void fusion_release(struct fusion_report *r);
 bool fusion_computes(const struct dan_node *n);                  /* neither leaf nor view */
 struct fusion_cost fusion_total(const struct fusion_report *r, int k);
@@ -58,6 +69,7 @@ const char *fusion_names(struct fusion_report *r, const dan_ref *from);   /* "at
 const char *fusion_rules(const struct fusion_report *r, const struct fusion_group *g);   /* "horizontal, swiglu"; "" */
 struct fusion_group *fusion_merged(const struct fusion_report *r, int32_t *n);   /* layers that are alike in one row; NULL: out of memory */
 const char *fusion_rule_name(const struct dan_pass *p);          /* without "fuse_" */
+bool fusion_in_pipeline(const struct fusion_report *r, const struct dan_pass *p);
 
 /* fusion_measure.c: runs both programs by turns; the least time of every node.  pool: of the runs. */
 int  fusion_measure(struct fusion_report *r, struct dan_pool *pool, struct dan_err *e);

@@ -70,7 +70,7 @@ static void put_rules(const struct fusion_report *r, int width, bool colour, str
     for (int k = 0; dan_passes[k]; k++) {
         const struct dan_pass *p = dan_passes[k];
         char class[16], fused[DAN_NUM];
-        if (!p->exact) continue;
+        if (!p->exact || !fusion_in_pipeline(r, p)) continue;
         snprintf(class, sizeof class, "%s%s%s", dan_exactness_name(p->exact), p->exact_grad > p->exact ? "/" : "",
                  p->exact_grad > p->exact ? dan_exactness_name(p->exact_grad) : "");
         snprintf(fused, sizeof fused, "%d", k < 64 ? r->fused[k] : 0);
@@ -98,7 +98,8 @@ static void put_machine(const struct fusion_report *r, struct dan_str *out)
 {
     const struct dan_machine *m = &r->machine;
     dan_str_printf(out, "limits, %d thread%s:", r->threads, r->threads == 1 ? "" : "s");
-    for (int k = 0; k < DAN_N_PEAKS; k++) dan_str_printf(out, " %s %.0f GFLOP/s,", dan_peak_name(k), dan_machine_peak(m, k, r->threads) / 1e9);
+    for (int k = 0; k < DAN_N_PEAKS; k++)
+        dan_str_printf(out, " %s %.0f GFLOP/s,", dan_peak_name(k), dan_machine_peak(m, k, r->threads) / 1e9);
     int last = m->n_points ? m->n_points - 1 : 0;
     dan_str_printf(out, " memory read %.1f GB/s, copy %.1f GB/s\n", m->bandwidth[DAN_FLOW_READ][DAN_LEVEL_MEMORY][last] / 1e9,
                    m->bandwidth[DAN_FLOW_COPY][DAN_LEVEL_MEMORY][last] / 1e9);
@@ -109,7 +110,7 @@ static void put_head(const struct fusion_report *r, struct dan_str *out)
     struct fusion_cost a = fusion_total(r, 0), b = fusion_total(r, 1);
     char t[6][DAN_NUM];
     dan_str_printf(out, "%s, %s graph for %lld rows, %s: %d nodes that compute without fusion, %d with it; %s and %s pass through them\n",
-                   r->lm->model->name, r->o.train ? "training" : "inference", (long long)r->o.rows, r->o.dtype, a.n, b.n,
+                   r->m.family, r->o.train ? "training" : "inference", (long long)r->o.rows, r->o.dtype, a.n, b.n,
                    dan_fmt_bytes(a.bytes, t[0]), dan_fmt_bytes(b.bytes, t[1]));
     if (!r->o.profile) return;
     dan_str_printf(out, "one run takes %s without fusion and %s with it (%.2fx): %.1f and %.1f GFLOP/s, %s and %s of the machine's limit\n",
@@ -155,9 +156,10 @@ static json_t *group_json(const struct fusion_report *r, const struct fusion_gro
 {
     json_t *from = json_array();
     for (const dan_ref *f = g->from; *f; f++) json_array_append_new(from, json_integer(*f));
-    json_t *j = json_pack("{s:s,s:o,s:i,s:b,s:o,s:o,s:o,s:o}", "original", g->what, "nodes", from, "layer", g->layer, "backward",
-                          g->backward, "rules", rules_json(g->rules), "class", g->exact ? json_string(dan_exactness_name(g->exact)) : json_null(),
-                          "before", cost_json(r, &g->cost[0], g->made[0]), "after", cost_json(r, &g->cost[1], g->made[1]));
+    json_t *j =
+        json_pack("{s:s,s:o,s:i,s:b,s:o,s:o,s:o,s:o}", "original", g->what, "nodes", from, "layer", g->layer, "backward", g->backward,
+                  "rules", rules_json(g->rules), "class", g->exact ? json_string(dan_exactness_name(g->exact)) : json_null(), "before",
+                  cost_json(r, &g->cost[0], g->made[0]), "after", cost_json(r, &g->cost[1], g->made[1]));
     if (g->kernels) json_object_set_new(j, "kernels", json_string(g->kernels));
     return j;
 }
@@ -167,10 +169,11 @@ static json_t *rule_list_json(const struct fusion_report *r)
     json_t *a = json_array();
     for (int k = 0; dan_passes[k] && k < 64; k++) {
         const struct dan_pass *p = dan_passes[k];
-        if (!p->exact) continue;
-        json_array_append_new(a, json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:s}", "rule", fusion_rule_name(p), "class", dan_exactness_name(p->exact),
-                                           "class_of_gradients", dan_exactness_name(p->exact_grad > p->exact ? p->exact_grad : p->exact), "on",
-                                           dan_fusion_on(r->o.fusion, p), "fused", r->fused[k], "needs", p->needs, "doc", p->doc));
+        if (!p->exact || !fusion_in_pipeline(r, p)) continue;
+        json_array_append_new(a,
+                              json_pack("{s:s,s:s,s:s,s:b,s:i,s:s,s:s}", "rule", fusion_rule_name(p), "class", dan_exactness_name(p->exact),
+                                        "class_of_gradients", dan_exactness_name(p->exact_grad > p->exact ? p->exact_grad : p->exact), "on",
+                                        dan_fusion_on(r->o.fusion, p), "fused", r->fused[k], "needs", p->needs, "doc", p->doc));
     }
     return a;
 }
@@ -194,12 +197,12 @@ json_t *fusion_json(const struct fusion_report *r)
     struct fusion_cost a = fusion_total(r, 0), b = fusion_total(r, 1);
     for (int32_t i = 0; i < r->n_groups; i++) json_array_append_new(groups, group_json(r, &r->group[i]));
     for (int32_t i = 0; i < r->n_notes; i++)
-        json_array_append_new(notes, json_pack("{s:s,s:s,s:i,s:i,s:i,s:s}", "rule", fusion_rule_name(r->note[i].rule), "original", r->note[i].what,
-                                               "first_layer", r->note[i].layer, "last_layer", r->note[i].last_layer, "places",
-                                               r->note[i].times, "because", r->note[i].why));
-    json_t *j = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:o,s:o}", "family", r->lm->model->name, "mode", r->o.train ? "train" : "infer",
-                          "rows", (json_int_t)r->o.rows, "dtype", r->o.dtype, "fusion", r->o.fusion, "before", cost_json(r, &a, NULL), "after",
-                          cost_json(r, &b, NULL), "groups", groups, "not_fused", notes, "rules", rule_list_json(r));
+        json_array_append_new(notes, json_pack("{s:s,s:s,s:i,s:i,s:i,s:s}", "rule", fusion_rule_name(r->note[i].rule), "original",
+                                               r->note[i].what, "first_layer", r->note[i].layer, "last_layer", r->note[i].last_layer,
+                                               "places", r->note[i].times, "because", r->note[i].why));
+    json_t *j = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:o,s:o}", "family", r->m.family, "mode", r->o.train ? "train" : "infer",
+                          "rows", (json_int_t)r->o.rows, "dtype", r->o.dtype, "fusion", r->o.fusion, "before", cost_json(r, &a, NULL),
+                          "after", cost_json(r, &b, NULL), "groups", groups, "not_fused", notes, "rules", rule_list_json(r));
     if (r->o.profile) json_object_set_new(j, "limits", machine_json(r));
     return j;
 }

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "cli/cmd.h"
 
-struct demo { const char *model, *out, *kind, *dtype, *name; int64_t steps; double lr; bool tied, fast; struct dan_strings data; };
+struct demo { const char *model, *out, *kind, *dtype, *name, *report; int64_t steps; double lr; bool tied, fast; struct dan_strings data; };
 
 static const char *dtype_at(size_t i)
 {
@@ -28,6 +28,7 @@ static const struct dan_opt demo_options[] = {
     {.name = "dtype", .type = 'e', .offset = offsetof(struct demo, dtype), .choice_at = dtype_at},
     {.name = "data", .type = 'S', .offset = offsetof(struct demo, data), .dflt = "one two"},
     {.name = "name", .letter = 'o', .type = 's', .offset = offsetof(struct demo, name)},
+    {.name = "report", .type = 's', .offset = offsetof(struct demo, report), .meta = "RULES", .bare = "on"},
     {.name = NULL},
 };
 static int nothing(const void *opts, struct dan_cli *cli, struct dan_err *e) { (void)opts; (void)cli; (void)e; return DAN_OK; }
@@ -297,6 +298,23 @@ static void test_round_trip(void **state)
     dan_arena_free(q.cli.arena);
 }
 
+/* An option that may stand alone takes no word behind it. */
+static void test_bare(void **state)
+{
+    static const struct { const char *line, *report; } cases[] = {
+        {"demo m", NULL}, {"demo m --report", "on"}, {"demo --report m", "on"}, {"demo m --report --fast", "on"}, {"demo m --report=-x,y", "-x,y"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct parsed p;
+        parse(&p, cases[i].line);
+        assert_int_equal(p.rc, DAN_OK);
+        const struct demo *o = p.opts;
+        assert_string_equal(o->model, "m");
+        assert_true(cases[i].report ? o->report && !strcmp(o->report, cases[i].report) : !o->report);
+        dan_arena_free(p.cli.arena);
+    }
+}
+
 static void test_help_text(void **state)
 {
     (void)state;
@@ -307,6 +325,7 @@ static void test_help_text(void **state)
     assert_non_null(strstr(s.p, "--kind cosine|linear|wsd"));
     assert_non_null(strstr(s.p, "--dtype bf16|f32"));
     assert_non_null(strstr(s.p, "--[no-]tied"));
+    assert_non_null(strstr(s.p, "--report[=RULES]"));
     assert_non_null(strstr(s.p, "Example\n  danlu demo m\n"));
     assert_null(strchr(s.p, '\033'));
     dan_str_clear(&s);
@@ -321,7 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_values), cmocka_unit_test(test_double_dash),
         cmocka_unit_test(test_help_wins), cmocka_unit_test(test_refusals), cmocka_unit_test(test_ints),
-        cmocka_unit_test(test_recipe), cmocka_unit_test(test_recipe_refusals), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_recipe), cmocka_unit_test(test_recipe_refusals), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_bare),
         cmocka_unit_test(test_help_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

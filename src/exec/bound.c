@@ -53,8 +53,9 @@ struct dan_bound dan_machine_bound(const struct dan_machine *m, const struct dan
     double footprint = w->footprint > 0 ? w->footprint : w->read + w->write + w->update;
     double pair = w->read < w->write ? w->read : w->write, peak = dan_machine_peak(m, w->peak, threads);
     struct dan_bound b = {.level = level_of(m, footprint, threads)};
-    double move = flow_seconds(m, DAN_FLOW_COPY, b.level, 2 * pair, threads) + flow_seconds(m, DAN_FLOW_UPDATE, b.level, 2 * w->update, threads);
-    move += flow_seconds(m, DAN_FLOW_READ, b.level, w->read - pair, threads) + flow_seconds(m, DAN_FLOW_WRITE, b.level, w->write - pair, threads);
+    const double bytes[DAN_N_FLOWS] = {w->read - pair, w->write - pair, 2 * pair, 2 * w->update};
+    double move = 0;
+    for (int f = 0; f < DAN_N_FLOWS; f++) move += flow_seconds(m, f, b.level, bytes[f], threads);
     double count = peak > 0 ? w->flops / peak : 0;
     b.seconds = count > move ? count : move;
     b.binds = count > move ? peak_names[w->peak] : level_names[b.level];
@@ -63,9 +64,12 @@ struct dan_bound dan_machine_bound(const struct dan_machine *m, const struct dan
 
 static double tensor_bytes(const struct dan_dtype *t, const struct dan_shape *s) { return (double)dan_dtype_bytes(t, dan_shape_count(s)); }
 
-/* Ops with a precision attribute name it "prec"; a quantised operand makes the product int8. */
+/* Ops with a precision attribute name it "prec"; a quantised operand makes the product int8; attention multiplies as its
+ * operands are stored. */
 static enum dan_peak node_peak(const struct dan_graph *g, const struct dan_node *n)
 {
+    bool attention = dan_op_is(n, "attend") || dan_op_is(n, "attend_grad");
+    if (attention && dan_stored(g, n->in[0], 0) == &dan_dtype_bf16) return DAN_PEAK_BF16;
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && g->node[n->in[i]].dtype && g->node[n->in[i]].dtype->block > 1) return DAN_PEAK_INT8;
     for (int i = 0; i < DAN_MAX_ATTR && n->op->attrs[i].name; i++)
@@ -80,9 +84,11 @@ struct dan_work dan_node_work(const struct dan_graph *g, dan_ref r)
     double bytes = 0;
     if (n->op->cost) n->op->cost(g, n, &w.flops, &bytes);
     int last = n->n_in - (n->op->props & DAN_OP_LIKE ? 1 : 0);
-    for (int i = 0; i < last; i++)
+    bool state = n->op->props & DAN_OP_STATE;  /* rows (input 1) go into a state that is not moved */
+    for (int i = state; i < last; i++)
         if (n->in[i]) w.read += tensor_bytes(dan_stored(g, n->in[i], 0), &g->node[n->in[i]].shape);
-    for (int k = 0; k < n->n_out; k++) w.write += tensor_bytes(dan_stored(g, r, k), n->n_out > 1 ? &n->part[k].shape : &n->shape);
+    if (state && n->n_in > 1) w.write = tensor_bytes(g->node[n->in[0]].dtype, &g->node[n->in[1]].shape);
+    for (int k = 0; k < n->n_out && !state; k++) w.write += tensor_bytes(dan_stored(g, r, k), n->n_out > 1 ? &n->part[k].shape : &n->shape);
     if (bytes > 0 && bytes < w.read + w.write) w.read = bytes > w.write ? bytes - w.write : 0;   /* gathers read few rows of a table */
     return w;
 }

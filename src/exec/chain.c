@@ -10,7 +10,7 @@ enum { PIECE = 1024, MAX_IN = 4, NO_SLOT = -1 };
 enum place { ROWS_IN, WHOLE_IN, OUT, SCRATCH };
 
 /* A body value, or a copy of one in another storage format. */
-struct value { struct dan_tensor t; enum place place; int index, slot, last; };        /* index: input or output; last: micro that reads it last */
+struct value { struct dan_tensor t; enum place place; int index, slot, last; };        /* index: input or output; last: its last reader */
 
 /* One kernel call; tensors show rows of a piece. */
 struct micro {
@@ -41,7 +41,10 @@ struct making {
     bool     dbl;
 };
 
-static struct dan_tensor tile(const struct dan_dtype *t, int64_t rows, int64_t cols) { return dan_tensor_of(t, DAN_SHAPE(rows, cols), NULL); }
+static struct dan_tensor tile(const struct dan_dtype *t, int64_t rows, int64_t cols)
+{
+    return dan_tensor_of(t, DAN_SHAPE(rows, cols), NULL);
+}
 
 static int32_t new_value(struct making *m, struct dan_tensor t, enum place place, int index)
 {

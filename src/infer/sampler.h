@@ -56,7 +56,8 @@ const struct dan_candidates *dan_draw_candidates(struct dan_draw *d, const struc
                                                  const int32_t *history, int64_t n_history);
 
 /* For transformations. */
-void  dan_candidates_softmax(const struct dan_candidates *c, double *p);     /* p [n] */
+float dan_candidates_top(const struct dan_candidates *c);                   /* the largest logit */
+double dan_candidates_softmax(const struct dan_candidates *c, double *p);    /* p [n]; returns the largest */
 void  dan_candidates_at_least(struct dan_candidates *c, float logit);        /* drops smaller logits */
 
 #endif

@@ -55,15 +55,43 @@ static const char *fusion_of(const struct dan_session *s)
     return dan_store_bytes(s->lm->store) > JOIN_BYTES ? "-fuse_horizontal" : NULL;
 }
 
-static int compile(struct dan_session *s, struct dan_err *e)
+static bool has_bf16(const struct dan_store *s)
+{
+    for (size_t i = 0; i < dan_store_count(s); i++)
+        if (dan_store_at(s, i)->dtype == &dan_dtype_bf16) return true;
+    return false;
+}
+
+/* Every attention has a kernel. */
+static bool attends_fast(const struct dan_session *s)
+{
+    for (int32_t i = 1; i < s->graph->n; i++)
+        if (dan_op_is(&s->graph->node[i], "attend") && strcmp(dan_program_kernel(s->program, i), "ref") == 0) return false;
+    return true;
+}
+
+static int compile_with(struct dan_session *s, const struct dan_dtype *cache, struct dan_err *e)
 {
     bool recurrent = s->lm->model->time_major;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
-                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->o.context};
+                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->o.context, .cache_type = cache};
     struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s)};
     struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
+}
+
+/* A model stored as bf16 keeps its keys and values so, where a kernel attends to them: half the bytes of a long context. */
+static int compile(struct dan_session *s, struct dan_err *e)
+{
+    bool bf16 = !s->lm->model->time_major && has_bf16(s->lm->store);
+    int rc = compile_with(s, bf16 ? &dan_dtype_bf16 : NULL, e);
+    if (rc || !bf16 || attends_fast(s)) return rc;
+    dan_program_free(s->program);
+    dan_graph_free(s->graph);
+    s->program = NULL;
+    s->graph = NULL;
+    return compile_with(s, NULL, e);
 }
 
 static int bind_weights(struct dan_session *s, struct dan_err *e)

@@ -95,7 +95,7 @@ static int read_config(struct dan_lm *lm, const char *dir, struct dan_err *e)
         lm->model = arch.n ? dan_model_find(dan_str_c(&arch)) : NULL;
         if (!lm->model && type.n) lm->model = dan_model_find(dan_str_c(&type));
         if (!lm->model)
-            rc = dan_fail(e, DAN_EUNSUPPORTED, "architecture '%s' (model_type '%s') is not supported; danlu runs gpt2, llama and its own lstm, gru", dan_str_c(&arch), dan_str_c(&type));
+            rc = dan_fail(e, DAN_EUNSUPPORTED, "architecture '%s' (model_type '%s') is not supported; danlu runs gpt2, llama and its own lstm, gru (encoders: danlu embed)", dan_str_c(&arch), dan_str_c(&type));
     }
     if (!rc) rc = dan_hf_config_load(dir, lm->model->hf_model_type, lm->model->fields, &lm->cfg, e);
     if (!rc) rc = lm->model->complete(&lm->cfg, e);

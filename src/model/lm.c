@@ -56,6 +56,26 @@ static void set_bf16_products(struct dan_graph *g)
     }
 }
 
+static bool only_reader(const struct dan_graph *g, dan_ref x, dan_ref reader)
+{
+    for (int32_t i = 1; i < g->n; i++)
+        for (int k = 0; k < g->node[i].n_in; k++)
+            if (g->node[i].in[k] == x && i != reader) return false;
+    return true;
+}
+
+/* Attention over a bf16 cache reads bf16 queries too: its kernels take all three in one format. */
+static void store_queries_as_bf16(struct dan_graph *g)
+{
+    for (int32_t i = 1; i < g->n; i++) {
+        const struct dan_node *n = &g->node[i];
+        int part;
+        if (!dan_op_is(n, "attend") || g->node[n->in[1]].dtype != &dan_dtype_bf16) continue;
+        dan_ref q = dan_owner(g, n->in[0], &part);
+        if (q == n->in[0] && g->node[q].op->half_out & 1 && only_reader(g, q, i)) g->node[q].half |= 1;
+    }
+}
+
 int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *pipeline, const struct dan_pass_opts *o,
                  struct dan_graph **out, struct dan_err *e)
 {
@@ -72,6 +92,7 @@ int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *p
         return rc;
     }
     set_bf16_products(g);
+    store_queries_as_bf16(g);
     *out = g;
     return DAN_OK;
 }

@@ -9,8 +9,8 @@
 static int check_input(const struct dan_graph *g, const struct dan_node *n, int i, struct dan_err *e)
 {
     const struct dan_node *x = dan_in(g, n, i), *in = &n->body->node[i + 1];
-    bool whole = !dan_chain_per_row(&x->shape, &dan_in(g, n, 0)->shape);
-    if (!dan_op_is(in, "input") || in->dtype != x->dtype || in->shape.n != 1 || x->shape.n < 1 || in->shape.d[0] != x->shape.d[x->shape.n - 1])
+    bool whole = !dan_chain_per_row(&x->shape, &dan_in(g, n, 0)->shape), row = in->shape.n == 1 && x->shape.n >= 1;
+    if (!dan_op_is(in, "input") || in->dtype != x->dtype || !row || in->shape.d[0] != x->shape.d[x->shape.n - 1])
         return dan_infer_fail(n, e, "input %d does not fit the body's input '%s'", i, in->name ? in->name : "?");
     if (whole && dan_shape_count(&x->shape) != in->shape.d[0])
         return dan_infer_fail(n, e, "input %d has neither the rows of input 0 nor one row", i);
@@ -68,7 +68,8 @@ static dan_ref body_input(struct dan_builder *b, int i, const struct dan_dtype *
 /* gelu(x + bias) * s, s a number a row; and, the second output, where it is not masked. */
 static void gated(struct dan_builder *b, const struct dan_dtype *t, int64_t c)
 {
-    dan_ref x = body_input(b, 0, t, c), bias = body_input(b, 1, t, c), s = body_input(b, 2, t, 1), mask = body_input(b, 3, &dan_dtype_i32, 1);
+    dan_ref x = body_input(b, 0, t, c), bias = body_input(b, 1, t, c), s = body_input(b, 2, t, 1);
+    dan_ref mask = body_input(b, 3, &dan_dtype_i32, 1);
     dan_ref y = dan_mul(b, dan_gelu(b, dan_add(b, x, bias)), s);
     dan_output(b, "y", y);
     dan_output(b, "masked", dan_where(b, mask, y, dan_fill_like(b, x, 0)));

@@ -61,6 +61,6 @@ static bool sample(struct dan_sample *s, int i)
 
 DAN_OP(dropout) = {
     .name = "dropout", .doc = "zeroes with probability p, scales the rest by 1/(1-p)",
-    .n_in = 2, .props = DAN_OP_INPLACE | DAN_OP_RANDOM | DAN_OP_STRIDED, .attrs = {{"p", 'f'}, {"stream", 'i'}},
+    .n_in = 2, .half_in = 0x1, .half_out = 0x1, .props = DAN_OP_INPLACE | DAN_OP_RANDOM | DAN_OP_STRIDED, .attrs = {{"p", 'f'}, {"stream", 'i'}},
     .infer = infer, .ref = ref, .vjp = vjp, .cost = cost, .sample = sample,
 };

@@ -37,5 +37,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 }
 
 const struct dan_pass dan_pass_cse = {
-    .name = "cse", .doc = "merges nodes that compute the same", .run = run, .exact = DAN_E0,
+    .name = "cse", .doc = "merges nodes that compute the same", .run = run, .exact = DAN_E0, .alone = true,
     .needs = "the same op on the same inputs with the same attributes"};

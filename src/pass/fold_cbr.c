@@ -102,7 +102,8 @@ static dan_ref folded(struct dan_rewrite *r, const struct norm *m, const char *k
 {
     const char *name[DAN_FOLD_PARTS];
     for (int k = 0; k < DAN_FOLD_PARTS; k++) name[k] = m->part[k] ? r->old->node[m->part[k]].name : "";
-    const char *all = dan_arena_printf(r->g->arena, "%s%s|%s|%s|%s|%s|%s|%.17g", kind, name[0], name[1], name[2], name[3], name[4], name[5], m->eps);
+    const char *all = dan_arena_printf(r->g->arena, "%s%s|%s|%s|%s|%s|%s|%.17g", kind, name[0], name[1], name[2], name[3], name[4], name[5],
+                                       m->eps);
     if (!all) return dan_poison(&r->b, DAN_ENOMEM, "not enough memory for the name of a folded weight");
     dan_ref p = dan_param(&r->b, all, t, shape, "zeros");
     if (p) r->g->node[p].frozen = true;

@@ -7,7 +7,12 @@
 #include "op/ops.h"
 #include "pass/bodies.h"
 
-struct state { int32_t *uses; dan_ref *into; const struct dan_pass_opts *o; char why[80]; };      /* into[matmul] = the node that swallows it */
+struct state {
+    int32_t *uses;
+    dan_ref *into;                             /* into[matmul] = the node that swallows it */
+    const struct dan_pass_opts *o;
+    char why[80];
+};
 
 /* Why the epilogue of product m cannot take `reader`; NULL when it can. */
 static const char *why_not(const struct dan_graph *g, dan_ref m, dan_ref reader, struct state *s)

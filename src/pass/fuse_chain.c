@@ -13,7 +13,13 @@
 
 enum { MAX_MEMBERS = 64, MAX_INPUTS = 60 };
 struct group { dan_ref member[MAX_MEMBERS]; int32_t n; };          /* ascending */
-struct state { struct group *group; int32_t *of, n; const int32_t *uses; dan_ref waiting[MAX_MEMBERS], value[MAX_MEMBERS]; int32_t n_waiting; };
+struct state {
+    struct group *group;                       /* from 1 on */
+    int32_t *of, n;                            /* of[node] = its group, 0: none */
+    const int32_t *uses;
+    dan_ref waiting[MAX_MEMBERS], value[MAX_MEMBERS];      /* values of a chain that nobody may see yet */
+    int32_t n_waiting;
+};
 
 /* ---- what may be a member ------------------------------------------------------------------ */
 
@@ -57,9 +63,9 @@ static bool reads_group(const struct dan_graph *g, const struct state *s, dan_re
 static bool joins(const struct dan_graph *g, const struct state *s, int32_t a, int32_t b, dan_ref i)
 {
     const struct group *x = &s->group[a], *y = &s->group[b];
+    const struct dan_node *one = &g->node[x->member[0]], *more = &g->node[i];
     int32_t n = x->n + (b == a ? 0 : y->n), from = x->member[0] < y->member[0] ? x->member[0] : y->member[0];
-    if (n >= MAX_MEMBERS || !dan_shape_equal(&g->node[x->member[0]].shape, &g->node[i].shape) || g->node[x->member[0]].dtype != g->node[i].dtype)
-        return false;
+    if (n >= MAX_MEMBERS || !dan_shape_equal(&one->shape, &more->shape) || one->dtype != more->dtype) return false;
     for (dan_ref j = from + 1; j < i; j++)
         if (s->of[j] != a && s->of[j] != b && reads_group(g, s, j, a, b)) return false;
     return true;
@@ -69,7 +75,10 @@ static void unite(struct state *s, int32_t a, int32_t b)
 {
     struct group *x = &s->group[a], *y = &s->group[b], all = {.n = 0};
     int32_t i = 0, j = 0;
-    while (i < x->n || j < y->n) all.member[all.n++] = j == y->n || (i < x->n && x->member[i] < y->member[j]) ? x->member[i++] : y->member[j++];
+    while (i < x->n || j < y->n) {
+        bool from_x = j == y->n || (i < x->n && x->member[i] < y->member[j]);
+        all.member[all.n++] = from_x ? x->member[i++] : y->member[j++];
+    }
     for (j = 0; j < y->n; j++) s->of[y->member[j]] = a;
     y->n = 0;
     *x = all;
@@ -93,7 +102,13 @@ static void place(const struct dan_graph *g, struct state *s, dan_ref i)
 
 /* ---- from a group to a chain --------------------------------------------------------------- */
 
-struct build { const struct dan_graph *g; const struct state *s; const struct group *q; dan_ref in[MAX_INPUTS]; int32_t n_in, of; dan_ref out[DAN_MAX_OUT]; int32_t n_out; };
+struct build {
+    const struct dan_graph *g;
+    const struct state *s;
+    const struct group *q;
+    dan_ref in[MAX_INPUTS], out[DAN_MAX_OUT];
+    int32_t n_in, n_out, of;
+};
 
 static void add_input(struct build *c, dan_ref x, bool first)
 {

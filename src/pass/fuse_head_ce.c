@@ -9,7 +9,15 @@
 #include "pass/pass.h"
 
 struct head { dan_ref logits, ce, grad, dx, dw; };
-struct state { struct head *head; int32_t *head_of; int32_t *uses; int n; int64_t min_vocab; dan_ref *made; const struct dan_pass_opts *o; };
+struct state {
+    struct head *head;
+    int32_t *head_of;
+    int32_t *uses;
+    int n;
+    int64_t min_vocab;
+    dan_ref *made;
+    const struct dan_pass_opts *o;
+};
 enum { CHUNK = 1024 };
 
 /* Why product m is no head that can go without its logits; NULL when it is one. */
@@ -80,7 +88,8 @@ static void find(const struct dan_graph *g, struct state *s)
         if (!why) why = why_not_readers(g, &h, s->uses);
         if (why) dan_not_fused(s->o, g, place, "%s", why);
         else if (g->node[i].shape.d[1] < s->min_vocab)
-            dan_not_fused(s->o, g, place, "the vocabulary of %lld is below %lld", (long long)g->node[i].shape.d[1], (long long)s->min_vocab);
+            dan_not_fused(s->o, g, place, "the vocabulary of %lld is below %lld", (long long)g->node[i].shape.d[1],
+                          (long long)s->min_vocab);
         else take(g, s, &h);
     }
 }

@@ -37,7 +37,8 @@ static const char *why_apart(const struct dan_graph *g, dan_ref a, dan_ref b)
     const struct dan_node *x = &g->node[a], *y = &g->node[b], *wx = &g->node[x->in[1]], *wy = &g->node[y->in[1]];
     const struct dan_node *bx = &g->node[x->in[2]], *by = &g->node[y->in[2]];                  /* node 0 when there is no bias */
     if (x->attr[DAN_MATMUL_PREC].i != y->attr[DAN_MATMUL_PREC].i) return "their precision differs";
-    if (wx->dtype != wy->dtype || bx->dtype != by->dtype) return !x->in[2] != !y->in[2] ? "one has a bias, one has none" : "their weights have different formats";
+    if (wx->dtype != wy->dtype || bx->dtype != by->dtype)
+        return !x->in[2] != !y->in[2] ? "one has a bias, one has none" : "their weights have different formats";
     if (wx->frozen != wy->frozen || bx->frozen != by->frozen) return "one is frozen, one is trained";
     return wx->layer == wy->layer ? NULL : "they belong to different layers";
 }
@@ -144,5 +145,9 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 }
 
 const struct dan_pass dan_pass_fuse_horizontal = {
-    .name = "fuse_horizontal", .doc = "products of one input become one product (qkv, gate+up)", .run = run, .exact = DAN_E0, .exact_grad = DAN_E1,
+    .name = "fuse_horizontal",
+    .doc = "products of one input become one product (qkv, gate+up)",
+    .run = run,
+    .exact = DAN_E0,
+    .exact_grad = DAN_E1,
     .needs = "products [N,C] of one input with their own weights of one format, layer and precision; a bias at all or at none"};

@@ -32,8 +32,8 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
     if (s->gone[i]) return DAN_DROP;
     if (!dan_op_is(n, "kv_write") || !s->gone[n->in[1]]) return DAN_KEEP;
     const struct dan_node *rope = &r->old->node[n->in[1]];
-    return dan_rope_kv_write(&r->b, r->map[n->in[0]], r->map[rope->in[0]], r->map[n->in[2]], r->map[rope->in[1]], rope->attr[DAN_ROPE_DIM].i,
-                             rope->attr[DAN_ROPE_BASE].f);
+    return dan_rope_kv_write(&r->b, r->map[n->in[0]], r->map[rope->in[0]], r->map[n->in[2]], r->map[rope->in[1]],
+                             rope->attr[DAN_ROPE_DIM].i, rope->attr[DAN_ROPE_BASE].f);
 }
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)

@@ -33,7 +33,8 @@ static void find_forward(const struct dan_graph *g, struct state *s)
         const dan_ref place[] = {add, i, 0};
         if (!is_norm(&g->node[i]) || !dan_op_is(&g->node[add], "add")) continue;
         if (!plain_add(g, add)) dan_not_fused(s->o, g, place, "the addition broadcasts");
-        else if (s->first_use[add] != i) dan_not_fused(s->o, g, place, "%s reads the sum before the norm", g->node[s->first_use[add]].op->name);
+        else if (s->first_use[add] != i)
+            dan_not_fused(s->o, g, place, "%s reads the sum before the norm", g->node[s->first_use[add]].op->name);
         else {
             s->norm_of[add] = i;
             dan_fused(s->o, g, place);

@@ -14,7 +14,7 @@ const char *dan_exactness_name(enum dan_exactness c)
 enum dan_exactness dan_exactness_of(const struct dan_pass *p, bool gradients, bool halves)
 {
     enum dan_exactness c = gradients && p->exact_grad > p->exact ? p->exact_grad : p->exact;
-    return c == DAN_E0 && halves && dan_str_starts(p->name, "fuse_") ? DAN_E1 : c;
+    return c == DAN_E0 && halves ? DAN_E1 : c;
 }
 
 struct item { const char *name; size_t n; bool minus; };

@@ -19,7 +19,8 @@ static int carries_of(const struct dan_node *scan) { return (int)scan->attr[DAN_
 
 static bool is_product(const struct dan_node *n)
 {
-    return dan_op_is(n, "matmul") && n->attr[DAN_MATMUL_TA].i && !n->attr[DAN_MATMUL_TB].i && !n->attr[DAN_MATMUL_ACT].i && !n->in[2] && !n->in[3];
+    if (!dan_op_is(n, "matmul") || !n->attr[DAN_MATMUL_TA].i || n->attr[DAN_MATMUL_TB].i) return false;
+    return !n->attr[DAN_MATMUL_ACT].i && !n->in[2] && !n->in[3];
 }
 
 /* The carry's new value is the old one plus a gradient that nobody else reads. */
@@ -51,7 +52,8 @@ static const char *read_elsewhere(const struct dan_graph *g, const struct state 
             bool last = reverse ? n->attr[DAN_SLICE_START].i == 0 && n->attr[DAN_SLICE_STOP].i == 1
                                 : n->attr[DAN_SLICE_START].i == -1 && n->attr[DAN_SLICE_STOP].i == DAN_END;
             int32_t merged = 0;
-            for (dan_ref m = q + 1; m < g->n; m++) merged += dan_op_is(&g->node[m], "merge_dims") && g->node[m].in[0] == q && !g->node[m].attr[DAN_AXIS].i;
+            for (dan_ref m = q + 1; m < g->n; m++)
+                merged += dan_op_is(&g->node[m], "merge_dims") && g->node[m].in[0] == q && !g->node[m].attr[DAN_AXIS].i;
             if (!last || merged != s->uses[q]) return "more than the last value of the sum is read";
             seen++;
         }
@@ -74,26 +76,28 @@ static bool find_part(const struct dan_node *scan, struct hoist *h, dan_ref x, i
     return true;
 }
 
-static void look(const struct dan_graph *g, struct state *s, dan_ref i)
+static int look(const struct dan_graph *g, struct state *s, dan_ref i, struct dan_err *e)
 {
     const struct dan_node *n = &g->node[i];
     struct hoist *h = &s->hoist[s->n];
     int32_t *uses = dan_calloc((size_t)n->body->n, sizeof *uses);
-    if (!uses) return;                         /* the scan stays as it is */
+    if (!uses) return dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     dan_count_uses(n->body, uses);
     *h = (struct hoist){.scan = i};
     for (int k = 0; k < carries_of(n) && n->n_in <= MAX_IN; k++) {
         struct leave l;
         if (!match(n->body, uses, k, &l)) continue;
         const char *why = read_elsewhere(g, s, i, k);
-        if (!why && (!find_part(n, h, l.x, &l.part_x) || (l.y && !find_part(n, h, l.y, &l.part_y)))) why = "the scan would have more than 12 results";
+        if (!why && (!find_part(n, h, l.x, &l.part_x) || (l.y && !find_part(n, h, l.y, &l.part_y))))
+            why = "the scan would have more than 12 results";
         if (why) dan_not_fused(s->o, g, (const dan_ref[]){i, 0}, "%s", why);
         else h->leave[h->n++] = l;
     }
     dan_free(uses);
-    if (!h->n) return;
+    if (!h->n) return DAN_OK;
     dan_fused(s->o, g, (const dan_ref[]){i, 0});
     s->of[i] = ++s->n;
+    return DAN_OK;
 }
 
 /* ---- rewriting ------------------------------------------------------------------------------ */
@@ -126,7 +130,8 @@ static const struct dan_graph *slim_body(struct dan_builder *outer, const struct
         if (goes(h, i)) continue;
         for (int k = 0; k < n->n_in && k < MAX_IN; k++) in[k] = map[n->in[k]];
         if (n->n_in > MAX_IN) return NULL;
-        map[i] = n->op->props & DAN_OP_LEAF ? dan_input(&b, n->name, n->dtype, n->shape, 0) : dan_emit_body(&b, n->op, in, n->n_in, n->attr, DAN_MAX_ATTR, n->body);
+        map[i] = n->op->props & DAN_OP_LEAF ? dan_input(&b, n->name, n->dtype, n->shape, 0)
+                                            : dan_emit_body(&b, n->op, in, n->n_in, n->attr, DAN_MAX_ATTR, n->body);
     }
     for (int k = 0; k < body->n_out; k++)
         if (k >= carries_of(scan) || !leaves(h, k)) dan_output(&b, body->out_name[k], map[body->out[k]]);
@@ -152,12 +157,16 @@ static dan_ref emit_scan(struct dan_rewrite *r, struct hoist *h)
 }
 
 /* All steps of a part as rows: [T, B, n] -> [T*B, n] */
-static dan_ref rows_of(struct dan_rewrite *r, const struct hoist *h, int32_t part) { return dan_merge_dims(&r->b, dan_pick(&r->b, h->now, part), 0); }
+static dan_ref rows_of(struct dan_rewrite *r, const struct hoist *h, int32_t part)
+{
+    return dan_merge_dims(&r->b, dan_pick(&r->b, h->now, part), 0);
+}
 
 /* init + the sum over all steps */
 static dan_ref emit_sum(struct dan_rewrite *r, const struct hoist *h, const struct leave *l)
 {
-    const struct dan_node *scan = &r->old->node[h->scan], *g = &scan->body->node[l->grad], *init = &r->old->node[scan->in[l->carry]];
+    const struct dan_node *scan = &r->old->node[h->scan], *g = &scan->body->node[l->grad];
+    const struct dan_node *init = &r->old->node[scan->in[l->carry]];
     dan_ref x = rows_of(r, h, l->part_x), in[] = {x, l->y ? rows_of(r, h, l->part_y) : 0, 0, 0};
     dan_ref sum = l->y ? dan_emit(&r->b, g->op, in, 4, g->attr, DAN_MAX_ATTR) : dan_sum(&r->b, x, 0);
     bool zero = dan_op_is(init, "fill_like") && init->attr[DAN_FILL_VALUE].f == 0;
@@ -199,9 +208,9 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     int rc = s.hoist && s.of && s.uses ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
-        for (dan_ref i = 1; i < g->n; i++)
-            if (dan_op_is(&g->node[i], "scan")) look(g, &s, i);
-        rc = dan_rewrite_each(g, visit, &s, e);
+        for (dan_ref i = 1; i < g->n && !rc; i++)
+            if (dan_op_is(&g->node[i], "scan")) rc = look(g, &s, i, e);
+        if (!rc) rc = dan_rewrite_each(g, visit, &s, e);
     }
     dan_free(s.hoist);
     dan_free(s.of);

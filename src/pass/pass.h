@@ -17,8 +17,8 @@ enum dan_exactness {
     DAN_E4,                                    /* quantise/dequantise: integer core exact, one step at rounding ties */
 };
 const char *dan_exactness_name(enum dan_exactness c);            /* "E0"; "" for 0 */
-/* What rule p does to values, or to gradients.  halves: values between products are stored as bf16 (pass mixed); what
- * fuse_x joins is rounded less often then, so that E0 becomes E1. */
+/* What rule p does to values, or to gradients.  halves: values between products are stored as bf16 (pass mixed);
+ * which ones depends on who reads them, so that any rewriting rounds elsewhere: E0 becomes E1. */
 enum dan_exactness dan_exactness_of(const struct dan_pass *p, bool gradients, bool halves);
 
 /* One place that a rule looked at.  Pointers are valid during the call. */
@@ -47,6 +47,7 @@ struct dan_pass {
     enum dan_exactness exact;                  /* the class at worst; 0: not a fusion rule */
     const char *needs;                         /* rules: the precondition in one line */
     enum dan_exactness exact_grad;             /* of gradients that flow through what was fused, where worse than `exact` */
+    bool alone;                                /* drops or places the last node of its places, joins nothing: cse, simplify */
 };
 extern const struct dan_pass *const dan_passes[];                /* generated */
 
@@ -70,10 +71,10 @@ const char *dan_other_reader(const struct dan_graph *g, dan_ref x, dan_ref reade
 int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_pass_opts *o, struct dan_err *e);
 
 /* After autodiff every unfrozen param P has an output "grad:P" next to the graph's own outputs. */
-#define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,fuse_skip_norm,fuse_bias_act,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,eliminate,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,eliminate,fuse_skip_norm,fuse_bias_act,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
 
 /* For passes that rewrite node by node: visits every node of g in order and appends what `visit`
  * returns for it to a fresh node list: a ref made through r->b, DAN_KEEP to copy the node with mapped

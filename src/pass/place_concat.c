@@ -93,5 +93,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 }
 
 const struct dan_pass dan_pass_place_concat = {
-    .name = "place_concat", .doc = "joined values are computed in place, without a copy", .run = run, .exact = DAN_E0,
+    .name = "place_concat", .doc = "joined values are computed in place, without a copy", .run = run, .exact = DAN_E0, .alone = true,
     .needs = "a concat whose inputs are computed by ops that can write rows of any stride, and are no outputs"};

@@ -63,17 +63,23 @@ static void find_replaced(struct walk *w, dan_ref i, int32_t made, dan_ref to)
     const struct dan_graph *old = w->r.old;
     w->n = 0;
     w->stack[w->n++] = i;
+    for (dan_ref x = 1; x < i && made < w->r.g->n; x++)                       /* other results of what was made here */
+        if (w->r.map[x] >= made) {
+            w->seen[x] = w->uses[x] + 1;       /* in already: no edge brings it in again */
+            w->stack[w->n++] = x;
+        }
     for (int32_t at = 0; at < w->n; at++) {
         const struct dan_node *n = &old->node[w->stack[at]];
         for (int k = 0; k < n->n_in; k++) {
             dan_ref x = n->in[k], now = x ? w->r.map[x] : 0;
-            bool here = now == DAN_DROP || now >= made;          /* dropped, or made by this visit */
-            if (!x || old->node[x].op->props & DAN_OP_LEAF || (!here && is_input(w->r.g, made, to, now))) continue;
-            if (++w->seen[x] == (here ? 1 : w->uses[x])) w->stack[w->n++] = x;
+            if (!x || old->node[x].op->props & DAN_OP_LEAF || (now > 0 && is_input(w->r.g, made, to, now))) continue;
+            if (++w->seen[x] == (now == DAN_DROP ? 1 : w->uses[x])) w->stack[w->n++] = x;
         }
     }
-    for (int32_t at = 0; at < w->n; at++)
+    for (int32_t at = 0; at < w->n; at++) {
+        w->seen[w->stack[at]] = 0;
         for (int k = 0; k < old->node[w->stack[at]].n_in; k++) w->seen[old->node[w->stack[at]].in[k]] = 0;
+    }
 }
 
 /* Adds to node x and, when it only shows what another node computes, to that one. */

@@ -59,5 +59,5 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 }
 
 const struct dan_pass dan_pass_simplify = {
-    .name = "simplify", .doc = "small algebra after autodiff", .run = run, .exact = DAN_E1,
+    .name = "simplify", .doc = "small algebra after autodiff", .run = run, .exact = DAN_E1, .alone = true,
     .needs = "a factor 1, a broadcast constant, or a scatter into zeros that one addition reads"};

@@ -258,7 +258,7 @@ static void test_refused(void **state)
     (void)state;
     static const struct { const char *json, *says; } bad[] = {
         {"{\"model\": {\"type\": \"Unigram\"}}", "model.type 'Unigram'"},
-        {"{\"model\": {\"type\": \"WordPiece\"}}", "model.type 'WordPiece'"},
+        {"{\"model\": {\"type\": \"WordPiece\"}}", "pre_tokenizer.type 'null'"},
         {"{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}}", "pre_tokenizer.type 'null'"},
         {"{\"pre_tokenizer\": {\"type\": \"Metaspace\"}, \"model\": {\"type\": \"BPE\"}}", "pre_tokenizer.type 'Metaspace'"},
         {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true}, \"model\": {\"type\": \"BPE\"}}", "add_prefix_space"},
@@ -274,8 +274,8 @@ static void test_refused(void **state)
          "merge 0 makes a token"},
         {"{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [7]}}",
          "merge 0 is not two tokens"},
-        {"{\"added_tokens\": [{\"id\": 1, \"content\": \"<m>\", \"lstrip\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\"}, "
-         "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "'<m>' has lstrip"},
+        {"{\"added_tokens\": [{\"id\": 1, \"content\": \"<m>\", \"single_word\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\"}, "
+         "\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}}", "'<m>' has single_word"},
         {"{}", "no 'model'"},
     };
     char path[] = "/tmp/danlu-tokenizer-XXXXXX";

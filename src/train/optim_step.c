@@ -21,7 +21,8 @@ static void cut(struct dan_optim_plan *p, int32_t span)
     }
 }
 
-int dan_optim_plan_new(const struct dan_optim *o, const struct dan_optim_span *span, int32_t n, uint64_t cpu, struct dan_optim_plan *out, struct dan_err *e)
+int dan_optim_plan_new(const struct dan_optim *o, const struct dan_optim_span *span, int32_t n, uint64_t cpu,
+                       struct dan_optim_plan *out, struct dan_err *e)
 {
     struct dan_optim_plan p = {.optim = o, .span = span, .avx2 = cpu & DAN_CPU_AVX2};
     int64_t chunks = 1;
@@ -104,10 +105,12 @@ static void thread_main(void *ctx, int ith, int nth)
     for (int64_t i = 0; i < p->n_chunks; i++) sum += p->partial[i];
     double norm = sqrt(sum), scale = j->clip > 0 && norm > j->clip ? j->clip / (norm + 1e-6) : 1;
     if (ith == 0) j->norm = norm;
-    for (int64_t i = hi; j->apply && isfinite(norm) && i-- > lo;) update_chunk(j, &p->chunk[i], scale);   /* the last read are the nearest */
+    if (!j->apply || !isfinite(norm)) return;
+    for (int64_t i = hi; i-- > lo;) update_chunk(j, &p->chunk[i], scale);       /* the last read are the nearest */
 }
 
-double dan_optim_step(const struct dan_optim_plan *p, struct dan_pool *pool, const struct dan_optim_args *a, double clip, double ema_keep, bool apply)
+double dan_optim_step(const struct dan_optim_plan *p, struct dan_pool *pool, const struct dan_optim_args *a, double clip,
+                      double ema_keep, bool apply)
 {
     struct job j = {.p = p, .pool = pool, .a = *a, .clip = clip, .keep = ema_keep, .apply = apply};
     dan_pool_run(pool, thread_main, &j);

@@ -25,12 +25,14 @@ struct dan_optim_plan {
     double *partial;                           /* sums of squares by chunk */
 };
 /* span[0..n) must stay where it is.  cpu: features that may be used. */
-int  dan_optim_plan_new(const struct dan_optim *o, const struct dan_optim_span *span, int32_t n, uint64_t cpu, struct dan_optim_plan *out, struct dan_err *e);
+int  dan_optim_plan_new(const struct dan_optim *o, const struct dan_optim_span *span, int32_t n, uint64_t cpu,
+                        struct dan_optim_plan *out, struct dan_err *e);
 void dan_optim_plan_release(struct dan_optim_plan *p);
 
 /* Returns the norm of all gradients.  With `apply`, and when the norm is finite, updates the weights: gradients are scaled
  * by clip / (norm + 1e-6) where the norm exceeds clip > 0 (as torch's clip_grad_norm_), a->grad_scale is not read, and
  * ema = keep ema + (1 - keep) w follows.  Weight decay is a->weight_decay for spans that decay. */
-double dan_optim_step(const struct dan_optim_plan *p, struct dan_pool *pool, const struct dan_optim_args *a, double clip, double ema_keep, bool apply);
+double dan_optim_step(const struct dan_optim_plan *p, struct dan_pool *pool, const struct dan_optim_args *a, double clip,
+                      double ema_keep, bool apply);
 
 #endif

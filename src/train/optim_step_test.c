@@ -29,10 +29,12 @@ static struct world make(uint64_t seed)
         float *array[ARRAYS];
         for (int k = 0; k < ARRAYS; k++) {
             array[k] = at;
-            for (int64_t j = 0; j < SIZES[i]; j++) *at++ = k < 2 ? (float)dan_rng_normal(&r) : k == 3 ? (float)dan_rng_uniform(&r) : 0.01f * (float)dan_rng_normal(&r);
+            for (int64_t j = 0; j < SIZES[i]; j++)
+                *at++ = k == 3 ? (float)dan_rng_uniform(&r) : (k < 2 ? 1 : 0.01f) * (float)dan_rng_normal(&r);
             for (int j = 0; j < RED; j++) *at++ = RED_VALUE;
         }
-        w.span[i] = (struct dan_optim_span){array[0], {array[2], array[3], array[4]}, i % 3 ? array[5] : NULL, array[1], SIZES[i], i % 2 == 0};
+        w.span[i] = (struct dan_optim_span){array[0], {array[2], array[3], array[4]}, NULL, array[1], SIZES[i], i % 2 == 0};
+        if (i % 3) w.span[i].ema = array[5];
     }
     return w;
 }
@@ -41,7 +43,8 @@ static void drop(struct world *w) { dan_free(w->memory); }
 
 static bool same(const struct world *a, const struct world *b) { return memcmp(a->memory, b->memory, a->n * sizeof *a->memory) == 0; }
 
-static const struct dan_optim_args ARGS = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .momentum = 0.9, .step = 3};
+static const struct dan_optim_args ARGS = {
+    .lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .momentum = 0.9, .step = 3};
 
 static double step(struct world *w, const struct dan_optim *o, int threads, uint64_t cpu, double clip, bool apply)
 {
@@ -89,7 +92,8 @@ static void whole(void **state)
                 double n = step(&got, dan_optims[o], threads[t], v & 2 ? dan_cpu_features() : 0, clip, true);
                 assert_float_equal(n, norm, 1e-12 * norm);
                 expect(&want, dan_optims[o], v & 1 ? clip / (n + 1e-6) : 1);
-                if (!same(&got, &want)) fail_msg("%s, %d threads, variant %d: other bits than the plain loop", dan_optims[o]->name, threads[t], v);
+                if (!same(&got, &want))
+                    fail_msg("%s, %d threads, variant %d: other bits than the plain loop", dan_optims[o]->name, threads[t], v);
                 drop(&got);
                 drop(&want);
             }
@@ -136,6 +140,7 @@ static void empty(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(norm_bits), cmocka_unit_test(untouched), cmocka_unit_test(empty)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(norm_bits), cmocka_unit_test(untouched),
+                                       cmocka_unit_test(empty)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The commands that use a model: generate, chat, eval, quantize, inspect, estimate.
+# The commands that use a model: generate, chat, eval, quantize, inspect, estimate, embed.
 #   tests/e2e/infer.sh [BUILD]
 # Runs on text it makes itself.  Closes with `N passed, N failed`.
 set -u
 cd "$(dirname "$0")/../.."
+root=$PWD
 danlu=$(realpath "${1:-build}/danlu" 2>/dev/null) && [ -x "$danlu" ] || { echo "there is no ${1:-build}/danlu; run make first"; echo "0 passed, 1 failed"; exit 1; }
 work=$(mktemp -d)
 export DANLU_HOME=$work/home NO_COLOR=1
@@ -21,7 +22,7 @@ refused() {     # NAME CODE PATTERN COMMAND...
 }
 value() { awk -v k="\"$1\":" '{i = index($0, k); if (i) {v = substr($0, i + length(k)); sub(/[,}].*/, "", v); print v}}'; }    # first of each line
 danlu() { "$danlu" "$@"; }
-export -f danlu value; export danlu
+export -f danlu value; export danlu root
 
 awk 'BEGIN { srand(7); split("the old furnace a red elixir seven small stones one patient monk", w, " ");
   for (i = 0; i < 900; i++) { n = 4 + int(rand() * 6); s = ""; for (k = 0; k < n; k++) s = s (k ? " " : "") w[1 + int(rand() * 11)]; print s "." } }' > text.txt
@@ -58,6 +59,24 @@ refused "context beyond the model's" 1 "64 positions" danlu generate llama --pro
 refused "quantised twice" 1 "already" danlu quantize llama-q8 --out again
 refused "out is taken" 1 "already holds a model" danlu quantize llama --out gpt
 refused "text in two places" 2 "use one" danlu generate llama --prompt a --prompt-file text.txt
+
+for m in bert roberta; do
+    cp "$root/tests/golden/$m/texts.txt" .
+    check "embed $m: order, company, threads and rows change no byte" "danlu embed \$root/tests/golden/$m texts.txt -q --out a.f32 && tac texts.txt | danlu embed \$root/tests/golden/$m - -q --threads 1 --rows 40 --out b.f32 && for i in 0 1 2 3 4 5; do cmp -n 128 -i \$((i * 128)):\$(((5 - i) * 128)) a.f32 b.f32 || exit 1; done"
+    check "embed $m: normalised vectors have length 1" "danlu embed \$root/tests/golden/$m texts.txt -q --normalize --pool cls | awk -F, '{s = 0; for (i = 1; i <= NF; i++) s += \$i * \$i; if (NF != 32 || s < 0.99999 || s > 1.00001) exit 1} END {exit NR != 6}'"
+done
+bert=$root/tests/golden/bert
+check "embed --json: one object a sentence, one with --out" "danlu embed $bert texts.txt --json | grep -c '^{\"index\":[0-9]*,\"tokens\":[0-9]*,\"embedding\":\\[' | grep -qx 6 && danlu embed $bert texts.txt --out a.safetensors --json | grep -q '\"sentences\":6,\"width\":32'"
+check "embed counts what it cuts" "danlu embed $bert texts.txt --max-tokens 6 --out a.f32 2> w; grep -q '^.*[1-5] of 6 sentences are longer than 6 tokens' w"
+check "embed: bf16 is close" "danlu embed $bert texts.txt -q --dtype bf16 --normalize > b; danlu embed $bert texts.txt -q --normalize > a; paste -d, a b | awk -F, '{s = 0; for (i = 1; i <= 32; i++) s += \$i * \$(i + 32); if (s < 0.999) exit 1}'"
+check "embed: the pooler" "danlu embed $bert texts.txt -q --pool pooler | awk -F, '{for (i = 1; i <= NF; i++) if (\$i > 1 || \$i < -1) exit 1} END {exit NR != 6}'"
+refused "embed: no text" 1 "no sentence" danlu embed "$bert" /dev/null
+refused "embed: not an encoder" 1 "reads bert and roberta" danlu embed llama texts.txt
+refused "embed: more tokens than positions" 1 "takes 32 tokens" danlu embed "$bert" texts.txt --max-tokens 33
+refused "embed: unknown file type" 2 "safetensors or .f32" danlu embed "$bert" texts.txt --out a.txt
+mkdir -p tanh && cp "$bert"/* tanh/ && sed -i 's/"hidden_act": "gelu"/"hidden_act": "tanh"/' tanh/config.json
+refused "embed: a key that danlu does not compute" 1 "'hidden_act'" danlu embed tanh texts.txt
+refused "generate with an encoder" 1 "danlu embed" danlu generate "$bert" --prompt x
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

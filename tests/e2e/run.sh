@@ -92,6 +92,12 @@ check "trace: a line for every node, once" bash -c "n=\$('$danlu' train ${tiny% 
 train --model gpt --dtype f32 --steps 5 --ref --out "$work/ref1" >/dev/null 2>&1
 train --model gpt --dtype f32 --steps 5 --out "$work/ref2" >/dev/null 2>&1
 check "reference kernels give the same loss" close_to "$(loss_at "$work/ref1" 5)" "$(loss_at "$work/ref2" 5)" 2e-5
+train --model gpt --dtype f32 --steps 5 --isa avx2 --out "$work/avx2" >/dev/null 2>&1
+check "AVX2 only gives the same loss" close_to "$(loss_at "$work/avx2" 5)" "$(loss_at "$work/ref2" 5)" 2e-5
+check "scalar only: no vector kernel runs" bash -c "! '$danlu' eval '$work/a' --isa scalar --trace 2>&1 | grep -q '(.*avx'"
+check "bench machine" bash -c "'$danlu' bench machine --json --quiet --threads 1 | grep -q '\"f32\":{\"by\":\"[a-z0-9_]*\",\"points\":.{\"threads\":1,\"per_second\":[1-9]'"
+check "bench ops, every kernel" bash -c "[ \$('$danlu' bench ops --op 'rms*' --seconds 0 --kernels --json --quiet | grep -o '\"share\":[0-9]*[.][0-9]' | wc -l) -gt 5 ]"
+refused "bench of an op that is none" 2 "no case for op 'nosuch'" "$danlu" bench ops --op nosuch --seconds 0
 check "trace and reference kernels of generate and eval" bash -c "'$danlu' generate '$work/a' --prompt the --max-tokens 2 --trace 2>&1 | grep -q '(matmul' && '$danlu' eval '$work/a' --ref --trace 2>&1 | grep -q '(ref)'"
 refused "no such pass" 2 "there is no pass 'nosuch'" train --model gpt --dump-after nosuch --out "$work/x0"
 

@@ -8,9 +8,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/mem.h"
 #include "infer/encode.h"
 #include "io/safetensors.h"
+#include "text/tokenizer.h"
 
 static const double TOLERANCE = 1e-5;                  /* absolute up to 1, relative above */
 
@@ -125,6 +127,37 @@ static void check_company(struct golden *g)
     dan_free(all);
 }
 
+/* From text: the model's own tokenizer and template, then the mean. */
+static void check_texts(struct golden *g)
+{
+    char path[512], *text;
+    size_t n;
+    struct dan_err e = {0};
+    struct dan_tokenizer *t;
+    struct dan_ids ids = {0};
+    int64_t start[16] = {0}, k = 0, m;
+    snprintf(path, sizeof path, "%.*s/%s", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__, g->dir);
+    if (dan_tokenizer_load(path, &t, &e)) fail_msg("%s", e.msg);
+    strncat(path, "/texts.txt", sizeof path - strlen(path) - 1);
+    if (dan_read_file(path, &text, &n, &e)) fail_msg("%s", e.msg);
+    for (char *p = text, *end; p < text + n; p = end + 1) {
+        end = memchr(p, '\n', (size_t)(text + n - p));
+        dan_ids_push(&ids, dan_tokenizer_before(t)->v[0]);
+        if (dan_tokenizer_encode(t, p, (size_t)(end - p), 0, &ids, &e)) fail_msg("%s", e.msg);
+        dan_ids_push(&ids, dan_tokenizer_after(t)->v[0]);
+        start[++k] = (int64_t)ids.n;
+    }
+    assert_int_equal(k, value(g, "text.start")->shape.d[0] - 1);
+    assert_int_equal(ids.n, value(g, "text.ids")->shape.d[0]);
+    assert_memory_equal(ids.v, value(g, "text.ids")->data, ids.n * sizeof *ids.v);
+    float *y = encode(g, &(struct dan_encode_opts){.pooling = DAN_POOL_MEAN}, &(struct dan_sentences){ids.v, NULL, start, k}, &m);
+    compare(g, "text.mean", y, m, TOLERANCE);
+    dan_free(y);
+    dan_free(text);
+    dan_ids_release(&ids);
+    dan_tokenizer_free(t);
+}
+
 static double cosine(const float *a, const float *b, int64_t n)
 {
     double ab = 0, aa = 0, bb = 0;
@@ -139,6 +172,7 @@ static void check_all(const char *dir)
     check_outputs(&g);
     check_pooling(&g);
     check_company(&g);
+    check_texts(&g);
     close_golden(&g);
 }
 
@@ -180,10 +214,10 @@ static void test_refusals(void **state)
     if (dan_encode_new(&g.enc, &(struct dan_encode_opts){.pooling = DAN_POOL_CLS}, &s, &e)) fail_msg("%s", e.msg);
     refused(s, ids, 0, "has 0 tokens");
     refused(s, ids, 33, "1 to 32");
-    ids[3] = 96;
-    refused(s, ids, 5, "vocabulary of 96");
+    ids[3] = 300;
+    refused(s, ids, 5, "vocabulary of 300");
     ids[3] = -1;
-    refused(s, ids, 5, "vocabulary of 96");
+    refused(s, ids, 5, "vocabulary of 300");
     dan_encode_free(s);
     g.enc.pooler = false;
     assert_int_equal(dan_encode_new(&g.enc, &(struct dan_encode_opts){.pooling = DAN_POOL_POOLER}, &s, &e), DAN_EINVAL);

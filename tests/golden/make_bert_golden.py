@@ -6,6 +6,7 @@
 needs torch, transformers and safetensors.  Sentences are run one by one, without padding, in float32 on one thread, and
 compared with float64 before anything is written (see make_golden.py).  bert/ has the prefix "bert." on its tensors and the
 "gamma"/"beta" names of files that come from TensorFlow on one norm, roberta/ is written without a prefix, as sentence encoders are.
+Each has a small tokenizer (vocab.txt; byte-level BPE in tokenizer.json), texts.txt, and for these the ids and the mean-pooled vectors.
 """
 import json
 import os
@@ -20,7 +21,8 @@ import make_golden
 from make_golden import MADE_BY, STD, check_noise, randn, save
 
 make_golden.MADE_BY = MADE_BY.replace("make_golden", "make_bert_golden")
-V, K, LENGTHS = 96, 3, [5, 1, 17, 2, 30, 9]
+V, VR, K, LENGTHS = 96, 300, 3, [5, 1, 17, 2, 30, 9]       # VR: 256 bytes, special tokens and a few merges
+TEXTS = ["the old furnace", "A red elixir, seven small stones!", "", "naïve café", "the the the the the the the the the the", "monk"]
 
 
 def randomise(model, seed):
@@ -47,7 +49,7 @@ def bert():
 
 
 def roberta():
-    config = RobertaConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+    config = RobertaConfig(vocab_size=VR, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
                            max_position_embeddings=34, type_vocab_size=1, layer_norm_eps=1e-5, num_labels=K,
                            pad_token_id=1, bos_token_id=0, eos_token_id=2, attn_implementation="eager")
     body, full, classes = RobertaModel(config), RobertaForMaskedLM(config), RobertaForSequenceClassification(config)
@@ -57,6 +59,38 @@ def roberta():
     share(full, body, "roberta")
     share(classes, body, "roberta")
     return config, body, full, classes
+
+
+def wordpiece(folder):
+    from tokenizers import BertWordPieceTokenizer
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!", ",", ".", "the", "old", "furnace", "red", "elixir", "stone", "##s", "mon"]
+    words += [c for c in letters] + ["##" + c for c in letters if c != "s"]
+    words += [f"[unused{i}]" for i in range(V - len(words))]
+    with open(os.path.join(folder, "vocab.txt"), "w", encoding="utf-8") as f:
+        f.writelines(w + "\n" for w in words)
+    return BertWordPieceTokenizer(os.path.join(folder, "vocab.txt"))
+
+
+def byte_level(folder):
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer, tok.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    tok.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=VR, special_tokens=["<s>", "<pad>", "</s>", "<unk>", mask], show_progress=False,
+                                                       initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
+    tok.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    tok.save(os.path.join(folder, "tokenizer.json"), pretty=False)
+    return tok
+
+
+def of_texts(body, tok, folder):
+    with open(os.path.join(folder, "texts.txt"), "w", encoding="utf-8") as f:
+        f.writelines(t + "\n" for t in TEXTS)
+    ids = [torch.tensor(tok.encode(t).ids, dtype=torch.int32) for t in TEXTS]
+    with torch.no_grad():
+        mean = torch.stack([body(input_ids=s.long()[None]).last_hidden_state[0].mean(0) for s in ids])
+    return {"text.ids": torch.cat(ids), "text.start": torch.tensor([0] + [len(s) for s in ids]).cumsum(0), "text.mean": mean}
 
 
 def run(body, full, classes, ids, types):
@@ -93,7 +127,7 @@ def family(out, name, make, seed):
     for m in (body, full, classes):
         m.eval()
     g = torch.Generator().manual_seed(seed)
-    ids = [torch.randint(3, V, (n,), generator=g, dtype=torch.int32) for n in LENGTHS]
+    ids = [torch.randint(3, config.vocab_size, (n,), generator=g, dtype=torch.int32) for n in LENGTHS]
     types = [torch.randint(0, config.type_vocab_size, (n,), generator=g, dtype=torch.int32) for n in LENGTHS]
     single = run(body, full, classes, ids, types)
     double = run(body.double(), full.double(), classes.double(), ids, types)
@@ -108,8 +142,8 @@ def family(out, name, make, seed):
         f.write("\n")
     save(os.path.join(folder, "model.safetensors"), weights(name, body, full, classes))
     starts = torch.tensor([0] + LENGTHS).cumsum(0)
-    save(os.path.join(folder, "golden.safetensors"),
-         {"ids": torch.cat(ids), "types": torch.cat(types), "start": starts, **single})
+    texts = of_texts(body, (wordpiece if name == "bert" else byte_level)(folder), folder)
+    save(os.path.join(folder, "golden.safetensors"), {"ids": torch.cat(ids), "types": torch.cat(types), "start": starts, **single, **texts})
 
 
 def main():

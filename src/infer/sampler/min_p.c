@@ -6,10 +6,8 @@ static bool on(const struct dan_sampling *p) { return p->min_p > 0; }
 
 static void apply(const struct dan_sampling *p, struct dan_candidates *c)
 {
-    double most = 0;
     int64_t n = 0;
-    dan_candidates_softmax(c, c->p);
-    for (int64_t i = 0; i < c->n; i++) most = fmax(most, c->p[i]);
+    double most = dan_candidates_softmax(c, c->p);
     for (int64_t i = 0; i < c->n; i++) {
         if (c->p[i] < p->min_p * most) continue;
         c->id[n] = c->id[i];

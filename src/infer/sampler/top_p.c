@@ -17,11 +17,11 @@ static int larger_first(const void *a, const void *b)
  * bucket in which the mass reaches p is sorted.  Tokens with less than (1-p)/n are all in the tail, which sums to less
  * than 1-p: buckets end there. */
 enum { BUCKETS = 1024 };
-struct nucleus { double least, most, before; float max, width; int in; };
+struct nucleus { double least, most, before; float max, width, by; int in; };        /* by = 1 / width */
 
 static int bucket_of(const struct nucleus *u, float logit)
 {
-    float at = (u->max - logit) / u->width;
+    float at = (u->max - logit) * u->by;
     return at < BUCKETS - 1 ? (int)at : BUCKETS - 1;
 }
 
@@ -29,13 +29,10 @@ static int bucket_of(const struct nucleus *u, float logit)
 static void find_bucket(const struct dan_candidates *c, double top_p, struct nucleus *u)
 {
     double mass[BUCKETS] = {0};
-    u->max = -INFINITY;
-    for (int64_t i = 0; i < c->n; i++) {
-        u->max = fmaxf(u->max, c->logit[i]);
-        u->most = fmax(u->most, c->p[i]);
-    }
+    u->max = dan_candidates_top(c);
     u->least = (1 - top_p) / (double)c->n;
     u->width = (float)(log(u->most / u->least) / BUCKETS) + 1e-6f;
+    u->by = 1 / u->width;
     for (int64_t i = 0; i < c->n; i++)
         if (c->p[i] >= u->least) mass[bucket_of(u, c->logit[i])] += c->p[i];
     while (u->in < BUCKETS - 1 && u->before + mass[u->in] < top_p) u->before += mass[u->in++];
@@ -64,9 +61,9 @@ static void drop_ties(struct dan_candidates *c, float bound, int64_t keep)
 static void apply(const struct dan_sampling *p, struct dan_candidates *c)
 {
     struct nucleus u = {0};
-    dan_candidates_softmax(c, c->p);
+    u.most = dan_candidates_softmax(c, c->p);
+    if (!(u.most > 0) || isinf(u.most)) return;        /* no logit is finite */
     find_bucket(c, p->top_p, &u);
-    if (!(u.most > 0)) return;                 /* no logit is finite */
     int64_t n = gather(c, &u), k = 0, ties = 0;
     qsort(c->scratch, (size_t)n, sizeof *c->scratch, larger_first);
     for (double sum = u.before; k < n && sum < p->top_p; k++) {

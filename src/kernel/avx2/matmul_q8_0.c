@@ -5,7 +5,7 @@
 #include "kernel/simd/pack_avx2.h"
 #include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 8, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
+enum { MR = 4, NR = 8, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 40, TAKES_BF16 = 0 };
 enum { BLOCK = 32, BLOCK_BYTES = 34 };
 
 /* A block of a panel of a: MR x 32 int16, MR scales (+ padding); of b: 16 pairs x 8 columns x 2 int16, 8 scales. */
@@ -82,8 +82,9 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
 static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
-                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     switch (rows) { HEIGHTS(CASE) }
 }
 

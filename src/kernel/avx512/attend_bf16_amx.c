@@ -1,7 +1,7 @@
 /* attend for q, k, v stored as bf16, on AMX tiles (Dao et al. 2022, FlashAttention).  Scores and outputs are summed in
  * f32, weights are rounded to bf16 for their product with v.
  *
- * A tile is up to ROWS items of one run of rows with equal base: for them a block of keys is packed once.  Groups of
+ * A tile is up to `rows` items of one run of rows with equal base: for them a block of keys is packed once.  Groups of
  * 32 items then take it: 32 x 32 scores a time, one exponential each, and the sums of the block go on top of the
  * outputs inside the tiles.
  *
@@ -11,10 +11,10 @@
 #include <math.h>
 #include "kernel/simd/attend_amx.h"
 
-enum { ROWS = 256, BLOCK = 128, SLACK = 8 };
+enum { ROWS = 512, BLOCK = 256, SLACK = 8 };
 
-/* steps: of 32 along the head dim; o has 32 steps columns */
-struct shape { struct sizes s; int64_t steps; bool bf16; };
+/* steps: of 32 along the head dim; o has 32 steps columns.  rows: most items of a tile. */
+struct shape { struct sizes s; int64_t steps, rows; bool bf16; };
 
 /* Keys of a group of 32 items: some see `any`, all see `all`. */
 struct group { struct keys any, all; bool fresh; };
@@ -26,7 +26,7 @@ struct tile { int64_t head, row, first, n, base; };     /* items first .. first 
 static size_t area_bytes(const struct shape *s)
 {
     size_t tiles = (size_t)((ROWS + 2 * BLOCK) / 16 * s->steps + 2 * BLOCK / 32) * TILE_BYTES;
-    size_t floats = (size_t)(2 * 32 * BLOCK + ROWS * 32 * s->steps + ROWS * 16 + ROWS) * sizeof(float);
+    size_t floats = (size_t)(32 * BLOCK + ROWS * 32 * s->steps + ROWS * 16 + ROWS) * sizeof(float);
     return tiles + floats + ROWS * (sizeof(struct keys) + sizeof(struct item)) + (ROWS / 32 * sizeof(struct group) + 63) / 64 * 64;
 }
 
@@ -37,7 +37,7 @@ static struct area area_at(const struct shape *s, char *ws)
     w.v = w.k + BLOCK / 16 * s->steps * TILE_BYTES;
     w.p = w.v + BLOCK / 16 * s->steps * TILE_BYTES;
     w.s = (float *)(w.p + 2 * BLOCK / 32 * TILE_BYTES);
-    w.o = w.s + 2 * 32 * BLOCK;
+    w.o = w.s + 32 * BLOCK;
     w.sum = w.o + ROWS * 32 * s->steps;
     w.max = w.sum + ROWS * 16;
     w.keys = (struct keys *)(w.max + ROWS);
@@ -46,18 +46,17 @@ static struct area area_at(const struct shape *s, char *ws)
     return w;
 }
 
+/* Keys of the tile's items and of its groups; returns those that any item sees. */
 static struct keys find_keys(const struct dan_args *a, const struct shape *s, const struct tile *t, const struct area *w)
 {
     struct keys seen = {0, 0};
     list_items(w->item, t->n, &s->s, t->row, t->head, t->first);
-    for (int64_t i = 0; i < up32(t->n); i++) {
+    for (int64_t i = t->n; i < up32(t->n); i++) w->keys[i] = (struct keys){0, 0};
+    for (int64_t i = 0; i < t->n; i++) w->keys[i] = keys_of(a, w->item[i].row, t->base);
+    for (int64_t i = 0; i < up32(t->n); i += 32) {
         struct group *g = &w->group[i / 32];
-        struct keys k = i < t->n ? keys_of(a, w->item[i].row, t->base) : (struct keys){0, 0};
-        if (i % 32 == 0) *g = (struct group){.any = {0, 0}, .all = {0, INT32_MAX}, .fresh = true};
-        w->keys[i] = k;
-        g->any = join(g->any, k);
-        g->all = (struct keys){(int32_t)most(g->all.lo, k.lo), (int32_t)least(g->all.hi, k.hi)};
-        seen = join(seen, k);
+        *g = (struct group){.any = all_of(w->keys + i, 32, true), .all = all_of(w->keys + i, 32, false), .fresh = true};
+        seen = join(seen, g->any);
     }
     return seen;
 }
@@ -74,13 +73,16 @@ static void begin_tile(const struct dan_args *a, const struct shape *s, const st
 }
 
 /* 32 rows of keys or values from c of the block at b.  What nobody in the tile sees is not read: it may be anything. */
-INLINE void point_at(struct lines l[2], const struct dan_tensor *x, const struct shape *s, const struct tile *t, struct keys k, int64_t b, int64_t c)
+INLINE void point_at(struct lines l[2], const struct dan_tensor *x, const struct shape *s, const struct tile *t, struct keys k,
+                     int64_t b, int64_t c)
 {
     const char *p = (const char *)x->data + (t->base + b + c) * x->stride[0] + t->head * s->s.d * 2;
     for (int i = 0; i < 32; i++, p += x->stride[0]) l[i / 16].at[i % 16] = c + i >= k.lo && c + i < k.hi ? (const uint16_t *)p : NULL;
 }
 
-static void pack_block(const struct dan_args *a, const struct shape *s, const struct tile *t, const struct area *w, struct keys k, int64_t b)
+/* Keys and values k of the block at b. */
+static void pack_block(const struct dan_args *a, const struct shape *s, const struct tile *t, const struct area *w, struct keys k,
+                       int64_t b)
 {
     for (int64_t c = k.lo / 32 * 32; c < k.hi; c += 32) {
         struct lines key[2], value[2];
@@ -91,33 +93,17 @@ static void pack_block(const struct dan_args *a, const struct shape *s, const st
     }
 }
 
-/* p[32][c0 .. c1) = q k^T of group g */
-static void score(const struct shape *s, const struct area *w, float *p, int64_t g, int64_t c0, int64_t c1)
+/* s[32][c1 - c0] = q k^T of group g.  Rows lie as close as they can: at a distance of 1 KiB they would share few cache sets. */
+static void score(const struct shape *s, const struct area *w, int64_t g, int64_t c0, int64_t c1)
 {
-    int64_t row = s->steps * TILE_BYTES;               /* 16 rows of q or of k */
+    int64_t row = s->steps * TILE_BYTES, ld = (c1 - c0) * 4;                 /* row: 16 rows of q or of k */
     const char *q = w->q + 2 * g * row;
     for (int64_t c = c0; c < c1; c += 32) {
         const char *k = w->k + c / 16 * row;
         tiles_zero();
         tiles_product(q, q + row, TILE_BYTES, k, k + row, TILE_BYTES, s->steps);
-        tiles_store((char *)(p + c), 64, 16 * BLOCK * 4, BLOCK * 4);
+        tiles_store((char *)(w->s + c - c0), 64, 16 * ld, ld);
     }
-}
-
-INLINE __m512 join2(bool add, __m512 x, __m512 y) { return add ? _mm512_add_ps(x, y) : _mm512_max_ps(x, y); }
-
-/* Lane i: the sum or the largest of r[i]. */
-INLINE __m512 fold(bool add, __m512 r[16])
-{
-    for (int i = 0; i < 8; i++) r[i] = join2(add, _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]), _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
-    for (int i = 0; i < 4; i++) {
-        __m512d x = _mm512_castps_pd(r[2 * i]), y = _mm512_castps_pd(r[2 * i + 1]);
-        r[i] = join2(add, _mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
-    }
-    for (int n = 2; n >= 1; n--)
-        for (int i = 0; i < n; i++)
-            r[i] = join2(add, _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x88), _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xdd));
-    return r[0];
 }
 
 /* Outputs and sums of the items whose maximum moved. */
@@ -134,7 +120,8 @@ static void rescale(const struct shape *s, const struct area *w, int64_t item, _
     }
 }
 
-/* Columns [from, to) of a block for 16 items; those before `all` and after it only some see. */
+/* Columns [from, to) of a block for 16 items; those before `all` and after it only some see.  Rows of scores are to - from
+ * floats apart, and p points to where column 0 would be. */
 struct span { int64_t from, to; struct keys all; };
 
 /* The loops over columns of a span: masked, plain, masked. */
@@ -149,12 +136,12 @@ INLINE __m512 top_of(bool all, const float *p, struct keys k, int64_t from, int6
     return top;
 }
 
-/* New maxima of 16 items with scores p[16][BLOCK]. */
+/* New maxima of 16 items with scores p[16][..]. */
 static void find_tops(const struct shape *s, const struct area *w, int64_t item, bool fresh, const float *p, const struct keys *each,
                       const struct span *c)
 {
     __m512 r[16], old = _mm512_load_ps(w->max + item);
-    for (int i = 0; i < 16; i++, p += BLOCK) {
+    for (int i = 0; i < 16; i++, p += c->to - c->from) {
         r[i] = top_of(false, p, each[i], c->from, c->all.lo, _mm512_set1_ps(-INFINITY));
         r[i] = top_of(true, p, each[i], c->all.lo, c->all.hi, r[i]);
         r[i] = top_of(false, p, each[i], c->all.hi, c->to, r[i]);
@@ -181,12 +168,12 @@ INLINE __m512 weights_of(bool all, const float *p, struct keys k, int64_t from, 
     return sum;
 }
 
-/* Scores p[16][BLOCK] become weights, as left factor [c / 32][16][32]; sums grow by them. */
+/* Scores p[16][..] become weights, as left factor [c / 32][16][32]; sums grow by them. */
 static void weigh(const struct shape *s, const struct area *w, int64_t item, const float *p, char *dst, const struct keys *each,
                   const struct span *c)
 {
     __m512 by = _mm512_set1_ps(s->s.scale * LOG2E);
-    for (int i = 0; i < 16; i++, p += BLOCK, dst += 64) {
+    for (int i = 0; i < 16; i++, p += c->to - c->from, dst += 64) {
         __m512 max = _mm512_set1_ps(w->max[item + i]), sum = _mm512_load_ps(w->sum + (item + i) * 16);
         sum = weights_of(false, p, each[i], c->from, c->all.lo, by, max, dst, sum);
         sum = weights_of(true, p, each[i], c->all.lo, c->all.hi, by, max, dst, sum);
@@ -209,73 +196,58 @@ static void add_values(const struct shape *s, const struct area *w, int64_t g, b
     }
 }
 
-/* A group's columns of a block, and where its scores are. */
-struct pair { int64_t g; struct span c; float *p; };
-
-/* The next group from g on that sees keys of the block at b: its scores are on their way. */
-static bool begin_pair(const struct shape *s, const struct area *w, int64_t g, int64_t n, int64_t b, struct pair *x)
+/* Group g against the keys of the block at b. */
+static void attend_group(const struct shape *s, const struct area *w, int64_t g, int64_t b)
 {
-    while (g < n && no_keys(in_block(w->group[g].any, b, BLOCK))) g++;
-    if (g == n) return false;
-    struct keys any = in_block(w->group[g].any, b, BLOCK), all = in_block(w->group[g].all, b, BLOCK);
-    x->g = g;
-    x->c = (struct span){.from = any.lo / 32 * 32, .to = up32(any.hi)};
-    x->c.all.lo = (int32_t)least(most(up32(all.lo), x->c.from), x->c.to);
-    x->c.all.hi = (int32_t)most(all.hi / 32 * 32, x->c.all.lo);
-    score(s, w, x->p, g, x->c.from, x->c.to);
-    return true;
-}
-
-static void end_pair(const struct shape *s, const struct area *w, int64_t b, const struct pair *x)
-{
-    struct group *group = &w->group[x->g];
+    struct group *group = &w->group[g];
+    struct keys any = in_block(group->any, b, BLOCK), all = in_block(group->all, b, BLOCK);
+    if (no_keys(any)) return;
+    struct span c = {.from = any.lo / 32 * 32, .to = up32(any.hi)};
+    c.all.lo = (int32_t)least(most(up32(all.lo), c.from), c.to);
+    c.all.hi = (int32_t)most(all.hi / 32 * 32, c.all.lo);
+    score(s, w, g, c.from, c.to);
+    fence();
     for (int64_t h = 0; h < 2; h++) {
         struct keys each[16];
-        int64_t item = 32 * x->g + 16 * h;
-        const float *p = x->p + h * 16 * BLOCK;
+        int64_t item = 32 * g + 16 * h;
+        const float *p = w->s + h * 16 * (c.to - c.from) - c.from;
         for (int i = 0; i < 16; i++) each[i] = in_block(w->keys[item + i], b, BLOCK);
-        find_tops(s, w, item, group->fresh, p, each, &x->c);
-        weigh(s, w, item, p, w->p + h * BLOCK / 32 * TILE_BYTES, each, &x->c);
+        find_tops(s, w, item, group->fresh, p, each, &c);
+        weigh(s, w, item, p, w->p + h * BLOCK / 32 * TILE_BYTES, each, &c);
     }
     fence();
-    add_values(s, w, x->g, group->fresh, x->c.from, x->c.to);
+    add_values(s, w, g, group->fresh, c.from, c.to);
     fence();
     group->fresh = false;
 }
 
-/* The tile unit multiplies for one group while the exponentials of the one before are taken. */
-static void attend_block(const struct shape *s, const struct area *w, int64_t n, int64_t b)
+/* Items i .. i + 15: their log-sum-exp goes to lse, the return value is what outputs are scaled by. */
+static __m512 end_sums(const struct area *w, int64_t i, float *lse)
 {
-    struct pair x[2] = {{.p = w->s}, {.p = w->s + 32 * BLOCK}};
-    bool more = begin_pair(s, w, 0, n, b, &x[0]);
-    for (int i = 0; more; i ^= 1) {
-        more = begin_pair(s, w, x[i].g + 1, n, b, &x[i ^ 1]);
-        fence();
-        end_pair(s, w, b, &x[i]);
-    }
+    __m512 part[16], top = _mm512_load_ps(w->max + i);
+    for (int r = 0; r < 16; r++) part[r] = _mm512_load_ps(w->sum + (i + r) * 16);
+    __m512 sum = fold(true, part);
+    __mmask16 any = _mm512_cmp_ps_mask(top, _mm512_set1_ps(-INFINITY), _CMP_NEQ_OQ);
+    top = _mm512_fmadd_ps(top, _mm512_set1_ps(LN2), log_of(sum));
+    _mm512_store_ps(lse, _mm512_mask_blend_ps(any, _mm512_set1_ps(-INFINITY), top));
+    return _mm512_maskz_div_ps(any, _mm512_set1_ps(1), sum);
 }
 
 static void end_tile(const struct dan_args *a, const struct shape *s, const struct tile *t, const struct area *w)
 {
-    _Alignas(64) float sum[16], lse[16];
+    _Alignas(64) float by[16], lse[16];
+    char *to = a->out[1].data;
     for (int64_t i = 0; i < t->n; i++) {
-        if (i % 16 == 0) {
-            __m512 part[16];
-            for (int r = 0; r < 16; r++) part[r] = _mm512_load_ps(w->sum + (i + r) * 16);
-            _mm512_store_ps(sum, fold(true, part));
-            __m512 top = _mm512_mul_ps(_mm512_load_ps(w->max + i), _mm512_set1_ps(LN2));
-            _mm512_store_ps(lse, _mm512_add_ps(top, log_of(_mm512_load_ps(sum))));
-        }
-        bool any = !no_keys(w->keys[i]);
-        __m512 inv = _mm512_set1_ps(1 / sum[i % 16]);
+        struct item x = w->item[i];
+        if (i % 16 == 0) _mm512_store_ps(by, end_sums(w, i, lse));
         const float *from = w->o + i * 32 * s->steps;
-        char *o = item_at(&a->out[0], &s->s, w->item[i]);
-        for (int64_t c = 0; c < s->s.d; c += 32) {
-            __m512 x = any ? _mm512_mul_ps(inv, _mm512_load_ps(from + c)) : _mm512_setzero_ps();
-            __m512 y = any ? _mm512_mul_ps(inv, _mm512_load_ps(from + c + 16)) : _mm512_setzero_ps();
-            store_as(s->bf16, o, c, x, y, s->s.d - c);
-        }
-        ((float *)dan_row(&a->out[1], w->item[i].row))[w->item[i].head] = any ? lse[i % 16] : -INFINITY;
+        char *o = item_at(&a->out[0], &s->s, x);
+        __m512 scale = _mm512_set1_ps(by[i % 16]);
+        __mmask16 any = by[i % 16] ? 0xffff : 0;       /* outputs of who sees nothing were never written */
+        for (int64_t c = 0; c < s->s.d; c += 32)
+            store_as(s->bf16, o, c, _mm512_maskz_mul_ps(any, scale, _mm512_load_ps(from + c)),
+                     _mm512_maskz_mul_ps(any, scale, _mm512_load_ps(from + c + 16)), s->s.d - c);
+        ((float *)(to + x.row * a->out[1].stride[0]))[x.head] = lse[i % 16];
     }
 }
 
@@ -288,7 +260,7 @@ static void attend_tile(const struct dan_args *a, const struct shape *s, const s
         if (no_keys(k)) continue;
         pack_block(a, s, t, w, k, b);
         fence();
-        attend_block(s, w, up32(t->n) / 32, b);
+        for (int64_t g = 0; g < up32(t->n) / 32; g++) attend_group(s, w, g, b);
     }
     end_tile(a, s, t, w);
 }
@@ -297,16 +269,16 @@ static void attend_tile(const struct dan_args *a, const struct shape *s, const s
  * Rows [at, end) have one base; `item` items of them are left. */
 struct walk { int64_t at, item; };
 
-static bool next_tile(const struct dan_args *a, const struct sizes *s, struct walk *w, struct tile *t)
+static bool next_tile(const struct dan_args *a, const struct shape *s, struct walk *w, struct tile *t)
 {
     if (w->item == 0) {
         int64_t end = w->at;
         if (end == 0) return false;
         do w->at--;
         while (w->at > 0 && *range_of(a, w->at - 1) == *range_of(a, end - 1));
-        w->item = (end - w->at) * s->group;
+        w->item = (end - w->at) * s->s.group;
     }
-    t->n = w->item % ROWS ? w->item % ROWS : ROWS;
+    t->n = w->item % s->rows ? w->item % s->rows : s->rows;
     w->item -= t->n;
     t->row = w->at;
     t->first = w->item;
@@ -318,6 +290,8 @@ static struct shape shape_of(const struct dan_args *a)
 {
     struct shape s = {.s = sizes_of(a), .bf16 = a->out[0].dtype == &dan_dtype_bf16};
     s.steps = up32(s.s.d) / 32;
+    s.rows = ROWS;
+    while (a->nth > 1 && s.rows > 64 && s.s.rows * s.s.heads < 4 * a->nth * s.rows) s.rows /= 2;       /* enough for all threads */
     return s;
 }
 
@@ -344,7 +318,7 @@ static void run(const struct dan_args *a)
     struct walk walk = {.at = s.s.rows};
     struct tile t;
     int64_t mine = take(next);
-    while (next_tile(a, &s.s, &walk, &t))
+    while (next_tile(a, &s, &walk, &t))
         for (t.head = 0; t.head < s.s.kv; t.head++)
             if (turn++ == mine) {
                 attend_tile(a, &s, &t, &w);

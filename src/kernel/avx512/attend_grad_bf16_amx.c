@@ -13,7 +13,7 @@
 
 enum { Q, K, V, RANGE, O, LSE, DO };
 enum { DQ, DK, DV };
-enum { KEYS = 64, ITEMS = 64 };                        /* of a block; a tile: 32 of them */
+enum { KEYS = 64, ITEMS = 128 };                       /* of a block; a tile: 32 of them */
 
 /* A tile of items: some see `any`, all see `all`. */
 struct group { struct keys any, all; };
@@ -23,7 +23,14 @@ struct group { struct keys any, all; };
 struct area { char *k, *v, *kt, *p, *ds, *dst, *dk, *dv; float *s, *dp; };
 
 /* A unit's, a thread's own or shared: q, d_o [items/16][steps] and qi, d_oi [items/32][2 steps] tiles; dq [items/32][2 steps][2]. */
-struct slot { char *q, *d_o, *qi, *d_oi, *dq; float *lse, *delta; int32_t *lo, *hi, *done; struct item *item; struct group *group; };
+struct slot {
+    char *q, *d_o, *qi, *d_oi, *dq;
+    float *lse, *delta;
+    int32_t *lo, *hi, *done;                           /* done: by block of items; the block of keys that adds to dq next */
+    struct item *item;
+    struct keys *keys;
+    struct group *group;
+};
 
 struct grad { struct sizes s; int64_t steps, cap; struct units *units; struct area w; struct slot own, common; };
 
@@ -52,7 +59,7 @@ static struct area area_at(int64_t steps, char *ws)
 
 static size_t slot_bytes(int64_t steps, int64_t cap)
 {
-    return (size_t)(cap / 32) * ((size_t)(12 * steps) * TILE_BYTES + 7 * 32 * 4 + 64);
+    return (size_t)(cap / 32) * ((size_t)(12 * steps) * TILE_BYTES + 9 * 32 * 4 + 64);
 }
 
 /* cap: items, a multiple of ITEMS */
@@ -66,54 +73,61 @@ static struct slot slot_at(int64_t steps, int64_t cap, char *ws)
     u.hi = u.lo + cap;
     u.done = u.hi + cap;
     u.item = (struct item *)(u.done + cap);
-    u.group = (struct group *)(u.item + cap);
+    u.keys = (struct keys *)(u.item + cap);
+    u.group = (struct group *)(u.keys + cap);
     return u;
 }
 
 /* ---- a unit's items ----------------------------------------------------------------------------------------- */
 
-static float dot(const uint16_t *x, const uint16_t *y, int64_t d)
+INLINE __m512 dot(const uint16_t *x, const uint16_t *y, int64_t d)
 {
     __m512 sum = _mm512_setzero_ps();
-    for (int64_t c = 0; c < d; c += 32) sum = _mm512_dpbf16_ps(sum, (__m512bh)line(x, c, d), (__m512bh)line(y, c, d));
-    return _mm512_reduce_add_ps(sum);
+    for (int64_t c = 0; x && c < d; c += 32) sum = _mm512_dpbf16_ps(sum, (__m512bh)line(x, c, d), (__m512bh)line(y, c, d));
+    return sum;
 }
 
-/* lse in base 2 and -delta of an item; an item that sees nothing gets weights of 2^-inf. */
-static struct keys load_item(const struct dan_args *a, const struct grad *g, const struct slot *u, const struct block *b, int64_t i)
+/* Rows of 16 items from i of a tensor. */
+INLINE void point_at(struct lines *l, const struct dan_tensor *x, const struct grad *g, const struct slot *u, const struct block *b,
+                     int64_t i)
 {
-    struct item x = u->item[i];
-    struct keys k = i < b->n ? keys_of(a, x.row, b->origin) : (struct keys){0, 0};
-    u->lo[i] = k.lo;
-    u->hi[i] = k.hi;
-    u->lse[i] = INFINITY;
-    u->delta[i] = 0;
-    if (no_keys(k)) return k;
-    u->lse[i] = ((const float *)dan_row(&a->in[LSE], x.row))[x.head] * LOG2E;
-    u->delta[i] = -dot((const uint16_t *)item_at(&a->in[O], &g->s, x), (const uint16_t *)item_at(&a->in[DO], &g->s, x), g->s.d);
-    return k;
+    for (int64_t r = 0; r < 16; r++) l->at[r] = i + r < b->n ? (const uint16_t *)item_at(x, &g->s, u->item[i + r]) : NULL;
+}
+
+/* Keys, lse in base 2 and -delta of 16 items from i; an item that sees nothing gets weights of 2^-inf. */
+static void load_items(const struct dan_args *a, const struct grad *g, const struct slot *u, const struct block *b, int64_t i,
+                       const struct lines *d_o)
+{
+    struct lines o;
+    __m512 delta[16];
+    const char *lse = a->in[LSE].data;
+    point_at(&o, &a->in[O], g, u, b, i);
+    for (int r = 0; r < 16; r++) delta[r] = dot(o.at[r], d_o->at[r], g->s.d);
+    _mm512_store_ps(u->delta + i, _mm512_sub_ps(_mm512_setzero_ps(), fold(true, delta)));
+    for (int64_t j = i; j < i + 16; j++) {
+        struct item x = u->item[j < b->n ? j : 0];
+        struct keys k = j < b->n ? keys_of(a, x.row, b->origin) : (struct keys){0, 0};
+        u->keys[j] = k;
+        u->lo[j] = k.lo;
+        u->hi[j] = k.hi;
+        u->lse[j] = no_keys(k) ? INFINITY : ((const float *)(lse + x.row * a->in[LSE].stride[0]))[x.head] * LOG2E;
+    }
 }
 
 static void load_tile(const struct dan_args *a, const struct grad *g, const struct slot *u, const struct block *b, int64_t t)
 {
     struct lines q[2], d_o[2];
-    struct group *x = &u->group[t];
     int64_t tile = g->steps * TILE_BYTES;
-    *x = (struct group){.any = {0, 0}, .all = {0, INT32_MAX}};
-    for (int64_t i = 0; i < 32; i++) {
-        bool is = 32 * t + i < b->n;
-        q[i / 16].at[i % 16] = is ? (const uint16_t *)item_at(&a->in[Q], &g->s, u->item[32 * t + i]) : NULL;
-        d_o[i / 16].at[i % 16] = is ? (const uint16_t *)item_at(&a->in[DO], &g->s, u->item[32 * t + i]) : NULL;
-        struct keys k = load_item(a, g, u, b, 32 * t + i);
-        x->any = join(x->any, k);
-        x->all = (struct keys){(int32_t)most(x->all.lo, k.lo), (int32_t)least(x->all.hi, k.hi)};
-    }
     for (int h = 0; h < 2; h++) {
+        point_at(&q[h], &a->in[Q], g, u, b, 32 * t + 16 * h);
+        point_at(&d_o[h], &a->in[DO], g, u, b, 32 * t + 16 * h);
+        load_items(a, g, u, b, 32 * t + 16 * h, &d_o[h]);
         pack_right(u->q + (2 * t + h) * tile, TILE_BYTES, &q[h], g->s.d);
         pack_right(u->d_o + (2 * t + h) * tile, TILE_BYTES, &d_o[h], g->s.d);
     }
     pack_right_rows(u->qi + 2 * t * tile, TILE_BYTES, q, g->s.d);
     pack_right_rows(u->d_oi + 2 * t * tile, TILE_BYTES, d_o, g->s.d);
+    u->group[t] = (struct group){all_of(u->keys + 32 * t, 32, true), all_of(u->keys + 32 * t, 32, false)};
 }
 
 /* Keys that some item of tiles [t, t + n) sees. */
@@ -130,11 +144,14 @@ static void zero_item(const struct dan_args *a, const struct grad *g, struct ite
 }
 
 /* Blocks [from, to) of ITEMS items. */
-static void load_items(const struct dan_args *a, const struct grad *g, const struct slot *u, const struct block *b, int64_t from, int64_t to)
+static void load_unit(const struct dan_args *a, const struct grad *g, const struct slot *u, const struct block *b, int64_t from, int64_t to)
 {
     list_items(u->item + from * ITEMS, least(to * ITEMS, b->n) - from * ITEMS, &g->s, b->first, b->head, from * ITEMS);
     for (int64_t m = from; m < to; m++) {
-        for (int64_t t = 0; t < ITEMS / 32; t++) load_tile(a, g, u, b, m * ITEMS / 32 + t);
+        for (int64_t t = m * ITEMS / 32; t < (m + 1) * ITEMS / 32; t++) {
+            if (32 * t < b->n) load_tile(a, g, u, b, t);
+            else u->group[t] = (struct group){{0, 0}, {0, 0}};
+        }
         struct keys k = seen_by(u, m * ITEMS / 32, ITEMS / 32);
         u->done[m] = k.lo / KEYS;                      /* the first block that adds to dq */
         for (int64_t i = m * ITEMS; no_keys(k) && i < least((m + 1) * ITEMS, b->n); i++) zero_item(a, g, u->item[i]);
@@ -354,7 +371,7 @@ static void grad_unit(const struct dan_args *a, const struct grad *g, int64_t i,
         dan_args_barrier(a);                           /* the last unit in the slot is done */
         dan_share(a, to, 1, &from, &to);
     }
-    load_items(a, g, u, &b, from, to);
+    load_unit(a, g, u, &b, from, to);
     if (shared) dan_args_barrier(a);
     fence();
     for (b.key = 0; b.key < x->hi - x->lo; b.key += KEYS, turn++) {

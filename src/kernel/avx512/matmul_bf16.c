@@ -4,7 +4,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, PACK_COST = 24, TAKES_BF16 = 2 };
+enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 24, TAKES_BF16 = 2 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }
@@ -58,8 +58,9 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
 static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
-                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     switch (rows) { HEIGHTS(CASE) }
 }
 

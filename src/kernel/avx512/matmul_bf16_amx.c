@@ -1,13 +1,13 @@
 /* bf16 matrix product on AMX tiles: c tiles 2 x 2 of 16 x 16, k in steps of 32.  A step reads 4 KiB of
- * packed operands for 4 tdpbf16ps of 16 cycles each.  A panel of b (KI x 32 bf16 = 32 KiB) stays in L1 as long
- * as a streams by: tileloaddt1 for a gives 3.35 instead of 2.6 TFLOP/s a core (of 3.4) at K = 512.
+ * packed operands for 4 tdpbf16ps of 16 cycles each.  A panel of a (32 x KI bf16 = 32 KiB) stays in L1 while
+ * b streams by: tileloaddt1 for b gives 3.35 instead of 2.6 TFLOP/s a core (of 3.4) at K = 512.
  * Rows and columns beyond the matrix are zeros in the packed panels, so all tiles are full. */
 #include "base/sys.h"
 #include "kernel/simd/amx.h"
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_amx.h"
 
-enum { KC = 2048, KI = 512, NC_THIN = 2 * NR, ROW_UNIT = 16, PACK_COST = 96, TAKES_BF16 = 2 };
+enum { KC = 2048, KI = 512, NC_THIN = 2 * NR, ROW_UNIT = 16, READS_A = 1, ROWS_INSIDE = 0, PACK_COST = 96, TAKES_BF16 = 2 };
 
 static inline void tile_begin(void)
 {
@@ -17,33 +17,41 @@ static inline void tile_begin(void)
 }
 static inline void tile_end(void) { _tile_release(); }
 
-static inline void multiply_2x2(int64_t k, const char *a, const char *b)
+static void finish_rows(const struct dan_gemm *g, struct done *d, int most_rows);
+
+/* Where the tiles of a panel of a are: row to row, k to k, upper to lower. */
+struct left { const char *p; int64_t ld, step, lower; };
+
+/* `slice` rows of a waiting tile are finished in each step, while the tile unit works on four products. */
+static inline void multiply_2x2(int64_t k, struct left a, const char *b, const struct beside *x)
 {
-    for (; k > 0; k -= 32, a += A_STEP, b += B_STEP) {
-        _tile_stream_loadd(4, a, 64);
-        _tile_loadd(6, b, 64);
+    int slice = (int)(k >= 32 ? (MR * 32 + k - 1) / k : MR);
+    for (; k > 0; k -= 32, a.p += a.step, b += B_STEP) {
+        _tile_loadd(4, a.p, a.ld);
+        _tile_stream_loadd(6, b, 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + TILE, 64);
+        _tile_stream_loadd(7, b + TILE, 64);
         _tile_dpbf16ps(1, 4, 7);
-        _tile_stream_loadd(5, a + TILE, 64);
+        _tile_loadd(5, a.p + a.lower, a.ld);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
+        if (x->wait->rows) finish_rows(x->g, x->wait, slice);
     }
 }
 
-static inline void multiply_1x2(int64_t k, const char *a, const char *b)
+static inline void multiply_1x2(int64_t k, struct left a, const char *b)
 {
-    for (; k > 0; k -= 32, a += A_STEP, b += B_STEP) {
-        _tile_stream_loadd(4, a, 64);
-        _tile_loadd(6, b, 64);
+    for (; k > 0; k -= 32, a.p += a.step, b += B_STEP) {
+        _tile_loadd(4, a.p, a.ld);
+        _tile_stream_loadd(6, b, 64);
         _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + TILE, 64);
+        _tile_stream_loadd(7, b + TILE, 64);
         _tile_dpbf16ps(1, 4, 7);
     }
 }
 
 /* Sums start at t (or 0), ld bytes from row to row, and end there. */
-static inline void whole_tile(int rows, int64_t k, const void *a, const void *b, void *t, int64_t ld, bool first)
+static inline void whole_tile(int rows, int64_t k, struct left a, const void *b, void *t, int64_t ld, bool first, const struct beside *x)
 {
     char *lower = (char *)t + 16 * ld;
     if (first) {
@@ -57,7 +65,7 @@ static inline void whole_tile(int rows, int64_t k, const void *a, const void *b,
         if (rows > 16) _tile_loadd(2, lower, ld);
         if (rows > 16) _tile_loadd(3, lower + 64, ld);
     }
-    if (rows > 16) multiply_2x2(k, a, b);
+    if (rows > 16) multiply_2x2(k, a, b, x);
     else multiply_1x2(k, a, b);
     _tile_stored(0, t, ld);
     _tile_stored(1, (char *)t + 64, ld);
@@ -66,7 +74,8 @@ static inline void whole_tile(int rows, int64_t k, const void *a, const void *b,
 }
 
 /* c at the edge goes through a buffer. */
-static __attribute__((noinline)) void edge_tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static __attribute__((noinline)) void edge_tile(int rows, int cols, int64_t k, struct left a, const void *b, float *c, int64_t ldc, bool first,
+                                                const struct beside *x)
 {
     _Alignas(64) float s[MR * NR];
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
@@ -74,17 +83,18 @@ static __attribute__((noinline)) void edge_tile(int rows, int cols, int64_t k, c
         _mm512_store_ps(s + i * NR, i < rows ? _mm512_maskz_loadu_ps(lo, c + i * ldc) : _mm512_setzero_ps());
         _mm512_store_ps(s + i * NR + 16, i < rows ? _mm512_maskz_loadu_ps(hi, c + i * ldc + 16) : _mm512_setzero_ps());
     }
-    whole_tile(rows, k, a, b, s, NR * 4, first);
+    whole_tile(rows, k, a, b, s, NR * 4, first, x);
     for (int i = 0; i < rows; i++, c += ldc) {
         _mm512_mask_storeu_ps(c, lo, _mm512_load_ps(s + i * NR));
         _mm512_mask_storeu_ps(c + 16, hi, _mm512_load_ps(s + i * NR + 16));
     }
 }
 
-static inline void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first)
+static inline void tile(int rows, int cols, int64_t k, const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
-    if (rows % 16 == 0 && cols == NR) whole_tile(rows, k, a, b, c, ldc * 4, first);
-    else edge_tile(rows, cols, k, a, b, c, ldc, first);
+    struct left left = x->lda ? (struct left){a, x->lda, 64, 16 * x->lda} : (struct left){a, 64, A_STEP, TILE};
+    if (rows % 16 == 0 && cols == NR) whole_tile(rows, k, left, b, c, ldc * 4, first, x);
+    else edge_tile(rows, cols, k, left, b, c, ldc, first, x);
 }
 
 static dan_gemm_direct_fn *const direct = NULL;

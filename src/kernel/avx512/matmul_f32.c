@@ -6,7 +6,7 @@
 #include "kernel/simd/pack_avx512.h"
 #include "kernel/simd/store_half.h"
 
-enum { MR = 14, NR = 32, KC = 256, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
+enum { MR = 14, NR = 32, KC = 256, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
@@ -75,8 +75,9 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: clang would otherwise keep constants of the epilogue in registers and spill accumulators (3 x slower). */
 static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
-                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     switch (rows) { HEIGHTS(CASE) }
 }
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include "base/sys.h"
 
-enum { MR = 14, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
+enum { MR = 14, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 40, TAKES_BF16 = 0 };
 
 static inline bool as_unsigned(int rows) { return rows > 0; }
 static inline void tile_begin(void) {}
@@ -16,8 +16,9 @@ static inline void tile_end(void) {}
 #define CASE(n) case n: tile_of(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
 static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
-                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     switch (rows) { HEIGHTS(CASE) }
 }
 

@@ -6,7 +6,7 @@
 #include "base/sys.h"
 #include "kernel/simd/amx.h"
 
-enum { MR = 16, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 100, TAKES_BF16 = 0 };
+enum { MR = 16, NR = 16, KC = 1024, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 100, TAKES_BF16 = 0 };
 
 static inline bool as_unsigned(int rows) { return rows <= 4; }
 
@@ -66,8 +66,9 @@ static inline __attribute__((always_inline)) void tile_amx(int mr, int cols, int
 #define CASE_MANY(n) case n: tile_amx(n, cols, k, a, b, c, ldc, first); break;
 /* Not inlined: see matmul_f32.c. */
 static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
-                                           const void *a, const void *b, float *c, int64_t ldc, bool first)
+                                           const void *a, const void *b, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     switch (rows) { FEW(CASE_FEW) MANY(CASE_MANY) }
 }
 

@@ -4,7 +4,7 @@
 #include "kernel/simd/math_scalar.h"
 #include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 8, KC = 256, KI = KC, NC_THIN = 8 * NR, ROW_UNIT = 1, PACK_COST = 16, TAKES_BF16 = 0 };
+enum { MR = 4, NR = 8, KC = 256, KI = KC, NC_THIN = 8 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 16, TAKES_BF16 = 0 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4 + 63) / 64 * 64; }
@@ -46,8 +46,9 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     pack(dst, NR, g->b, g->ldb, !g->tb, col, cols, k0, k, g->bf16);
 }
 
-static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first)
+static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     const float *a = pa, *b = pb;
     float s[MR][NR] = {{0}};
     for (; k > 0; k--, a += MR, b += NR)

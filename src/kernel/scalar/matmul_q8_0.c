@@ -5,7 +5,7 @@
 #include "kernel/simd/math_scalar.h"
 #include "kernel/simd/store_half.h"
 
-enum { MR = 4, NR = 4, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, PACK_COST = 40, TAKES_BF16 = 0 };
+enum { MR = 4, NR = 4, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 40, TAKES_BF16 = 0 };
 enum { BLOCK = 32 };
 
 /* A block of a panel: 4 x 32 int16, 4 scales. */
@@ -61,8 +61,9 @@ static inline int32_t dot(const int16_t *x, const int16_t *y)
 }
 
 /* The f32 sum runs over all blocks of K in order: it goes on from c. */
-static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first)
+static void tile(int rows, int cols, int64_t k, const void *pa, const void *pb, float *c, int64_t ldc, bool first, struct beside *x)
 {
+    (void)x;
     for (int i = 0; i < rows; i++) {
         for (int j = 0; j < cols; j++) {
             const struct block *a = pa, *b = pb;

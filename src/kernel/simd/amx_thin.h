@@ -94,7 +94,7 @@ static inline __attribute__((always_inline)) void few_columns(bool two, const st
     few_turn(d, s, f->m0);
     if (two) _tile_stored(1, s, f->m1 * 4);
     if (two) few_turn(d + f->m0 * FEW_TILE, s, f->m1);
-    if (has_epilogue(g)) finish_tile(g, &(struct done){d, FEW_TILE, 0, col, rows, cols});
+    if (has_epilogue(g)) finish_rows(g, &(struct done){d, FEW_TILE, 0, col, rows, cols}, rows);
     for (int i = 0; i < rows && !has_epilogue(g); i++)
         _mm512_mask_storeu_ps((float *)g->c + i * g->ldc + col, vf_mask(cols), _mm512_load_ps(d + i * FEW_TILE));
 }

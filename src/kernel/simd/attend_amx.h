@@ -63,6 +63,7 @@ struct lines { const uint16_t *at[16]; };
 INLINE __m512i line(const uint16_t *p, int64_t from, int64_t d)
 {
     if (!p) return _mm512_setzero_si512();
+    if (d - from >= 32) return _mm512_loadu_si512(p + from);
     return _mm512_maskz_loadu_epi16(d - from >= 32 ? 0xffffffffu : (1u << (d - from)) - 1, p + from);
 }
 
@@ -155,8 +156,6 @@ INLINE void pack_left_rows(char *dst, int64_t step, const struct lines l[2], int
 
 /* ---- numbers ------------------------------------------------------------------------------------------------ */
 
-static const float LOG2E = 1.44269504f, LN2 = 0.693147181f;
-
 /* 2^x, relative error 3e-6 (minimax polynomial of degree 4 on [0, 1)); 0 far below -126. */
 INLINE __m512 exp2_of(__m512 x)
 {
@@ -186,6 +185,22 @@ INLINE __m512 log_of(__m512 x)
     return _mm512_fmadd_ps(e, _mm512_set1_ps(0.693359375f), _mm512_add_ps(r, y));
 }
 
+INLINE __m512 join2(bool add, __m512 x, __m512 y) { return add ? _mm512_add_ps(x, y) : _mm512_max_ps(x, y); }
+
+/* Lane i: the sum or the largest of r[i]. */
+INLINE __m512 fold(bool add, __m512 r[16])
+{
+    for (int i = 0; i < 8; i++) r[i] = join2(add, _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]), _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+    for (int i = 0; i < 4; i++) {
+        __m512d x = _mm512_castps_pd(r[2 * i]), y = _mm512_castps_pd(r[2 * i + 1]);
+        r[i] = join2(add, _mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+    }
+    for (int n = 2; n >= 1; n--)
+        for (int i = 0; i < n; i++)
+            r[i] = join2(add, _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x88), _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xdd));
+    return r[0];
+}
+
 /* [y, x] as 32 bf16, nearest even: x in the lower half. */
 INLINE __m512i to_bf16(__m512 x, __m512 y) { return (__m512i)_mm512_cvtne2ps_pbh(y, x); }
 
@@ -193,12 +208,36 @@ INLINE __m512i to_bf16(__m512 x, __m512 y) { return (__m512i)_mm512_cvtne2ps_pbh
 INLINE void store_as(bool bf16, char *row, int64_t at, __m512 x, __m512 y, int64_t n)
 {
     __mmask32 keep = n >= 32 ? 0xffffffffu : (1u << n) - 1;
-    if (bf16) {
+    if (bf16 && n >= 32) {
+        _mm512_storeu_si512(row + at * 2, to_bf16(x, y));
+    } else if (bf16) {
         _mm512_mask_storeu_epi16(row + at * 2, keep, to_bf16(x, y));
     } else {
         _mm512_mask_storeu_ps(row + at * 4, (__mmask16)keep, x);
         _mm512_mask_storeu_ps(row + at * 4 + 64, (__mmask16)(keep >> 16), y);
     }
+}
+
+/* Keys that any of n = 32 k items sees (any: the span of them), or that all see. */
+static inline struct keys all_of(const struct keys *x, int64_t n, bool any)
+{
+    const __m512i zero = _mm512_setzero_si512(), far = _mm512_set1_epi64(INT32_MAX);
+    __m512i lo = any ? far : zero, hi = any ? zero : _mm512_slli_epi64(far, 32);
+    for (int64_t i = 0; i < n; i += 8) {               /* a lane of 64 bits: lo, hi */
+        __m512i k = _mm512_loadu_si512(x + i);
+        __mmask8 empty = _mm512_cmple_epi64_mask(_mm512_srai_epi64(k, 32), _mm512_srai_epi64(_mm512_slli_epi64(k, 32), 32));
+        lo = any ? _mm512_min_epi32(lo, _mm512_mask_mov_epi64(k, empty, far)) : _mm512_max_epi32(lo, k);
+        hi = any ? _mm512_max_epi32(hi, k) : _mm512_min_epi32(hi, k);
+    }
+    _Alignas(64) struct keys l[8], h[8];
+    _mm512_store_si512(l, lo);
+    _mm512_store_si512(h, hi);
+    struct keys r = {l[0].lo, h[0].hi};
+    for (int i = 1; i < 8; i++) {
+        r.lo = (int32_t)(any ? least(r.lo, l[i].lo) : most(r.lo, l[i].lo));
+        r.hi = (int32_t)(any ? most(r.hi, h[i].hi) : least(r.hi, h[i].hi));
+    }
+    return r.lo < r.hi ? r : (struct keys){0, 0};
 }
 
 /* Bit i: key c + i is one of k. */

@@ -1,5 +1,5 @@
 /* attend without the matrix of scores (Dao et al. 2022, FlashAttention): a tile of items walks its blocks of
- * keys with a running maximum and sum.  Per 64 keys: K transposed and V copied once for up to 64 items, then
+ * keys with a maximum that follows and a sum.  Per 64 keys: K transposed and V copied once for up to 64 items, then
  * two small products and one exponential per score.  Include block_ISA.h before.
  *
  * An item is one query row of one head; the G = H/K heads that read the same kv head are neighbours: item i
@@ -9,6 +9,7 @@
  * exact zero. */
 #include "kernel/simd/attend_tile.h"
 
+enum { SLACK = 8 };
 struct tile { int64_t head, first, n, base; };         /* items first .. first + n of kv head `head` */
 
 /* Rows [at, stop) have one base; `item` is the next item to hand out, `end` where rows end. */
@@ -75,7 +76,7 @@ static struct area area_at(const struct sizes *s, float *ws)
 
 static void begin_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)
 {
-    vf scale = vf_set(s->scale), zero = vf_set(0);
+    vf scale = vf_set(s->scale * LOG2E), zero = vf_set(0);      /* scores in powers of 2 */
     for (int64_t i = 0; i < t->n; i++) {
         const float *q = row_item_at(&a->in[0], s, t, i);
         for (int64_t c = 0; c < s->d; c += VF) {
@@ -87,51 +88,54 @@ static void begin_tile(const struct dan_args *a, const struct sizes *s, const st
     }
 }
 
-/* Largest score of an item in columns [c0, c1) and before.  all: the item sees them all. */
-INLINE float top_score(bool all, const float *p, struct keys k, int64_t c0, int64_t c1, float before)
+/* Largest scores of an item in columns [c0, c1), lane by lane.  all: the item sees them all. */
+INLINE vf top_scores(bool all, const float *p, struct keys k, int64_t c0, int64_t c1)
 {
-    vf top = vf_set(before), none = vf_set(-INFINITY);
+    vf none = vf_set(-INFINITY), top = none;
     for (int64_t c = c0; c < c1; c += VF) top = vf_max(all ? vf_load(p + c) : vf_keep(vf_load(p + c), k.lo - c, k.hi - c, none), top);
-    return vf_top(top);
+    return top;
 }
 
-/* Scores become e^(score - max), 0 where the item does not see the key; sum = sum * alpha + theirs. */
-INLINE void soften(bool all, float *p, struct keys k, int64_t c0, int64_t c1, float max, float alpha, float *sum)
+/* Scores become 2^(score - max), 0 where the item does not see the key; returns their sum on top of `sum`. */
+INLINE vf soften(bool all, float *p, struct keys k, int64_t c0, int64_t c1, float max, vf sum)
 {
-    vf m = vf_set(max), zero = vf_set(0), total = zero;
+    vf m = vf_set(max), zero = vf_set(0);
     for (int64_t c = c0; c < c1; c += VF) {
-        vf x = vf_load(p + c);
-        x = vf_exp(vf_sub(all ? x : vf_keep(x, k.lo - c, k.hi - c, m), m));
+        vf x = vf_exp2(vf_sub(vf_load(p + c), m));
         if (!all) x = vf_keep(x, k.lo - c, k.hi - c, zero);
         vf_store(p + c, x);
-        total = vf_add(total, x);
+        sum = vf_add(sum, x);
     }
-    vf_store(sum, vf_fma(vf_load(sum), vf_set(alpha), total));
+    return sum;
 }
 
-static inline bool sees_all(struct keys k, int64_t c0, int64_t c1) { return k.lo <= c0 && k.hi >= c1; }
+/* An item's new maximum; what was summed under the old one is scaled. */
+static void move_top(const struct sizes *s, const struct area *w, int64_t i, float top)
+{
+    float *o = w->o + i * s->dp, *sum = w->sum + i * VF, old = w->max[i];
+    w->max[i] = top;
+    if (old == -INFINITY) return;                      /* zeros */
+    vf drop = vf_exp2(vf_set(old - top));
+    vf_store(sum, vf_mul(drop, vf_load(sum)));
+    for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(drop, vf_load(o + c)));
+}
 
-/* Scores of n items in columns [c0, c1) become weights; max and sum are brought up to date, and so are the
- * older outputs.  The factors of all items take one exponential. */
+/* Scores of n items in columns [c0, c1) become weights; maxima, sums and older outputs are brought up to date.  A maximum
+ * moves when a score is 2^SLACK above it: seldom, and what is kept has the same precision. */
 static void weigh(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, const struct keys *each, int64_t c0, int64_t c1)
 {
-    float drop[TILE_ROWS + 16] = {0}, *max = w->max + i0;
     for (int64_t i = 0; i < n; i++) {
-        const float *p = w->p + i * BLOCK;
-        float top = max[i];
-        if (sees_all(each[i], c0, c1)) top = top_score(true, p, each[i], c0, c1, max[i]);
-        else if (each[i].lo < each[i].hi) top = top_score(false, p, each[i], c0, c1, max[i]);
-        drop[i] = top > max[i] ? max[i] - top : 0;     /* -inf before the first key */
-        max[i] = top;
-    }
-    for (int64_t i = 0; i < n; i += VF) vf_store(drop + i, vf_exp(vf_load(drop + i)));
-    for (int64_t i = 0; i < n; i++) {
-        float *p = w->p + i * BLOCK, *sum = w->sum + (i0 + i) * VF, *o = w->o + (i0 + i) * s->dp;
-        if (sees_all(each[i], c0, c1)) soften(true, p, each[i], c0, c1, max[i], drop[i], sum);
-        else if (each[i].lo < each[i].hi) soften(false, p, each[i], c0, c1, max[i], drop[i], sum);
-        else memset(p + c0, 0, (size_t)(c1 - c0) * sizeof *p);
-        if (drop[i] == 1) continue;
-        for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(vf_set(drop[i]), vf_load(o + c)));
+        float *p = w->p + i * BLOCK, *sum = w->sum + (i0 + i) * VF;
+        struct keys k = each[i];
+        bool all = k.lo <= c0 && k.hi >= c1;
+        if (no_keys(k)) {
+            memset(p + c0, 0, (size_t)(c1 - c0) * sizeof *p);
+            continue;
+        }
+        vf top = all ? top_scores(true, p, k, c0, c1) : top_scores(false, p, k, c0, c1);
+        if (vf_any_above(top, vf_set(w->max[i0 + i] + SLACK))) move_top(s, w, i0 + i, vf_top(top));
+        float max = w->max[i0 + i];
+        vf_store(sum, all ? soften(true, p, k, c0, c1, max, vf_load(sum)) : soften(false, p, k, c0, c1, max, vf_load(sum)));
     }
 }
 
@@ -185,7 +189,8 @@ static void end_tile(const struct dan_args *a, const struct sizes *s, const stru
         vf inv = vf_set(any ? 1 / sum : 0);
         for (int64_t c = 0; c < s->d; c += VF) vf_store_n(o + c, vf_mul(inv, vf_load(w->o + i * s->dp + c)), s->d - c);
         int64_t item = t->first + i;
-        ((float *)dan_row(&a->out[1], item / s->group))[t->head * s->group + item % s->group] = any ? w->max[i] + logf(sum) : -INFINITY;
+        float *lse = (float *)dan_row(&a->out[1], item / s->group) + t->head * s->group + item % s->group;
+        *lse = any ? w->max[i] * LN2 + logf(sum) : -INFINITY;
     }
 }
 

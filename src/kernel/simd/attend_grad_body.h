@@ -78,12 +78,12 @@ static void load_rows(const struct dan_args *a, const struct grad *g, const stru
 /* In columns [c0, c1): p holds q.k and becomes p; ds holds do.v and becomes ds.  all: the row sees them all. */
 INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0, int64_t c1, float scale, float lse, float delta)
 {
-    vf by = vf_set(scale), zero = vf_set(0);
+    vf by = vf_set(scale * LOG2E), zero = vf_set(0), less = vf_set(-lse * LOG2E);
     for (int64_t c = c0; c < c1; c += VF) {
-        vf x = vf_exp(vf_sub(vf_mul(vf_load(p + c), by), vf_set(lse)));
+        vf x = vf_exp2(vf_fma(vf_load(p + c), by, less));
         if (!all) x = vf_keep(x, k.lo - c, k.hi - c, zero);
         vf_store(p + c, x);
-        vf_store(ds + c, vf_mul(vf_mul(x, by), vf_sub(vf_load(ds + c), vf_set(delta))));
+        vf_store(ds + c, vf_mul(vf_mul(x, vf_set(scale)), vf_sub(vf_load(ds + c), vf_set(delta))));
     }
 }
 
@@ -110,7 +110,8 @@ static void grad_group(const struct sizes *s, const struct work *t, const struct
     }
 }
 
-static void add_to_queries(const struct dan_args *a, const struct sizes *s, const struct work *t, const struct area *w, int64_t i0, int64_t n)
+static void add_to_queries(const struct dan_args *a, const struct sizes *s, const struct work *t, const struct area *w,
+                           int64_t i0, int64_t n)
 {
     struct keys all = {0, 0};
     for (int64_t i = 0; i < n; i++) all = join(all, in_block(w->keys[i0 + i], t->block, BLOCK));
@@ -119,15 +120,18 @@ static void add_to_queries(const struct dan_args *a, const struct sizes *s, cons
     add_product(n, ds, w->k + all.lo * s->dp, s->dp, dq, a->out[DQ].stride[0] / 4, all.hi - all.lo, s->d);
 }
 
+static inline bool row_sees(const struct work *t, const struct area *w, int64_t i, struct keys k)
+{
+    return w->keys[i].lo < t->block + k.hi && t->block + k.lo < w->keys[i].hi;
+}
+
 /* Rows of the tile that see one of the keys [k.lo, k.hi) of the block: all between the first and the last. */
 static struct keys rows_seeing(const struct work *t, const struct area *w, struct keys k)
 {
-    struct keys r = {0, 0};
-    for (int64_t i = 0; i < t->n; i++) {
-        struct keys x = in_block(w->keys[i], t->block, BLOCK);
-        if (x.lo < k.hi && k.lo < x.hi) r = join(r, (struct keys){(int32_t)i, (int32_t)i + 1});
-    }
-    return r;
+    int64_t lo = 0, hi = t->n;
+    while (lo < hi && !row_sees(t, w, lo, k)) lo++;
+    while (lo < hi && !row_sees(t, w, hi - 1, k)) hi--;
+    return (struct keys){(int32_t)lo, (int32_t)hi};
 }
 
 /* shared: dq of a tile takes blocks in order. */
@@ -180,7 +184,8 @@ static void grad_block(const struct dan_args *a, const struct grad *g, struct wo
 }
 
 /* dq is zero; `done` says which block adds to each tile first. */
-static void begin_unit_rows(const struct dan_args *a, const struct grad *g, int64_t head, int64_t base, int64_t first, int64_t end, bool shared)
+static void begin_unit_rows(const struct dan_args *a, const struct grad *g, int64_t head, int64_t base, int64_t first, int64_t end,
+                            bool shared)
 {
     const struct sizes *s = &g->s;
     size_t bytes = (size_t)(s->group * s->d) * sizeof(float);

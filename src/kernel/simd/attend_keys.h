@@ -8,6 +8,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+static const float LOG2E = 1.44269504f, LN2 = 0.693147181f;
+
 static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
 static inline int64_t most(int64_t x, int64_t y) { return x > y ? x : y; }
 static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
@@ -27,7 +29,10 @@ static inline struct sizes sizes_of(const struct dan_args *a)
 }
 
 /* (base, lo, hi) of a row */
-static inline const int32_t *range_of(const struct dan_args *a, int64_t row) { return dan_row(&a->in[3], row); }
+static inline const int32_t *range_of(const struct dan_args *a, int64_t row)
+{
+    return (const int32_t *)((const char *)a->in[3].data + row * a->in[3].stride[0]);
+}
 
 /* First row from r on (at most `end`) whose base differs from row r's. */
 static inline int64_t run_end(const struct dan_args *a, int64_t r, int64_t end)

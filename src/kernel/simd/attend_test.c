@@ -239,7 +239,8 @@ static void check_gaps(const struct pack *p, const struct data *x)
 }
 
 /* All pools, one result. */
-static void check_threads(const char *op, const struct dan_kernel *k, const struct pack *p, const struct data *x, bool grad, const union dan_attr *attr)
+static void check_threads(const char *op, const struct dan_kernel *k, const struct pack *p, const struct data *x, bool grad,
+                          const union dan_attr *attr)
 {
     for (int pool = 1; pool < N_POOLS; pool++) {
         struct data y;

@@ -10,7 +10,8 @@
 /* Rows first .. the next unit's first; keys lo .. hi, and those from `gap` to lo that nobody sees. */
 struct unit { int32_t first, gap, lo, hi, later_lo; int64_t cost; };
 
-struct units { int64_t n, next, cost, unused; struct unit at[]; };
+/* n units and the end; `next` hands out pairs of unit and kv head; cost: of all units of one head. */
+struct units { int64_t n, next, cost; struct unit at[]; };
 
 static inline size_t units_bytes(const struct sizes *s)
 {

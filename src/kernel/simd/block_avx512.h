@@ -1,6 +1,7 @@
 /* What the attention kernels need besides vec_avx512.h: masking of lane ranges, transposition, tile size. */
 #ifndef DAN_KERNEL_BLOCK_AVX512_H
 #define DAN_KERNEL_BLOCK_AVX512_H
+#include <stdbool.h>
 #include "kernel/simd/math_avx512.h"
 
 enum { TILE_ROWS = 6, TILE_VECS = 4 };                 /* of 32 registers: 24 sums, 4 columns, 1 broadcast */
@@ -11,6 +12,20 @@ static inline int lane(int64_t i) { return i < 0 ? 0 : i > VF ? VF : (int)i; }
 static inline vf vf_keep(vf x, int64_t lo, int64_t hi, vf fill)
 {
     return _mm512_mask_blend_ps((__mmask16)(((1u << lane(hi)) - 1) & ~((1u << lane(lo)) - 1)), fill, x);
+}
+
+static inline bool vf_any_above(vf x, vf y) { return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ) != 0; }
+
+/* 2^x, relative error 8e-8 (minimax polynomial of degree 5 on [0, 1)); 0 far below. */
+static inline vf vf_exp2(vf x)
+{
+    vf r = _mm512_reduce_ps(x, 0x09), p = vf_set(0.00187757667f);       /* r = x - floor(x) */
+    p = vf_fma(p, r, vf_set(0.00898934009f));
+    p = vf_fma(p, r, vf_set(0.0558263181f));
+    p = vf_fma(p, r, vf_set(0.240153617f));
+    p = vf_fma(p, r, vf_set(0.693153073f));
+    p = vf_fma(p, r, vf_set(0.999999925f));
+    return _mm512_scalef_ps(p, x);                     /* takes floor(x) itself */
 }
 
 /* dst[c][r] = src[r][c] for VF x VF floats; distances in floats. */

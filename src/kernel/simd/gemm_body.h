@@ -2,9 +2,10 @@
  *
  *   enum { MR, NR }            register tile
  *   enum { KC }                k block: blocks are packed, multiplied and added to c in order
- *   enum { KI }                k of a panel of b that stays in L1, a multiple of CHUNK; KC where a block fits
+ *   enum { KI }                k of a panel of a that stays in L1, a multiple of CHUNK; KC where a block fits
  *   enum { NC_THIN }           columns of b that are packed at a time for few rows (multiple of NR)
  *   enum { ROW_UNIT }          rows a tile computes are rounded up to this; panels are whole when it is not 1
+ *   enum { ROWS_INSIDE }       1: a panel of b stays in L1 while panels of a stream by, for small register tiles
  *   enum { PACK_COST }         cost of packing one element in multiply-adds
  *   enum { TAKES_BF16 }        what pack_a and pack_b read as bf16 without a detour through f32: 0 nothing,
  *                              1 b [N,K], 2 all
@@ -12,17 +13,19 @@
  *   size_t panel_b_bytes(k)    the same for NR columns
  *   size_t chunk_a_bytes(rows) bytes of CHUNK columns of a packed panel of a with `rows` rows
  *   void pack_a(dst, g, row, rows, k0, k), pack_b(dst, g, col, cols, k0, k)
- *   void tile(rows, cols, k, a, b, c, ldc, first)   c (+)= panel a x panel b
+ *   enum { READS_A }           1: tile reads a panel of a stored as bf16 where it lies (lines of whole rows)
+ *   void tile(rows, cols, k, a, b, c, ldc, first, x)   c (+)= panel a x panel b; x: for units beside the vectors
  *   dan_gemm_direct_fn *const direct   the product of up to DIRECT_ROWS rows with b as it lies; or NULL
  *   void tile_begin(void), tile_end(void)           state of the unit, once per call and thread
  *   void store_bf16(p, x, n)   the first n of a vector, rounded to nearest even
  *
- * and the vectors of math_ISA.h.  Loops, outermost first: columns of B_BYTES, k blocks KC, rows of A_BYTES,
- * then panels NR, k blocks KI (a panel of b stays in L1), panels MR (stream from L2): Goto and van de Geijn
- * 2008.  Sums that need an epilogue or rounding stay in L1 (or, of several KI, L2) until they are done.
+ * and the vectors of math_ISA.h.  Loops, outermost first: columns of B_BYTES and k blocks KC (a block of b stays in
+ * L2), panels MR of a (packed when their turn comes, or some together where that reads better), k blocks KI (a panel
+ * of a stays in L1), panels NR of b: Goto and van de Geijn 2008 with the factors exchanged, because c is then
+ * written row by row.  Sums that need an epilogue or rounding stay in L1 (or, of several KI, L2) until they are done.
  *
- * b is packed by all threads together into one place where it fits in SHARE_BYTES: one barrier.  Else threads
- * share nothing: each packs what its rectangle of c needs. */
+ * b is packed first, by all threads together into one place, where it fits in SHARE_BYTES: one barrier.  Else threads
+ * share nothing: each packs what its rectangle of c needs, block by block. */
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/vec_slope.h"
 
@@ -46,11 +49,12 @@ static inline int64_t span_n(struct span s) { return s.hi - s.lo; }
 struct work {
     const struct dan_gemm *g;
     struct span rows, cols;
-    int64_t np;                                /* row panels */
+    int64_t np, c0;                            /* row panels; first column of the block */
     size_t a_step, b_step;                     /* bytes from panel to panel */
     char *pa, *pb;                             /* packed blocks */
     const char *all_b;                         /* b packed by all threads, or NULL */
-    float *sum, *part, *scratch;               /* sums of the row panels of a block; of all rows of a block of columns; conversions */
+    float *sum, *part, *scratch;               /* sums of a row panel and a block of columns; of all rows; conversions */
+    int64_t part_ld;                           /* floats */
     bool thin;
 };
 
@@ -63,21 +67,24 @@ static inline int64_t panel_row(const struct work *w, int64_t p)
 /* Bytes of CHUNK rows of a packed panel of b: panel_b_bytes rounds up to 64. */
 static inline size_t chunk_b_bytes(void) { return panel_b_bytes(64 * CHUNK) / 64; }
 
-static inline bool shares_b(const struct dan_gemm *g, int nth)
+/* a that is packed across its rows takes many columns of few rows: shorter k blocks. */
+static inline int64_t kc_of(const struct dan_gemm *g) { return g->ta ? KI : KC; }
+
+static inline bool packs_all_b(const struct dan_gemm *g, int nth)
 {
-    return g->share && nth > 1 && parts(g->n, NR) * (int64_t)panel_b_bytes(g->k) <= SHARE_BYTES;
+    return (g->share || nth == 1) && g->m > THIN && parts(g->n, NR) * (int64_t)panel_b_bytes(g->k) <= SHARE_BYTES;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static inline size_t step_a(const struct dan_gemm *g) { return panel_a_bytes(most(1, least(g->k, KC))); }
-static inline size_t step_b(const struct dan_gemm *g) { return panel_b_bytes(most(1, least(g->k, KC))); }
+static inline size_t step_a(const struct dan_gemm *g) { return panel_a_bytes(most(1, least(g->k, kc_of(g)))); }
+static inline size_t step_b(const struct dan_gemm *g) { return panel_b_bytes(most(1, least(g->k, kc_of(g)))); }
 static inline int64_t block_panels(size_t bytes, size_t step) { return most(1, (int64_t)(bytes / step)); }
 
 static size_t area_a(const struct dan_gemm *g)
 {
     int64_t np = parts(g->m, MR);
-    size_t thin = (size_t)(parts(least(g->m, THIN), MR) * parts(least(g->k, THIN_K), KC)) * step_a(g);
+    size_t thin = (size_t)(parts(least(g->m, THIN), MR) * parts(least(g->k, THIN_K), kc_of(g))) * step_a(g);
     size_t block = (size_t)np * step_a(g), limit = step_a(g) > A_BYTES ? step_a(g) : A_BYTES;
     if (block > limit) block = limit;
     return thin > block ? thin : block;
@@ -91,15 +98,16 @@ static size_t area_b(const struct dan_gemm *g)
     return all < limit ? all : limit;
 }
 
+static inline int64_t block_cols(const struct dan_gemm *g) { return (int64_t)(area_b(g) / step_b(g)) * NR; }
+
 static inline size_t area_sum(const struct dan_gemm *g)
 {
-    return (size_t)(KI < KC && g->k > KI ? least(parts(g->m, MR), A_BYTES / (int64_t)panel_a_bytes(KI) + 1) : 2) * SUM * sizeof(float);
+    return (size_t)(g->k > KI ? most(2, least(parts(g->n, NR), B_BYTES / (int64_t)panel_b_bytes(KI))) : 2) * SUM * sizeof(float);
 }
 
 static size_t area_part(const struct dan_gemm *g)
 {
-    if (!g->c_bf16 || g->k <= KC) return 0;
-    return (size_t)(g->m * least(parts(g->n, NR), (int64_t)(area_b(g) / step_b(g))) * NR) * sizeof(float);
+    return g->c_bf16 && g->k > kc_of(g) ? (size_t)(g->m * block_cols(g)) * sizeof(float) : 0;
 }
 
 static inline size_t thread_bytes(const struct dan_gemm *g)
@@ -109,7 +117,7 @@ static inline size_t thread_bytes(const struct dan_gemm *g)
 
 static inline size_t all_b_bytes(const struct dan_gemm *g, int nth)
 {
-    return shares_b(g, nth) ? ((size_t)parts(g->n, NR) * panel_b_bytes(g->k) + 63) / 64 * 64 : 0;
+    return packs_all_b(g, nth) ? ((size_t)parts(g->n, NR) * panel_b_bytes(g->k) + 63) / 64 * 64 : 0;
 }
 
 static inline size_t gemm_bytes(const struct dan_gemm *g, int nth) { return (size_t)nth * thread_bytes(g) + all_b_bytes(g, nth); }
@@ -208,9 +216,6 @@ static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
     else vf_store_n((float *)p + i, x, n);
 }
 
-/* A tile whose sums are complete: s, ld floats from row to row; s may lie in c itself. */
-struct done { const float *s; int64_t ld, row, col; int rows, cols; };
-
 /* Sum (+ bias) of element [row, col] and those right of it to c. */
 static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half, bool more)
 {
@@ -224,32 +229,43 @@ static inline __attribute__((always_inline)) void finish(const struct dan_gemm *
     store_any(g->c, row * g->ldc + col, half, x, n);
 }
 
-/* NR columns; half, more: constants, so that the common cases have no branches. */
-static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, bool half, bool more)
+/* The first `rows` rows, NR columns; half, more: constants, so that the common cases have no branches. */
+static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half, bool more)
 {
     const float *s = d->s;
     vf bias[NR / VF];
     for (int j = 0; j < NR / VF; j++) bias[j] = g->bias ? vf_load(g->bias + d->col + j * VF) : vf_set(0.f);
-    for (int i = 0; i < d->rows; i++, s += d->ld)
+    for (int i = 0; i < rows; i++, s += d->ld)
         for (int j = 0; j < NR / VF; j++)
             finish(g, vf_add(vf_load(s + j * VF), bias[j]), d->row + i, d->col + j * VF, VF, half, more);
 }
 
-static __attribute__((noinline)) void finish_tile(const struct dan_gemm *g, const struct done *d)
+static void finish_edge(const struct dan_gemm *g, const struct done *d, int rows)
 {
-    bool more = g->act || g->res || g->pre;
-    if (d->cols == NR) {
-        if (more) finish_full(g, d, g->c_bf16, true);
-        else if (g->c_bf16) finish_full(g, d, true, false);
-        else finish_full(g, d, false, false);
-        return;
-    }
     const float *s = d->s;
-    for (int i = 0; i < d->rows; i++, s += d->ld)
+    for (int i = 0; i < rows; i++, s += d->ld)
         for (int j = 0; j < d->cols; j += VF) {
             vf bias = g->bias ? vf_load_n(g->bias + d->col + j, d->cols - j) : vf_set(0.f);
             finish(g, vf_add(vf_load_n(s + j, d->cols - j), bias), d->row + i, d->col + j, d->cols - j, g->c_bf16, true);
         }
+}
+
+/* At most `most_rows` of what is left of a tile. */
+static __attribute__((noinline)) void finish_rows(const struct dan_gemm *g, struct done *d, int most_rows)
+{
+    int n = d->rows < most_rows ? d->rows : most_rows;
+    if (d->cols != NR) finish_edge(g, d, n);
+    else if (g->act || g->res || g->pre) finish_full(g, d, n, g->c_bf16, true);
+    else if (g->c_bf16) finish_full(g, d, n, true, false);
+    else finish_full(g, d, n, false, false);
+    d->s += n * d->ld;
+    d->row += n;
+    d->rows -= n;
+}
+
+static inline void finish_tile(const struct dan_gemm *g, struct done *d)
+{
+    if (d->rows > 0) finish_rows(g, d, d->rows);
 }
 
 /* ---- multiplying ----------------------------------------------------------------------------- */
@@ -259,47 +275,50 @@ struct sums { float *p; int64_t ld; bool first, finish, own; };
 
 static inline bool has_epilogue(const struct dan_gemm *g) { return g->bias || g->res || g->act || g->pre || g->c_bf16; }
 
-static inline struct sums sums_of(const struct work *w, int64_t row, int64_t col, int64_t c0, struct span k, int64_t i)
+static inline struct sums sums_of(const struct work *w, int64_t row, int64_t col, struct span k, int64_t slot)
 {
     const struct dan_gemm *g = w->g;
-    bool single = g->k <= KC && !g->add, finish = has_epilogue(g);
+    bool single = g->k <= kc_of(g) && !g->add, finish = has_epilogue(g);
     struct sums s = {.first = k.lo == 0 && !g->add, .finish = finish && k.hi == g->k};
-    if (finish && single) s.own = true, s.p = w->sum + i * SUM, s.ld = NR;
-    else if (g->c_bf16) s.ld = parts((int64_t)(area_b(g) / step_b(g)) * NR, NR) * NR, s.p = w->part + (row - w->rows.lo) * s.ld + col - c0;
+    if (finish && single) s.own = true, s.p = w->sum + slot * SUM, s.ld = NR;
+    else if (g->c_bf16) s.ld = w->part_ld, s.p = w->part + (row - w->rows.lo) * s.ld + col - w->c0;
     else s.p = (float *)g->c + row * g->ldc + col, s.ld = g->ldc;
     return s;
 }
 
-/* Row panels p, columns cols, one k block.  A tile is finished after the next one was multiplied: its vector
- * instructions then run beside those of the tile unit (if there is one), which would else wait for each other. */
-static void multiply(const struct work *w, struct span p, struct span cols, struct span k, const char *pa, const char *pb)
+/* A panel of a: packed (ld = 0), or as it lies. */
+struct left_panel { const char *p; int64_t ld; };
+
+/* Rows that share few sets of L1 are packed. */
+static inline bool reads_a(const struct dan_gemm *g)
 {
-    const struct dan_gemm *g = w->g;
+    return READS_A && g->a_bf16 && !g->ta && g->k % CHUNK == 0 && ((uintptr_t)g->a | (uintptr_t)g->lda) % 64 == 0 && g->lda % 2048;
+}
+
+/* Row panel i, columns cols, one k block.  A tile is finished while or after the next one is multiplied: its vector
+ * instructions then run beside those of the tile unit (if there is one), which would else wait for each other. */
+static void multiply(const struct work *w, int64_t i, struct span cols, struct span k, struct left_panel a, const char *pb)
+{
     struct done wait = {.rows = 0};
-    int64_t turn = 0;
-    int64_t n = span_n(k), ki = most(CHUNK, parts(parts(n, most(1, parts(n, KI))), CHUNK) * CHUNK);
-    for (int64_t col = cols.lo; col < cols.hi; col += NR, pb += w->b_step) {
-        int nc = (int)least(NR, cols.hi - col);
-        int64_t k0 = 0;
-        do {                                           /* once even if K = 0: c = act(bias) + res */
-            int64_t kn = least(ki, n - k0);
-            bool last = k0 + kn >= n, alone = last && k0 == 0;
-            if (!last && wait.rows) finish_tile(g, &wait), wait.rows = 0;      /* its place is needed */
-            for (int64_t i = p.lo; i < p.hi; i++) {
-                int64_t row = panel_row(w, i);
-                int nr = (int)(panel_row(w, i + 1) - row);
-                struct sums s = sums_of(w, row, col, cols.lo, k, alone ? turn ^= 1 : i - p.lo);
-                const char *a = pa + (size_t)(i - p.lo) * w->a_step + (size_t)(k0 / CHUNK) * chunk_a_bytes(nr);
-                const char *b = pb + (size_t)(k0 / CHUNK) * chunk_b_bytes();
-                tile(s.own ? (int)parts(nr, ROW_UNIT) * ROW_UNIT : nr, s.own ? NR : nc, kn, a, b, s.p, s.ld, s.first && k0 == 0);
-                if (!s.finish || !last) continue;
-                if (wait.rows) finish_tile(g, &wait);
-                wait = (struct done){s.p, s.ld, row, col, nr, nc};
-            }
-            k0 += ki;
-        } while (k0 < n);
-    }
-    if (wait.rows) finish_tile(g, &wait);
+    struct beside x = {a.ld, w->g, &wait};
+    int64_t n = span_n(k), ki = most(CHUNK, parts(parts(n, most(1, parts(n, KI))), CHUNK) * CHUNK), k0 = 0;
+    int64_t row = panel_row(w, i);
+    int nr = (int)(panel_row(w, i + 1) - row);
+    do {                                               /* once even if K = 0: c = act(bias) + res */
+        int64_t kn = least(ki, n - k0);
+        bool last = k0 + kn >= n, alone = last && k0 == 0;
+        const char *b = pb + (size_t)(k0 / CHUNK) * chunk_b_bytes();
+        for (int64_t col = cols.lo, j = 0; col < cols.hi; col += NR, j++, b += w->b_step) {
+            int nc = (int)least(NR, cols.hi - col);
+            struct sums s = sums_of(w, row, col, k, alone ? j % 2 : j);
+            tile(s.own ? (int)parts(nr, ROW_UNIT) * ROW_UNIT : nr, s.own ? NR : nc, kn, a.p, b, s.p, s.ld, s.first && k0 == 0, &x);
+            finish_tile(w->g, &wait);
+            if (s.finish && last) wait = (struct done){s.p, s.ld, row, col, nr, nc};
+        }
+        a.p += a.ld ? (size_t)ki * 2 : (size_t)(ki / CHUNK) * chunk_a_bytes(nr);
+        k0 += ki;
+    } while (k0 < n);
+    finish_tile(w->g, &wait);
 }
 
 static inline bool is_direct(const struct dan_gemm *g, int64_t rows)
@@ -314,50 +333,91 @@ static void multiply_direct(const struct work *w, struct span cols, struct span 
     int nr = (int)span_n(w->rows);
     for (int64_t col = cols.lo; col < cols.hi; col += NR) {
         int nc = (int)least(NR, cols.hi - col);
-        struct sums s = sums_of(w, w->rows.lo, col, cols.lo, k, 0);
+        struct sums s = sums_of(w, w->rows.lo, col, k, 0);
         direct(nr, nc, span_n(k), pa, g, col, k.lo, s.p, s.ld, s.first);
-        if (s.finish) finish_tile(g, &(struct done){s.p, s.ld, w->rows.lo, col, nr, nc});
+        if (s.finish) finish_rows(g, &(struct done){s.p, s.ld, w->rows.lo, col, nr, nc}, nr);
     }
 }
 
 /* ---- the loops around ------------------------------------------------------------------------ */
 
-static inline struct span k_block(const struct dan_gemm *g, int64_t k0) { return (struct span){k0, least(k0 + KC, g->k)}; }
+static inline struct span k_block(const struct dan_gemm *g, int64_t k0) { return (struct span){k0, least(k0 + kc_of(g), g->k)}; }
+
+/* Where the packed panel of column col of all of b begins, from k0 on. */
+static inline const char *all_b_at(const struct work *w, int64_t col, int64_t k0)
+{
+    return w->all_b + (size_t)(col / NR) * w->b_step + (size_t)(k0 / CHUNK) * chunk_b_bytes();
+}
+
+/* Packed row panels p times columns c. */
+static void multiply_block(const struct work *w, struct span p, struct span c, struct span k, const char *pa, const char *pb)
+{
+    int64_t step = ROWS_INSIDE ? NR : span_n(c);
+    for (int64_t col = c.lo; col < c.hi; col += step, pb += w->b_step) {
+        struct span some = {col, least(col + step, c.hi)};
+        for (int64_t i = p.lo; i < p.hi; i++) multiply(w, i, some, k, (struct left_panel){pa + (size_t)(i - p.lo) * w->a_step, 0}, pb);
+    }
+}
 
 static void all_rows(const struct work *w, struct span c, struct span k, const char *pb)
 {
-    int64_t mcp = block_panels(A_BYTES, w->a_step);
+    const struct dan_gemm *g = w->g;
+    int64_t step = g->ta || ROWS_INSIDE ? block_panels(A_BYTES, w->a_step) : 1;
     if (w->thin) {
-        char *block = w->pa + (size_t)(k.lo / KC) * (size_t)w->np * w->a_step;
-        if (is_direct(w->g, span_n(w->rows))) multiply_direct(w, c, k, block);
-        else multiply(w, (struct span){0, w->np}, c, k, block, pb);
+        const char *pa = w->pa + (size_t)(k.lo / kc_of(g)) * (size_t)w->np * w->a_step;
+        if (is_direct(g, span_n(w->rows))) multiply_direct(w, c, k, pa);
+        else multiply_block(w, (struct span){0, w->np}, c, k, pa, pb);
         return;
     }
-    for (int64_t p0 = 0; p0 < w->np; p0 += mcp) {
-        struct span p = {p0, least(p0 + mcp, w->np)};
-        pack_rows(w, p, k, w->pa);
-        multiply(w, p, c, k, w->pa, pb);
+    for (int64_t p0 = 0; p0 < w->np; p0 += step) {
+        struct span p = {p0, least(p0 + step, w->np)};
+        int64_t row = panel_row(w, p0);
+        if (reads_a(g) && (panel_row(w, p0 + 1) - row) % ROW_UNIT == 0) {
+            multiply(w, p0, c, k, (struct left_panel){dan_gemm_at16(g->a, g->lda, row, k.lo), g->lda}, pb);
+        } else {
+            pack_rows(w, p, k, w->pa);
+            multiply_block(w, p, c, k, w->pa, pb);
+        }
     }
+}
+
+/* Many rows of K, all of b packed: a block of c stays in L2 while K goes by, and a is packed once. */
+static void all_k(const struct work *w, struct span c)
+{
+    const struct dan_gemm *g = w->g;
+    int64_t step = block_panels(A_BYTES / 2, w->a_step);
+    for (int64_t p0 = 0; p0 < w->np; p0 += step) {
+        struct span p = {p0, least(p0 + step, w->np)};
+        for (int64_t k0 = 0; k0 < g->k; k0 += kc_of(g)) {
+            pack_rows(w, p, k_block(g, k0), w->pa);
+            multiply_block(w, p, c, k_block(g, k0), w->pa, all_b_at(w, c.lo, k0));
+        }
+    }
+}
+
+static void all_columns(const struct work *w, struct span c)
+{
+    const struct dan_gemm *g = w->g;
+    bool skip_b = w->all_b || (w->thin && is_direct(g, span_n(w->rows)));
+    int64_t k0 = 0;
+    do {                                               /* once even if K = 0 */
+        struct span k = k_block(g, k0);
+        if (!skip_b) pack_cols(w, c, k, w->pb, w->b_step);
+        all_rows(w, c, k, w->all_b ? all_b_at(w, c.lo, k0) : w->pb);
+        k0 += kc_of(g);
+    } while (k0 < g->k);
 }
 
 static void gemm_rectangle(struct work *w)
 {
     const struct dan_gemm *g = w->g;
-    int64_t nc = w->thin ? NC_THIN : block_panels(B_BYTES, step_b(g)) * NR;
-    bool skip_b = w->all_b || (w->thin && is_direct(g, span_n(w->rows)));
-    if (w->thin)
-        for (int64_t k0 = 0; k0 < g->k; k0 += KC)
-            pack_rows(w, (struct span){0, w->np}, k_block(g, k0), w->pa + (size_t)(k0 / KC) * (size_t)w->np * w->a_step);
-    for (int64_t c0 = w->cols.lo; c0 < w->cols.hi; c0 += nc) {
-        struct span c = {c0, least(c0 + nc, w->cols.hi)};
-        int64_t k0 = 0;
-        do {
-            struct span k = k_block(g, k0);
-            const char *pb = w->all_b ? w->all_b + (size_t)(c0 / NR) * w->b_step + (size_t)(k0 / CHUNK) * chunk_b_bytes() : w->pb;
-            if (!skip_b) pack_cols(w, c, k, w->pb, w->b_step);
-            all_rows(w, c, k, pb);
-            k0 += KC;
-        } while (k0 < g->k);
+    int64_t nc = w->thin ? NC_THIN : block_panels(B_BYTES, step_b(g)) * NR, kc = kc_of(g);
+    for (int64_t k0 = 0; k0 < g->k && w->thin; k0 += kc)
+        pack_rows(w, (struct span){0, w->np}, k_block(g, k0), w->pa + (size_t)(k0 / kc) * (size_t)w->np * w->a_step);
+    for (w->c0 = w->cols.lo; w->c0 < w->cols.hi; w->c0 += nc) {
+        struct span c = {w->c0, least(w->c0 + nc, w->cols.hi)};
+        if (g->ta && w->all_b && !w->thin && g->k > kc) all_k(w, c);
+        else all_columns(w, c);
     }
 }
 
@@ -387,18 +447,19 @@ static void pack_together(const struct work *w, char *all, int ith, int nth)
     int64_t np = parts(g->n, NR), lo = np * ith / nth, hi = np * (ith + 1) / nth;
     struct span cols = {least(lo * NR, g->n), least(hi * NR, g->n)};
     pack_cols(w, cols, (struct span){0, g->k}, all + (size_t)lo * w->b_step, w->b_step);
-    dan_args_barrier(g->share);
+    if (nth > 1) dan_args_barrier(g->share);
 }
 
 static void gemm_run(const struct dan_gemm *g, void *ws, int ith, int nth)
 {
-    char *s = (char *)ws + thread_bytes(g) * (size_t)ith, *all = shares_b(g, nth) ? (char *)ws + thread_bytes(g) * (size_t)nth : NULL;
+    char *s = (char *)ws + thread_bytes(g) * (size_t)ith, *all = packs_all_b(g, nth) ? (char *)ws + thread_bytes(g) * (size_t)nth : NULL;
     struct work w = {.g = g, .a_step = step_a(g), .b_step = all ? panel_b_bytes(g->k) : step_b(g), .all_b = all};
     w.pa = s;
     w.pb = w.pa + area_a(g);
     w.sum = (float *)(w.pb + area_b(g));
     w.part = (float *)((char *)w.sum + area_sum(g));
     w.scratch = (float *)((char *)w.part + area_part(g));
+    w.part_ld = block_cols(g);
     share_grid(&w, ith, nth);
     w.np = parts(span_n(w.rows), MR);
     w.thin = span_n(w.rows) <= THIN && g->k <= THIN_K;

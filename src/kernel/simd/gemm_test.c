@@ -44,14 +44,14 @@ static void run_kernel(const struct dan_kernel *k, struct dan_args a, int nth)
 
 static float noise(uint32_t *s) { return (float)((*s = *s * 1664525u + 1013904223u) >> 8) / (1 << 23) - 1; }
 
-/* One product: how it is asked for, and how its operands lie in memory. */
-struct form { int ta, tb, prec, bias, res; enum dan_act act, gate; const struct dan_dtype *a, *b, *y; };
+/* One product: how it is asked for, and how its operands lie in memory; whole: K in whole lines of 64 bytes. */
+struct form { int ta, tb, prec, bias, res, whole; enum dan_act act, gate; const struct dan_dtype *a, *b, *y; };
 
 struct problem {
     struct form f;
     int k;                                     /* K, in whole blocks of b's format */
     float a[M * K], b[N * K], bias[N], res[M * N];      /* as stored, in f32 */
-    char a_stored[M * K * MOST_BYTES], b_stored[N * K * MOST_BYTES], res_stored[M * N * MOST_BYTES];
+    _Alignas(64) char a_stored[M * K * MOST_BYTES], b_stored[N * K * MOST_BYTES], res_stored[M * N * MOST_BYTES];
     char y[M * N * MOST_BYTES], part[M * N * MOST_BYTES];
     struct dan_tensor in[4];
     union dan_attr attr[DAN_MAX_ATTR];
@@ -146,7 +146,7 @@ static void set_up(struct problem *p, const struct form *f)
 {
     uint32_t seed = 1;
     p->f = *f;
-    p->k = K / f->b->block * f->b->block;
+    p->k = f->whole ? K / 32 * 32 : K / f->b->block * f->b->block;
     for (int i = 0; i < M * K; i++) p->a[i] = noise(&seed);
     for (int i = 0; i < N * K; i++) p->b[i] = noise(&seed);
     for (int i = 0; i < N; i++) p->bias[i] = noise(&seed);
@@ -192,8 +192,9 @@ static void check_form(struct problem *p, struct form f)
 
 static void with_problem(void (*fn)(struct problem *p))
 {
-    struct problem *p = calloc(1, sizeof *p);
+    struct problem *p = aligned_alloc(64, sizeof *p);
     assert_non_null(p);
+    memset(p, 0, sizeof *p);
     fn(p);
     free(p);
 }
@@ -210,7 +211,7 @@ static void all_storages(struct problem *p)
 {
     const struct dan_dtype *t[] = {&dan_dtype_f32, &dan_dtype_bf16};
     for (int i = 0; i < 32; i++) {
-        struct form f = {.ta = i & 1, .tb = i >> 1 & 1, .prec = DAN_PREC_BF16, .a = t[i >> 2 & 1], .b = t[i >> 3 & 1], .y = t[i >> 4]};
+        struct form f = {.ta = i & 1, .tb = i >> 1 & 1, .prec = DAN_PREC_BF16, .whole = i % 3 != 0, .a = t[i >> 2 & 1], .b = t[i >> 3 & 1], .y = t[i >> 4]};
         if (i % 7 == 0) f.prec = DAN_PREC_F32;
         check_form(p, f);
     }

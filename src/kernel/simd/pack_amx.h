@@ -20,14 +20,20 @@ static inline void store_tile(char *d, const __m512 r[16])
     for (int j = 0; j < 16; j++) _mm512_store_ps(d + j * 64, r[j]);
 }
 
-/* Rows p, p + ld, .. as the rows of a tile: f32 or bf16, `rows` and k of 16 x 32 exist. */
-static inline void rows_tile(char *d, const char *p, int64_t ld, int rows, int64_t k, bool stored)
+/* A row of a, f32 or bf16, to d, A_STEP bytes from 32 k to 32 k. */
+static inline void pack_row(char *d, const char *p, int64_t k, bool stored)
 {
-    for (int j = 0; j < 16; j++, p += ld) {
-        __m512 x = _mm512_setzero_ps();
-        if (j < rows) x = stored ? bf16_stored(p, k) : bf16_from((const float *)p, k);
-        _mm512_store_ps(d + j * 64, x);
-    }
+    if (stored)
+        for (; k > 0; k -= 32, p += 64, d += A_STEP) _mm512_store_ps((float *)d, bf16_stored(p, k));
+    else
+        for (; k > 0; k -= 32, p += 128, d += A_STEP) _mm512_store_ps((float *)d, bf16_from((const float *)p, k));
+}
+
+/* Zeros where rows are missing. */
+static inline void pad_rows(char *d, int rows, int64_t k)
+{
+    for (; k > 0; k -= 32, d += A_STEP)
+        for (int j = rows; j < (rows + 15) / 16 * 16; j++) _mm512_store_si512(d + j * 64, _mm512_setzero_si512());
 }
 
 /* Four rows of 8 bf16, 8 rows apart, in the lanes of a register: the load ports do the first stages of the transposition. */
@@ -90,14 +96,19 @@ static inline void columns_tile_f32(char *d, const char *p, int64_t ld, int rows
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
     int64_t size = g->a_bf16 ? 2 : 4;
-    for (int h = 0; h < rows; h += 16) {
+    char *d = dst;
+    if (!g->ta) {
+        const char *p = (const char *)g->a + row * g->lda + k0 * size;
+        for (int j = 0; j < rows; j++, p += g->lda) pack_row(d + j * 64, p, k, g->a_bf16);
+        pad_rows(d, rows, k);
+        return;
+    }
+    for (int h = 0; h < rows; h += 16, d += TILE) {
         int n = rows - h < 16 ? rows - h : 16;
-        char *d = (char *)dst + h / 16 * TILE;
-        for (int64_t i = 0; i < k; i += 32, d += A_STEP) {
-            const char *p = (const char *)g->a + (g->ta ? (k0 + i) * g->lda + (row + h) * size : (row + h) * g->lda + (k0 + i) * size);
-            if (!g->ta) rows_tile(d, p, g->lda, n, k - i, g->a_bf16);
-            else if (g->a_bf16) columns_tile(d, p, g->lda, n, k - i);
-            else columns_tile_f32(d, p, g->lda, n, k - i);
+        const char *p = (const char *)g->a + k0 * g->lda + (row + h) * size;
+        for (int64_t i = 0; i < k; i += 32, p += 32 * g->lda) {
+            if (g->a_bf16) columns_tile(d + i / 32 * A_STEP, p, g->lda, n, k - i);
+            else columns_tile_f32(d + i / 32 * A_STEP, p, g->lda, n, k - i);
         }
     }
 }

@@ -54,11 +54,13 @@ static inline vf vf_erfc_pos(vf z)
     return vf_mul(t, vf_exp(vf_sub(p, vf_mul(z, z))));
 }
 
+#ifndef VF_HAS_GELU                                    /* math_avx512.h has its own */
 static inline vf vf_gelu(vf x)                 /* x/2 (1 + erf(x / sqrt 2)) */
 {
     vf half = vf_mul(vf_set(0.5f), vf_erfc_pos(vf_mul(vf_abs(x), vf_set(0.70710678f))));
     return vf_mul(x, vf_less(x, vf_set(0.f), half, vf_sub(vf_set(1.f), half)));
 }
+#endif
 
 static inline vf vf_gelu_tanh(vf x)            /* x/2 (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) */
 {

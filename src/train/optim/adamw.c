@@ -20,6 +20,9 @@ DAN_INLINE void step_all(float *restrict w, const float *restrict g, float *cons
 }
 
 static void update(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
-DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a)
+{
+    step_all(w, g, slot, n, a);
+}
 
 const struct dan_optim dan_optim_adamw = {"adamw", "Adam with decoupled weight decay", 2, {"m", "v"}, update, update_avx2};

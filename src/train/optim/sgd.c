@@ -16,6 +16,10 @@ DAN_INLINE void step_all(float *restrict w, const float *restrict g, float *cons
 }
 
 static void update(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
-DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a) { step_all(w, g, slot, n, a); }
+DAN_FOR_AVX2 static void update_avx2(float *w, const float *g, float *const *slot, int64_t n, const struct dan_optim_args *a)
+{
+    step_all(w, g, slot, n, a);
+}
 
-const struct dan_optim dan_optim_sgd = {"sgd", "gradient descent with momentum (0 = plain), Nesterov optional", 1, {"buf"}, update, update_avx2};
+const struct dan_optim dan_optim_sgd = {
+    "sgd", "gradient descent with momentum (0 = plain), Nesterov optional", 1, {"buf"}, update, update_avx2};
