@@ -66,7 +66,7 @@ $(BUILD)/gen/%_table.c: FORCE
 FORCE:
 
 # Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
-$(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler%.o: CFLAGS += -O3
+$(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o: CFLAGS += -O3
 
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c

@@ -1,8 +1,8 @@
 /* Times attend and attend_grad alone: the kernels a training step would run, on one buffer of q, k, v.
  *
- *   attend_bench TIME HEAD_DIM HEADS KV_HEADS BATCH f32|bf16 THREADS REPEATS [IN OUT]
+ *   attend_bench TIME HEAD_DIM HEADS KV_HEADS BATCH f32|bf16 THREADS REPEATS [ISA|any [IN OUT]]
  *
- * BATCH documents of TIME rows, causal.  IN: floats, qkv [N, (H + 2 K) D] and then do [N, H D], N = BATCH TIME; without it
+ * ISA: kernels of that folder only.  BATCH documents of TIME rows, causal.  IN: floats, qkv [N, (H + 2 K) D] and then do [N, H D], N = BATCH TIME; without it
  * numbers are random.  OUT: floats, o [N, H D] and then dqkv [N, (H + 2 K) D].  Prints one line of JSON: seconds (smallest and
  * median of the repeats), bytes of workspace, the kernels. */
 #include <math.h>
@@ -19,6 +19,7 @@
 struct problem {
     int64_t time, d, heads, kv, batch, rows, nq, nk;
     const struct dan_dtype *t;
+    const char *isa;                           /* "any": the best */
     union dan_attr attr[DAN_MAX_ATTR];
 };
 
@@ -73,12 +74,13 @@ static void put(const struct dan_tensor *t, FILE *out)
     }
 }
 
-static const struct dan_kernel *best_kernel(const char *op, const struct dan_args *a, bool half)
+static const struct dan_kernel *best_kernel(const char *op, const struct dan_args *a, bool half, const char *isa)
 {
     const struct dan_kernel *best = NULL;
     for (int i = 0; dan_kernels[i]; i++) {
         const struct dan_kernel *k = dan_kernels[i];
         if (strcmp(k->op, op) || (k->needs & dan_cpu_features()) != k->needs || (half && !k->half)) continue;
+        if (strcmp(isa, "any") && strcmp(isa, k->isa)) continue;
         if ((!best || k->rank > best->rank) && k->accepts(a)) best = k;
     }
     if (best) return best;
@@ -86,9 +88,9 @@ static const struct dan_kernel *best_kernel(const char *op, const struct dan_arg
     exit(1);
 }
 
-static void prepare(struct call *c, const char *op, bool half, int n_threads)
+static void prepare(struct call *c, const char *op, const struct problem *p, int n_threads)
 {
-    c->kernel = best_kernel(op, &c->a, half);
+    c->kernel = best_kernel(op, &c->a, p->t == &dan_dtype_bf16, p->isa);
     c->ws = c->kernel->workspace(&c->a, n_threads);
     c->a.ws = c->memory = room(c->ws);
 }
@@ -136,7 +138,6 @@ static struct dan_tensor causal(const struct problem *p)
 
 static void bench(const struct problem *p, int n_threads, int repeats, FILE *from, FILE *to)
 {
-    bool half = p->t == &dan_dtype_bf16;
     struct dan_tensor qkv = tensor_new(p->t, p->rows, p->nq + 2 * p->nk), d_o = tensor_new(p->t, p->rows, p->nq);
     fill(&qkv, from, 1);
     fill(&d_o, from, 2);
@@ -147,8 +148,8 @@ static void bench(const struct problem *p, int n_threads, int repeats, FILE *fro
     const struct dan_tensor grad[] = {columns(&dqkv, 0, p->nq), columns(&dqkv, p->nq, p->nk), columns(&dqkv, p->nq + p->nk, p->nk)};
     struct call forward = {.a = {.in = in, .out = out, .attr = p->attr, .n_in = 4, .n_out = 2}};
     struct call backward = {.a = {.in = in, .out = grad, .attr = p->attr, .n_in = 7, .n_out = 3}};
-    prepare(&forward, "attend", half, n_threads);
-    prepare(&backward, "attend_grad", half, n_threads);
+    prepare(&forward, "attend", p, n_threads);
+    prepare(&backward, "attend_grad", p, n_threads);
     struct dan_pool *pool = NULL;
     if (dan_pool_new(n_threads, &pool, NULL)) exit(1);
     double f[2], b[2];
@@ -167,8 +168,8 @@ static void bench(const struct problem *p, int n_threads, int repeats, FILE *fro
 
 int main(int argc, char **argv)
 {
-    if (argc != 9 && argc != 11) {
-        fprintf(stderr, "usage: attend_bench TIME HEAD_DIM HEADS KV_HEADS BATCH f32|bf16 THREADS REPEATS [IN OUT]\n");
+    if (argc < 9 || argc == 11 || argc > 12) {
+        fprintf(stderr, "usage: attend_bench TIME HEAD_DIM HEADS KV_HEADS BATCH f32|bf16 THREADS REPEATS [ISA|any [IN OUT]]\n");
         return 2;
     }
     struct problem p = {.time = atoi(argv[1]), .d = atoi(argv[2]), .heads = atoi(argv[3]), .kv = atoi(argv[4]), .batch = atoi(argv[5])};
@@ -179,8 +180,9 @@ int main(int argc, char **argv)
     p.attr[DAN_ATTEND_HEADS].i = p.heads;
     p.attr[DAN_ATTEND_KV_HEADS].i = p.kv;
     p.attr[DAN_ATTEND_SCALE].f = 1 / sqrt((double)p.d);
-    FILE *from = argc > 9 ? fopen(argv[9], "rb") : NULL, *to = argc > 9 ? fopen(argv[10], "wb") : NULL;
-    if (!p.t || p.rows <= 0 || p.nk <= 0 || p.heads % p.kv || (argc > 9 && (!from || !to))) {
+    p.isa = argc > 9 ? argv[9] : "any";
+    FILE *from = argc > 10 ? fopen(argv[10], "rb") : NULL, *to = argc > 10 ? fopen(argv[11], "wb") : NULL;
+    if (!p.t || p.rows <= 0 || p.nk <= 0 || p.heads % p.kv || (argc > 10 && (!from || !to))) {
         fprintf(stderr, "cannot run that: check the numbers, the type and the files\n");
         return 2;
     }

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Causal attention, forward and backward, of danlu and PyTorch, side by side on the CPU.
 
+    make bench-tools
     python3 bench/attention_vs_pytorch.py --danlu build/bench/attend_bench [--dtype f32|bf16] [--threads 2] [--rounds 5]
+    python3 bench/attention_vs_pytorch.py --dtype f32 --avx2      both sides without AVX-512 and AMX
 
 The peer is torch.nn.functional.scaled_dot_product_attention: its flash kernel for the CPU, and the written-out product; the faster
 of the two counts.  First the results of both sides are compared with PyTorch in float64.  Then they run in turn: peer, danlu,
@@ -19,6 +21,8 @@ import tempfile
 import time
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if "--avx2" in sys.argv:
+    os.environ.update(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", MKL_ENABLE_INSTRUCTIONS="AVX2")
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -72,7 +76,7 @@ class Peer:
 
 def peer_growth(a, shape, dtype):
     """In a fresh process: freed memory that is used again would not show."""
-    words = [sys.executable, __file__, "--peer-memory", *map(str, shape), "--dtype", dtype, "--threads", str(a.threads)]
+    words = [sys.executable, __file__, "--peer-memory", *map(str, shape), "--dtype", dtype, "--threads", str(a.threads), *["--avx2"] * a.avx2]
     return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
@@ -89,7 +93,7 @@ def print_peer_growth(shape, dtype):
 
 def run_danlu(a, shape, dtype, repeats, files=()):
     t, d, heads, batch = shape
-    command = [a.danlu, *map(str, (t, d, heads, heads, batch, dtype, a.threads, repeats)), *files]
+    command = [a.danlu, *map(str, (t, d, heads, heads, batch, dtype, a.threads, repeats, "avx2" if a.avx2 else "any")), *files]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\nfailed with status {done.returncode}: {done.stderr}")
@@ -160,6 +164,7 @@ def options():
     p.add_argument("--rows", type=int, default=4096, help="batch = rows / T, at least 1")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--avx2", action="store_true", help="no AVX-512 and AMX on either side")
     p.add_argument("--peer-memory", type=int, nargs=4, help=argparse.SUPPRESS)
     p.add_argument("--seconds", type=float, default=0.5, help="of a turn, about")
     a = p.parse_args()
@@ -175,7 +180,7 @@ def main():
     if a.peer_memory:
         print_peer_growth(a.peer_memory, a.dtype)
         return
-    print(f"torch {torch.__version__}, {a.threads} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {a.threads} threads, load {os.getloadavg()[0]:.1f}")
     if os.getloadavg()[0] > 0.5:
         print("note: the machine is busy, which slows both sides and not equally; repeat this on an idle one")
     ratios = [measure(a, (t, d, a.heads, max(1, a.rows // t)), dtype)

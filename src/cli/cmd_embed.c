@@ -18,15 +18,18 @@ struct embed_opts { const char *model, *file, *out, *pool, *normalize, *dtype, *
 
 #define AT(f) offsetof(struct embed_opts, f)
 static const struct dan_opt options[] = {
-    {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "folder of a BERT or RoBERTa model from Hugging Face or sentence-transformers"},
+    {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL",
+     .help = "folder of a BERT or RoBERTa model from Hugging Face or sentence-transformers"},
     {.name = "file", .type = 'P', .offset = AT(file), .meta = "FILE", .help = "text, one sentence a line (- or nothing: standard input)"},
     {.name = "out", .letter = 'o', .type = 's', .offset = AT(out), .meta = "FILE",
      .help = "write FILE.safetensors with the tensor 'embeddings' [N,C], or FILE.f32, the numbers alone"},
     {.name = "pool", .type = 'e', .offset = AT(pool), .dflt = "auto", .choices = "auto|mean|cls|max|pooler",
      .help = "how tokens become one vector; auto: as the model's 1_Pooling/config.json says, else mean"},
-    {.name = "normalize", .type = 'e', .offset = AT(normalize), .dflt = "auto", .choices = "auto|yes|no", .bare = "yes", .alias = "normalise",
+    {.name = "normalize", .type = 'e', .offset = AT(normalize), .dflt = "auto", .choices = "auto|yes|no", .bare = "yes",
+     .alias = "normalise",
      .help = "divide by the Euclidean norm, so that a product of vectors is their cosine; auto: as modules.json says"},
-    {.name = "max-tokens", .type = 'i', .offset = AT(max_tokens), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX, .alias = "max-length|max-seq-length",
+    {.name = "max-tokens", .type = 'i', .offset = AT(max_tokens), .dflt = "0", .meta = "N", .min = 0, .max = INT32_MAX,
+     .alias = "max-length|max-seq-length",
      .help = "cut longer sentences, [CLS] and [SEP] counted (0: the model's limit)"},
     {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "f32", .choices = "f32|bf16|auto", .section = "Machine",
      .help = "of matrix products; auto: bf16 where the CPU has it"},
@@ -81,7 +84,8 @@ static int add_sentence(struct job *j, struct dan_tok_cache *cache, const char *
 {
     const struct dan_ids *before = dan_tokenizer_before(j->tok), *after = dan_tokenizer_after(j->tok);
     size_t from = j->ids.n;
-    if (dan_vec_grow(&j->start, &j->cap, j->n + 2, sizeof *j->start)) return dan_fail(e, DAN_ENOMEM, "out of memory for %zu sentences", j->n);
+    if (dan_vec_grow(&j->start, &j->cap, j->n + 2, sizeof *j->start))
+        return dan_fail(e, DAN_ENOMEM, "out of memory for %zu sentences", j->n);
     j->start[j->n++] = (int64_t)from;
     for (size_t i = 0; i < before->n; i++) dan_ids_push(&j->ids, before->v[i]);
     int rc = dan_tok_cache_encode(cache, p, n, DAN_ENCODE_UNK, &j->ids, e);
@@ -107,7 +111,8 @@ static int read_sentences(struct job *j, struct dan_err *e)
     }
     dan_tok_cache_free(cache);
     if (!rc && j->cut)
-        dan_warn(&j->cli->ui, "%lld of %zu sentences are longer than %lld tokens and were cut", (long long)j->cut, j->n, (long long)j->limit);
+        dan_warn(&j->cli->ui, "%lld of %zu sentences are longer than %lld tokens and were cut", (long long)j->cut, j->n,
+                 (long long)j->limit);
     return rc;
 }
 
@@ -141,9 +146,11 @@ static int set_limit(struct job *j, struct dan_err *e)
     int64_t most = dan_encoder_max_tokens(&j->enc), need = (int64_t)(dan_tokenizer_before(j->tok)->n + dan_tokenizer_after(j->tok)->n);
     j->limit = j->o->max_tokens ? j->o->max_tokens : j->st.max_tokens && j->st.max_tokens < most ? j->st.max_tokens : most;
     if (j->limit > most)
-        return dan_fail(e, DAN_EINVAL, "the model takes %lld tokens, --max-tokens says %lld; it never saw positions beyond", (long long)most, (long long)j->limit);
+        return dan_fail(e, DAN_EINVAL, "the model takes %lld tokens, --max-tokens says %lld; it never saw positions beyond",
+                        (long long)most, (long long)j->limit);
     if (j->limit < need + 1)
-        return dan_fail(e, DAN_EINVAL, "--max-tokens %lld leaves no room for text beside %lld special tokens; give more", (long long)j->limit, (long long)need);
+        return dan_fail(e, DAN_EINVAL, "--max-tokens %lld leaves no room for text beside %lld special tokens; give more",
+                        (long long)j->limit, (long long)need);
     return DAN_OK;
 }
 
@@ -162,7 +169,8 @@ static int open_model(struct job *j, struct dan_err *e)
     j->trace.ui = &j->cli->ui;
     struct dan_encode_opts o = {.pooling = pooling(j), .normalize = strcmp(j->o->normalize, "auto") ? normal : j->st.normalize,
                                 .max_rows = j->o->rows, .prec = prec, .pool = j->pool, .ref = j->o->ref, .fusion = j->o->fusion,
-                                .cpu_mask = dan_isa_mask(j->cli->isa), .trace = j->o->trace ? dan_trace_node : NULL, .trace_ctx = &j->trace};
+                                .cpu_mask = dan_isa_mask(j->cli->isa), .trace = j->o->trace ? dan_trace_node : NULL,
+                                .trace_ctx = &j->trace};
     return rc ? rc : dan_encode_new(&j->enc, &o, &j->run, e);
 }
 
@@ -175,7 +183,8 @@ static int embed_all(struct job *j, struct dan_err *e)
     double from = dan_now();
     int rc = DAN_OK;
     j->out = dan_malloc(j->n * (size_t)width * sizeof *j->out + 1);
-    if (!j->out) return dan_fail(e, DAN_ENOMEM, "out of memory for %zu vectors of %lld numbers; embed the text in parts", j->n, (long long)width);
+    if (!j->out)
+        return dan_fail(e, DAN_ENOMEM, "out of memory for %zu vectors of %lld numbers; embed the text in parts", j->n, (long long)width);
     dan_bar_start(&bar, &j->cli->ui, "embed", "token", 0, (int64_t)j->ids.n);
     for (size_t i = 0; i < j->n && !rc; i += GROUP) {
         struct dan_sentences x = {j->ids.v, NULL, j->start + i, (int64_t)(j->n - i < GROUP ? j->n - i : GROUP)};
@@ -211,10 +220,12 @@ static int print_vectors(struct job *j, struct dan_err *e)
     int rc = DAN_OK;
     for (size_t i = 0; i < j->n && !rc; i++) {
         dan_str_clear(&s);
-        if (j->cli->json) dan_str_printf(&s, "{\"index\":%zu,\"tokens\":%lld,\"embedding\":[", i, (long long)(j->start[i + 1] - j->start[i]));
+        long long tokens = j->start[i + 1] - j->start[i];
+        if (j->cli->json) dan_str_printf(&s, "{\"index\":%zu,\"tokens\":%lld,\"embedding\":[", i, tokens);
         put_vector(j->out + i * (size_t)width, width, &s);
         dan_str_puts(&s, j->cli->json ? "]}\n" : "\n");
-        rc = s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for a line of %lld numbers", (long long)width) : dan_out(&j->cli->ui, s.p, s.n, e);
+        if (s.failed) rc = dan_fail(e, DAN_ENOMEM, "out of memory for a line of %lld numbers", (long long)width);
+        else rc = dan_out(&j->cli->ui, s.p, s.n, e);
     }
     dan_str_release(&s);
     return rc;
@@ -224,7 +235,8 @@ static void say_rate(const struct job *j)
 {
     char a[DAN_NUM], b[DAN_NUM], c[DAN_NUM];
     double s = j->seconds > 0 ? j->seconds : 1e-9;
-    dan_say(&j->cli->ui, "%zu sentences, %s tokens in %s: %s sentences/s", j->n, dan_fmt_count((double)j->ids.n, a), dan_fmt_time(j->seconds, b),
+    dan_say(&j->cli->ui, "%zu sentences, %s tokens in %s: %s sentences/s", j->n, dan_fmt_count((double)j->ids.n, a),
+            dan_fmt_time(j->seconds, b),
             dan_fmt_count((double)j->n / s, c));
 }
 
@@ -232,8 +244,8 @@ static void say_rate(const struct job *j)
 static int print_summary(struct job *j, struct dan_err *e)
 {
     return dan_out_json(&j->cli->ui, json_pack("{s:s,s:I,s:I,s:I,s:I,s:f}", "out", j->o->out, "sentences", (json_int_t)j->n, "width",
-                                               (json_int_t)dan_encode_width(j->run), "tokens", (json_int_t)j->ids.n, "cut", (json_int_t)j->cut,
-                                               "seconds", j->seconds), e);
+                                               (json_int_t)dan_encode_width(j->run), "tokens", (json_int_t)j->ids.n, "cut",
+                                               (json_int_t)j->cut, "seconds", j->seconds), e);
 }
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
@@ -245,7 +257,8 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (!rc) rc = open_model(&j, e);
     if (!rc) rc = read_text(&j, e);
     if (!rc) rc = read_sentences(&j, e);
-    if (!rc && !j.n) rc = dan_fail(e, DAN_EINVAL, "there is no sentence in '%s'; give text, one sentence a line", j.o->file ? j.o->file : "-");
+    if (!rc && !j.n) rc = dan_fail(e, DAN_EINVAL, "there is no sentence in '%s'; give text, one sentence a line",
+                                   j.o->file ? j.o->file : "-");
     if (!rc) rc = embed_all(&j, e);
     if (!rc) rc = j.o->out ? write_vectors(&j, e) : print_vectors(&j, e);
     if (!rc && j.o->out && cli->json) rc = print_summary(&j, e);
@@ -266,6 +279,8 @@ const struct dan_cmd dan_cmd_embed = {
     .about = "One line is one sentence; the vectors come out in the same order. Sentences are computed together without padding, so mixed "
              "lengths cost what their tokens cost, and a vector does not depend on its company or on --threads.\n\n"
              "Without --out each line of the result is one vector, its numbers separated by commas; with --json an object with \"index\", "
-             "\"tokens\" and \"embedding\" (with --out: one object that says how much was done). An empty line gives the vector of an empty sentence.",
-    .example = "danlu embed all-MiniLM-L6-v2 sentences.txt --out vectors.safetensors\necho \"two red elixirs\" | danlu embed all-MiniLM-L6-v2 --json",
+             "\"tokens\" and \"embedding\" (with --out: one object that says how much was done). An empty line gives the vector of an "
+             "empty sentence.",
+    .example = "danlu embed all-MiniLM-L6-v2 sentences.txt --out vectors.safetensors\n"
+               "echo \"two red elixirs\" | danlu embed all-MiniLM-L6-v2 --json",
     .opts = options, .opts_bytes = sizeof(struct embed_opts), .run = run};

@@ -43,10 +43,11 @@ static int check_opts(struct dan_encode *s, struct dan_err *e)
 static int compile(struct dan_encode *s, struct dan_err *e)
 {
     enum dan_pooling p = s->o.pooling;
-    struct dan_encoder_io io = {.max_rows = s->o.max_rows, .max_select = s->o.max_rows, .hidden = !selects(p), .pooled = p == DAN_POOL_POOLER,
-                                .classes = p == DAN_POOL_CLASSES, .words = p == DAN_POOL_WORDS};
+    struct dan_encoder_io io = {.max_rows = s->o.max_rows, .max_select = s->o.max_rows, .hidden = !selects(p),
+                                .pooled = p == DAN_POOL_POOLER, .classes = p == DAN_POOL_CLASSES, .words = p == DAN_POOL_WORDS};
     struct dan_pass_opts po = {.prec = s->o.prec, .fusion = s->o.fusion};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace,
+                              .trace_ctx = s->o.trace_ctx};
     int rc = dan_encoder_graph(s->enc, &io, DAN_PIPELINE_ENCODE, &po, &s->graph, e);
     if (!rc) rc = dan_compile(s->graph, &x, &s->program, e);
     return rc ? rc : dan_bind_store(s->program, s->enc->store, e);
@@ -95,11 +96,13 @@ static int check_sentences(const struct dan_encode *s, const struct dan_sentence
     for (int64_t i = 0; i < x->n; i++) {
         int64_t n = x->start[i + 1] - x->start[i];
         if (n < 1 || n > most)
-            return dan_fail(e, DAN_EINVAL, "sentence %lld has %lld tokens; this model takes 1 to %lld: cut it", (long long)i, (long long)n, (long long)most);
+            return dan_fail(e, DAN_EINVAL, "sentence %lld has %lld tokens; this model takes 1 to %lld: cut it", (long long)i, (long long)n,
+                            (long long)most);
         for (int64_t k = x->start[i]; k < x->start[i + 1]; k++)
             if (x->ids[k] < 0 || x->ids[k] >= c->vocab || (x->type && (x->type[k] < 0 || x->type[k] >= c->types)))
-                return dan_fail(e, DAN_EINVAL, "token %d (type %d) of sentence %lld is not in the model's vocabulary of %lld; do tokenizer and model "
-                                "belong together?", x->ids[k], x->type ? x->type[k] : 0, (long long)i, (long long)c->vocab);
+                return dan_fail(e, DAN_EINVAL, "token %d (type %d) of sentence %lld is not in the model's vocabulary of %lld; do "
+                                "tokenizer and model belong together?", x->ids[k], x->type ? x->type[k] : 0, (long long)i,
+                                (long long)c->vocab);
     }
     return DAN_OK;
 }

@@ -69,8 +69,8 @@ void dan_draw_free(struct dan_draw *d)
 }
 
 /* The loops below go over 32 k or 128 k logits for every token and are written for the compiler's vectors: LANES sums
- * side by side, no calls.  With libm and one sum, drawing from 32 k tokens with top-p took 610 us, now 160, where a
- * small model's token takes 500 (one core of a virtual machine). */
+ * side by side, no calls, no branches.  A draw from 32 k tokens took 190 us with libm and one sum, now 60; with top-p 600,
+ * now 290; greedily 30, now 16.  A token of a 15 M model takes 500 (one core of a virtual machine). */
 enum { LANES = 8, PIECE = 256 };
 
 /* Not a number counts as smaller than all. */
@@ -88,15 +88,24 @@ static float top_of(const float *x, int64_t n)
 
 float dan_candidates_top(const struct dan_candidates *c) { return top_of(c->logit, c->n); }
 
-/* e^x for x <= 0 within 1e-7, 0 below -87: x = n ln 2 + r and Cephes' expf polynomial in r. */
+/* e^x for -87 <= x <= 0 within 1e-7: x = n ln 2 + r and Cephes' expf polynomial in r. */
 static inline float exp_of(float x)
 {
-    float at = x > -87 ? x : -87;
-    int32_t n = (int32_t)(at * 1.44269504f - 0.5f), bits = (n + 127) * (1 << 23);
-    float scale, r = at - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
+    int32_t n = (int32_t)(x * 1.44269504f - 0.5f), bits = (n + 127) * (1 << 23);
+    float scale, r = x - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
     float p = ((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r;
     memcpy(&scale, &bits, sizeof scale);
-    return x > -87 ? (((p + 5.0000001201e-1f) * r * r + r) + 1) * scale : 0;
+    return ((p + 5.0000001201e-1f) * r * r + r + 1) * scale;
+}
+
+/* y = e^(x - max), 0 below e^-87.  One step a loop: choices inside a long body would become branches. */
+static void exp_all(const float *x, float max, float *y, int64_t n)
+{
+    float d[PIECE];
+    for (int64_t i = 0; i < n; i++) d[i] = x[i] - max;
+    for (int64_t i = 0; i < n; i++) y[i] = d[i] > -87 ? d[i] : -87;
+    for (int64_t i = 0; i < n; i++) y[i] = exp_of(y[i]);
+    for (int64_t i = 0; i < n; i++) y[i] = d[i] > -87 ? y[i] : 0;
 }
 
 double dan_candidates_softmax(const struct dan_candidates *c, double *p)
@@ -106,8 +115,7 @@ double dan_candidates_softmax(const struct dan_candidates *c, double *p)
     if (max == -INFINITY) max = 0;             /* all are: all get 0 / 0 */
     for (int64_t at = 0; at < c->n; at += PIECE) {
         int64_t n = c->n - at < PIECE ? c->n - at : PIECE;
-        const float *x = c->logit + at;
-        for (int64_t i = 0; i < n; i++) e[i] = exp_of(x[i] - max);
+        exp_all(c->logit + at, max, e, n);
         for (int64_t i = n; i % LANES; i++) e[i] = 0;
         for (int64_t i = 0; i < n; i += LANES)
             for (int k = 0; k < LANES; k++) part[k] += (double)e[i + k];
@@ -123,9 +131,10 @@ void dan_candidates_at_least(struct dan_candidates *c, float logit)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < c->n; i++) {
-        if (!(c->logit[i] >= logit)) continue;
+        float x = c->logit[i];                 /* no branch: nobody could predict it */
         c->id[n] = c->id[i];
-        c->logit[n++] = c->logit[i];
+        c->logit[n] = x;
+        n += x >= logit;
     }
     c->n = n;
 }

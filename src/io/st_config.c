@@ -40,9 +40,11 @@ static const struct { const char *key, *pooling; } modes[] = {
 static int set_pooling(struct dan_st_config *c, const char *file, const char *mode, struct dan_err *e)
 {
     if (c->pooling[0])
-        return dan_fail(e, DAN_EUNSUPPORTED, "'%s' joins two poolings, '%s' and '%.30s', which is not supported yet; choose one with --pool", file, c->pooling, mode);
+        return dan_fail(e, DAN_EUNSUPPORTED, "'%s' joins two poolings, '%s' and '%.30s', which is not supported yet; choose one with "
+                        "--pool", file, c->pooling, mode);
     if (strcmp(mode, "cls") && strcmp(mode, "mean") && strcmp(mode, "max"))
-        return dan_fail(e, DAN_EUNSUPPORTED, "'pooling_mode' is '%.40s' in '%s'; danlu knows mean, cls and max: choose one with --pool", mode, file);
+        return dan_fail(e, DAN_EUNSUPPORTED, "'pooling_mode' is '%.40s' in '%s'; danlu knows mean, cls and max: choose one with --pool",
+                        mode, file);
     snprintf(c->pooling, sizeof c->pooling, "%s", mode);
     return DAN_OK;
 }
@@ -56,7 +58,8 @@ static int read_pooling(const char *dir, const char *folder, struct dan_st_confi
     if (!rc && !j) rc = dan_fail(e, DAN_EFORMAT, "'%s/%s' is missing, which modules.json names; is the model complete?", dir, file);
     const json_t *mode = json_object_get(j, "pooling_mode");
     if (!rc && json_is_string(mode)) rc = set_pooling(c, file, json_string_value(mode), e);
-    if (!rc && json_is_array(mode)) rc = dan_fail(e, DAN_EUNSUPPORTED, "'pooling_mode' in '%s' is a list, which is not supported yet; choose one with --pool", file);
+    if (!rc && json_is_array(mode))
+        rc = dan_fail(e, DAN_EUNSUPPORTED, "'pooling_mode' in '%s' is a list, which is not supported yet; choose one with --pool", file);
     for (size_t i = 0; i < sizeof modes / sizeof *modes && !rc && !mode; i++)
         if (json_is_true(json_object_get(j, modes[i].key))) rc = set_pooling(c, file, modes[i].pooling, e);
     if (!rc && !c->pooling[0]) rc = set_pooling(c, file, "mean", e);
@@ -78,8 +81,8 @@ static int read_module(const char *dir, const json_t *module, struct dan_st_conf
         c->normalize = true;
         return DAN_OK;
     }
-    return dan_fail(e, DAN_EUNSUPPORTED, "the module '%.80s' in the modules.json of '%s' is not supported; danlu knows Transformer, Pooling and "
-                    "Normalize", type ? type : "?", dir);
+    return dan_fail(e, DAN_EUNSUPPORTED, "the module '%.80s' in the modules.json of '%s' is not supported; danlu knows Transformer, "
+                    "Pooling and Normalize", type ? type : "?", dir);
 }
 
 int dan_st_config_load(const char *dir, struct dan_st_config *out, struct dan_err *e)

@@ -39,7 +39,8 @@ static void test_given(void **state)
     (void)state;
     put("modules.json", " \n" USUAL);
     put("sentence_bert_config.json", "{\"max_seq_length\": 256, \"do_lower_case\": false}");
-    put("1_Pooling/config.json", "{\"pooling_mode_cls_token\": false, \"pooling_mode_mean_tokens\": true, \"pooling_mode_max_tokens\": false}");
+    put("1_Pooling/config.json", "{\"pooling_mode_cls_token\": false, \"pooling_mode_mean_tokens\": true, \"pooling_mode_max_tokens\": "
+        "false}");
     struct dan_st_config c = load();
     assert_string_equal(c.pooling, "mean");
     assert_true(c.normalize);

@@ -104,6 +104,9 @@ static void find_heads(struct dan_encoder *enc, const struct dan_store *file)
 static int take_all(struct dan_encoder *enc, const struct dan_store *file, enum dan_prec prec, struct dan_err *e)
 {
     struct dan_graph *g = NULL;
+    if ((size_t)enc->cfg.layers > dan_store_count(file))       /* before a graph is made of what a file only says */
+        return dan_fail(e, DAN_EFORMAT, "num_hidden_layers is %lld, but the weights have %zu tensors; do they belong together?",
+                        (long long)enc->cfg.layers, dan_store_count(file));
     find_heads(enc, file);
     struct dan_encoder_io io = {.max_rows = 1, .max_select = 1, .hidden = true, .pooled = enc->pooler, .classes = enc->classifier,
                                 .words = enc->masked_lm};
@@ -124,14 +127,15 @@ static int check(const struct dan_encoder *enc, const char *dir, struct dan_err 
         {"intermediate_size", c->ffn}, {"type_vocab_size", c->types}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (sizes[i].v < 1 || sizes[i].v > INT32_MAX)
-            return dan_fail(e, DAN_EFORMAT, "'%s' is %lld in the config.json of '%s'; it must be at least 1", sizes[i].key, (long long)sizes[i].v, dir);
+            return dan_fail(e, DAN_EFORMAT, "'%s' is %lld in the config.json of '%s'; it must be at least 1", sizes[i].key,
+                            (long long)sizes[i].v, dir);
     if (c->hidden % c->heads)
         return dan_fail(e, DAN_EFORMAT, "num_attention_heads (%lld) does not divide hidden_size (%lld) in the config.json of '%s'",
                         (long long)c->heads, (long long)c->hidden, dir);
     if (!(c->norm_eps > 0)) return dan_fail(e, DAN_EFORMAT, "'layer_norm_eps' in the config.json of '%s' must be above 0", dir);
     if (c->pad < 0 || dan_encoder_max_tokens(enc) < 1)
-        return dan_fail(e, DAN_EFORMAT, "'pad_token_id' (%lld) in the config.json of '%s' leaves no positions of %lld", (long long)c->pad, dir,
-                        (long long)c->context);
+        return dan_fail(e, DAN_EFORMAT, "'pad_token_id' (%lld) in the config.json of '%s' leaves no positions of %lld", (long long)c->pad,
+                        dir, (long long)c->context);
     return DAN_OK;
 }
 
@@ -140,8 +144,8 @@ static int read_config(struct dan_encoder *enc, const char *dir, struct dan_err 
     struct dan_str arch = {0}, type = {0};
     int rc = dan_hf_config_kind(dir, &arch, &type, e);
     if (!rc && !(enc->family = dan_encoder_family_find(dan_str_c(&type))))
-        rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is no sentence encoder that danlu knows (model_type '%s', architecture '%s'); it reads bert and "
-                      "roberta", dir, dan_str_c(&type), dan_str_c(&arch));
+        rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is no sentence encoder that danlu knows (model_type '%s', architecture '%s'); it reads "
+                      "bert and roberta", dir, dan_str_c(&type), dan_str_c(&arch));
     if (!rc) rc = dan_hf_config_load(dir, enc->family->hf_model_type, enc->family->fields, &enc->cfg, e);
     if (!rc) rc = check(enc, dir, e);
     dan_str_release(&arch);

@@ -26,6 +26,6 @@ static int build(struct dan_builder *b, const struct dan_encoder_config *c, cons
 }
 
 const struct dan_encoder_family dan_encoder_family_roberta = {
-    .name = "roberta", .doc = "RoBERTa: BERT with positions from pad + 1 and its own heads", .hf_model_type = "roberta", .prefix = "roberta.",
-    .fields = dan_bert_fields, .names = names, .pos_after_pad = true, .build = build,
+    .name = "roberta", .doc = "RoBERTa: BERT with positions from pad + 1 and its own heads", .hf_model_type = "roberta",
+    .prefix = "roberta.", .fields = dan_bert_fields, .names = names, .pos_after_pad = true, .build = build,
 };

@@ -29,7 +29,7 @@ extern const struct dan_op dan_op_input, dan_op_param, dan_op_state, dan_op_pick
     dan_op_layer_norm, dan_op_layer_norm_grad, dan_op_rms_norm, dan_op_rms_norm_grad, dan_op_skip_layer_norm, dan_op_skip_rms_norm,
     dan_op_rope, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
     dan_op_dropout, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
-    dan_op_permute, dan_op_matmul, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
+    dan_op_permute, dan_op_matmul, dan_op_linear_act, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
 
 /* constants and copies */
 static inline dan_ref dan_fill_like(struct dan_builder *b, dan_ref x, double v) { return DAN_EMIT(b, fill_like, 1, &DAN_F(v), x); }      /* shape and dtype of x, all v */
@@ -113,6 +113,11 @@ dan_ref dan_permute(struct dan_builder *b, dan_ref x, const int *order);        
  * With prec BF16 both operands are rounded to bf16 and products summed in f32. */
 static inline dan_ref dan_matmul(struct dan_builder *b, dan_ref x, dan_ref w, int ta, int tb) { return DAN_EMIT(b, matmul, 4, ((const union dan_attr[]){DAN_I(ta), DAN_I(tb), DAN_I(0), DAN_I(0)}), x, w, 0, 0); }
 static inline dan_ref dan_linear(struct dan_builder *b, dan_ref x, dan_ref w, dan_ref bias) { return DAN_EMIT(b, matmul, 4, ((const union dan_attr[]){DAN_I(0), DAN_I(1), DAN_I(0), DAN_I(0)}), x, w, bias, 0); }  /* w [N,K], as Hugging Face's Linear */
+/* Parts x w^T + bias and act of it; after autodiff */
+static inline dan_ref dan_linear_act(struct dan_builder *b, dan_ref x, dan_ref w, dan_ref bias, enum dan_prec prec, enum dan_act act)
+{
+    return DAN_EMIT(b, linear_act, 5, ((const union dan_attr[]){DAN_I(0), DAN_I(1), DAN_I(prec), DAN_I(act), DAN_I(0)}), x, w, bias, 0);
+}
 
 /* Pointwise ops in one pass over memory (pass fuse_chain).  The body is the graph of one row: input i is the last dimension
  * of in[i], outputs are the last dimensions of the chain's.  in[0] [.., C] tells the rows; see op/chain.c. */

@@ -14,8 +14,7 @@ static const char *why_not(const struct dan_graph *g, dan_ref m, dan_ref grad, c
     if (n->attr[DAN_MATMUL_ACT].i || n->attr[DAN_MATMUL_GATE].i) return "the product has an activation already";
     if (!g->node[grad].attr[0].i) return "the activation is none";
     if (n->in[3]) return "the product has a residual already";
-    if (uses[m] != 1) return "another node reads the gradient before the activation";
-    return g->node[grad].in[0] < m ? NULL : "the activation's input is computed after the product";
+    return uses[m] != 1 ? "another node reads the gradient before the activation" : NULL;
 }
 
 static void find(const struct dan_graph *g, struct state *s)

@@ -1,5 +1,6 @@
 /* Epilogues of a matrix product, while its tile is in cache:
  *   act(matmul(x, w, bias))   -> matmul{act}          when nobody else reads the product (inference)
+ *                             -> linear_act           when its gradient does: parts product and act
  *   add(r, matmul(x, w))      -> matmul(..., residual = r)
  * The bias itself is already an input of matmul.  E1: the sum order with the residual changes. */
 #include <stdio.h>
@@ -10,18 +11,20 @@
 struct state {
     int32_t *uses;
     dan_ref *into;                             /* into[matmul] = the node that swallows it */
+    dan_ref *made;                             /* made[act] = its part of a linear_act */
     const struct dan_pass_opts *o;
     char why[80];
 };
 
-/* Why the epilogue of product m cannot take `reader`; NULL when it can. */
+/* Why the epilogue of product m cannot take `reader`; NULL when it can.  An activation leaves the product to others. */
 static const char *why_not(const struct dan_graph *g, dan_ref m, dan_ref reader, struct state *s)
 {
     const struct dan_node *n = &g->node[m];
     if (n->attr[DAN_MATMUL_ACT].i) return "the product has an activation already";
     if (n->in[3]) return "the product has a residual already";
+    if (dan_op_is(&g->node[reader], "act") && !g->node[reader].attr[0].i) return "the activation is none";
     if (s->into[m]) return "the product's epilogue is taken by another reader";
-    if (s->uses[m] == 1) return NULL;
+    if (s->uses[m] == 1 || dan_op_is(&g->node[reader], "act")) return NULL;
     snprintf(s->why, sizeof s->why, "%s reads the product, too", dan_other_reader(g, m, reader));
     return s->why;
 }
@@ -71,11 +74,25 @@ static dan_ref emit(struct dan_rewrite *r, dan_ref product, enum dan_act act, da
     return dan_emit(&r->b, m->op, in, 4, attr, DAN_MAX_ATTR);
 }
 
+/* Product i, which others than its activation read: made where it stands. */
+static dan_ref emit_both(struct dan_rewrite *r, struct state *s, dan_ref i)
+{
+    const struct dan_node *m = &r->old->node[i];
+    union dan_attr attr[DAN_MAX_ATTR];
+    for (int k = 0; k < DAN_MAX_ATTR; k++) attr[k] = m->attr[k];
+    attr[DAN_MATMUL_ACT].i = r->old->node[s->into[i]].attr[0].i;
+    const dan_ref in[] = {r->map[m->in[0]], r->map[m->in[1]], m->in[2] ? r->map[m->in[2]] : 0, 0};
+    dan_ref both = dan_emit(&r->b, &dan_op_linear_act, in, 4, attr, DAN_MAX_ATTR);
+    s->made[s->into[i]] = dan_pick(&r->b, both, 1);
+    return dan_pick(&r->b, both, 0);
+}
+
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 {
     struct state *s = r->ctx;
     const struct dan_node *n = &r->old->node[i];
-    if (s->into[i]) return DAN_DROP;
+    if (s->made[i]) return s->made[i];
+    if (s->into[i]) return s->uses[i] == 1 ? DAN_DROP : emit_both(r, s, i);
     if (dan_op_is(n, "act") && s->into[n->in[0]] == i) return emit(r, n->in[0], (enum dan_act)n->attr[0].i, 0);
     if (dan_op_is(n, "add"))
         for (int k = 0; k < 2; k++)
@@ -85,8 +102,9 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)
 {
-    struct state s = {dan_calloc((size_t)g->n, sizeof *s.uses), dan_calloc((size_t)g->n, sizeof *s.into), o, ""};
-    int rc = s.uses && s.into ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
+    size_t n = (size_t)g->n;
+    struct state s = {dan_calloc(n, sizeof *s.uses), dan_calloc(n, sizeof *s.into), dan_calloc(n, sizeof *s.made), o, ""};
+    int rc = s.uses && s.into && s.made ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
         dan_count_uses(g, s.uses);
         find(g, &s);
@@ -94,9 +112,10 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     }
     dan_free(s.uses);
     dan_free(s.into);
+    dan_free(s.made);
     return rc ? rc : dan_pass_bodies(g, o, e, run);
 }
 
 const struct dan_pass dan_pass_fuse_bias_act = {
     .name = "fuse_bias_act", .doc = "activation and residual move into the product's epilogue", .run = run, .exact = DAN_E1,
-    .needs = "a product that only the activation or the addition reads, with a free epilogue"};
+    .needs = "a product with a free epilogue, and, for an addition, no other reader"};

@@ -10,7 +10,7 @@ static int set_precision(struct dan_graph *g, const struct dan_pass_opts *o)
     int n_states = 0;
     for (int32_t i = 1; i < g->n; i++) {
         struct dan_node *n = &g->node[i];
-        if (dan_op_is(n, "matmul")) n->attr[DAN_MATMUL_PREC].i = o->prec;
+        if (dan_op_is(n, "matmul") || dan_op_is(n, "linear_act")) n->attr[DAN_MATMUL_PREC].i = o->prec;
         if (dan_op_is(n, "head_ce") || dan_op_is(n, "head_ce_grad")) n->attr[DAN_CE_PREC].i = o->prec;
         n_states += dan_op_is(n, "state");
         if (n->body) set_precision((struct dan_graph *)n->body, o);

@@ -18,7 +18,8 @@ static const struct dan_range *find(const struct dan_range *r, size_t n, int32_t
 }
 
 /* Composed characters that are younger than Unicode 9 stay as they are. */
-static const struct dan_range young[] = {{0x105C0, 0x105FF, 0}, {0x11380, 0x113CF, 0}, {0x11938, 0x11938, 0}, {0x16120, 0x1612F, 0}, {0x16D60, 0x16D6F, 0}};
+static const struct dan_range young[] = {{0x105C0, 0x105FF, 0}, {0x11380, 0x113CF, 0}, {0x11938, 0x11938, 0}, {0x16120, 0x1612F, 0},
+                                         {0x16D60, 0x16D6F, 0}};
 
 static int decompose(int32_t cp, int32_t *out, int n)
 {

@@ -31,7 +31,8 @@ static int set_added(struct dan_tokenizer *t, const struct dan_tok_entry *entry)
     size_t m = 0;
     for (int32_t id = 0; id < t->n_vocab; id++) {
         if (!entry[id].added) continue;
-        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, (entry[id].added & 3) == 1, entry[id].added & 4, entry[id].added & 8};
+        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, (entry[id].added & 3) == 1, entry[id].added & 4,
+                              entry[id].added & 8};
         t->added[m] = t->by_length[m] = a;
         m++;
         t->added_begins[(unsigned char)a.p[0]] = true;

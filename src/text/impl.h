@@ -61,7 +61,8 @@ struct dan_tokenizer {
 /* --- build.c.  The order: new, tokens in any order, finish; then bpe's merges. */
 struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind);
 /* What a builder is given per id. */
-struct dan_tok_entry { const char *p; size_t n; uint8_t added; };      /* raw bytes; added as in parts, + 4 lstrip, + 8 rstrip; p NULL: a hole */
+/* Raw bytes; added as in parts, + 4 lstrip, + 8 rstrip; p NULL: a hole. */
+struct dan_tok_entry { const char *p; size_t n; uint8_t added; };
 int  dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry, size_t n, struct dan_err *e);
 /* pair: [n][2] ids, in order of rank; taken over.  `where` names the source in messages. */
 int  dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e);

@@ -77,8 +77,8 @@ static int vocab_added(struct vocab *v, json_t *added, struct dan_err *e)
         const char *text = dan_tok_text(a, "content");
         if (!*text) return dan_fail(e, DAN_EFORMAT, "%s: added token %zu has no content; give it a text", v->path, i);
         if (json_is_true(json_object_get(a, "single_word")))
-            return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has single_word true, which is not supported yet; set it to false if "
-                            "the token may touch letters", v->path, text);
+            return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%s' has single_word true, which is not supported yet; set it to false "
+                            "if the token may touch letters", v->path, text);
         int kind = json_is_true(json_object_get(a, "special")) ? 1 : 2;
         kind += 4 * json_is_true(json_object_get(a, "lstrip")) + 8 * json_is_true(json_object_get(a, "rstrip"));
         v->entry[json_integer_value(json_object_get(a, "id"))] = (struct dan_tok_entry){text, strlen(text), (uint8_t)kind};
@@ -86,7 +86,8 @@ static int vocab_added(struct vocab *v, json_t *added, struct dan_err *e)
     return DAN_OK;
 }
 
-int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet, struct dan_err *e)
+int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet,
+                       struct dan_err *e)
 {
     json_t *words = json_object_get(model, "vocab"), *added = json_object_get(root, "added_tokens");
     struct vocab v = {.path = path};
@@ -237,7 +238,8 @@ static int read_vocab_txt(struct dan_tokenizer *t, const char *path, const char 
 {
     struct dan_str config = {0};
     dan_path_join(&config, dir, "tokenizer_config.json");
-    int r = config.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the path '%.200s'", dir) : dan_tok_vocab_txt(path, config.p, root, e);
+    int r = config.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the path '%.200s'", dir) : DAN_OK;
+    if (!r) r = dan_tok_vocab_txt(path, config.p, root, e);
     dan_str_release(&config);
     struct dan_str text = {0};
     if (!r && dan_json_text(*root, &text)) r = dan_fail(e, DAN_ENOMEM, "out of memory for the vocabulary '%s'", path);

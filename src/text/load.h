@@ -10,7 +10,8 @@ int dan_tok_unsupported(const char *path, const char *key, const char *value, st
 const char *dan_tok_text(const json_t *object, const char *key);
 
 /* "model.vocab" (in GPT-2's alphabet of bytes or not) and "added_tokens". */
-int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet, struct dan_err *e);
+int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet,
+                       struct dan_err *e);
 /* What "post_processor" puts before and after a text. */
 int dan_tok_load_template(struct dan_tokenizer *t, const char *path, const json_t *root, struct dan_err *e);
 

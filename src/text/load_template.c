@@ -40,7 +40,8 @@ static int check(const struct dan_tokenizer *t, const struct dan_ids *ids, const
 {
     for (size_t i = 0; i < ids->n; i++)
         if (ids->v[i] < 0 || ids->v[i] >= t->n_vocab)
-            return dan_fail(e, DAN_EFORMAT, "%s: post_processor adds token %d, which is not in the vocabulary; the file is damaged", path, ids->v[i]);
+            return dan_fail(e, DAN_EFORMAT, "%s: post_processor adds token %d, which is not in the vocabulary; the file is damaged", path,
+                            ids->v[i]);
     return ids->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the tokenizer '%s'", path) : DAN_OK;
 }
 

@@ -19,7 +19,8 @@ static int normalizer(struct dan_wordpiece *w, const char *path, const json_t *r
 {
     const json_t *n = json_object_get(root, "normalizer");
     if (!n || json_is_null(n)) return DAN_OK;
-    if (strcmp(dan_tok_text(n, "type"), "BertNormalizer") != 0) return dan_tok_unsupported(path, "normalizer.type", dan_tok_text(n, "type"), e);
+    const char *type = dan_tok_text(n, "type");
+    if (strcmp(type, "BertNormalizer") != 0) return dan_tok_unsupported(path, "normalizer.type", type, e);
     w->clean = is_true(n, "clean_text", true);
     w->chinese = is_true(n, "handle_chinese_chars", true);
     w->lower = is_true(n, "lowercase", true);
@@ -36,7 +37,8 @@ static int limits(struct dan_wordpiece *w, const char *path, const json_t *model
     if (w->prefix_n >= sizeof w->prefix) return dan_tok_unsupported(path, "model.continuing_subword_prefix", text, e);
     memcpy(w->prefix, text, w->prefix_n);
     if (chars < 0 || chars > MAX_CHARS)
-        return dan_fail(e, DAN_EFORMAT, "%s: model.max_input_chars_per_word is %lld; it must be 0 to %d", path, (long long)chars, MAX_CHARS);
+        return dan_fail(e, DAN_EFORMAT, "%s: model.max_input_chars_per_word is %lld; it must be 0 to %d", path, (long long)chars,
+                        MAX_CHARS);
     w->max_chars = (size_t)chars;
     return DAN_OK;
 }
@@ -58,8 +60,8 @@ static int check_added(const char *path, const json_t *root, struct dan_err *e)
     json_t *a;
     json_array_foreach(json_object_get(root, "added_tokens"), i, a)
         if (!json_is_true(json_object_get(a, "special")) && json_is_true(json_object_get(a, "normalized")))
-            return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%.60s' has normalized true, which is not supported with WordPiece yet; set it to "
-                            "false if its exact spelling is meant", path, dan_tok_text(a, "content"));
+            return dan_fail(e, DAN_EUNSUPPORTED, "%s: added_tokens '%.60s' has normalized true, which is not supported with WordPiece "
+                            "yet; set it to false if its exact spelling is meant", path, dan_tok_text(a, "content"));
     return DAN_OK;
 }
 
@@ -115,9 +117,10 @@ static json_t *added_of(const json_t *words, const json_t *config)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-        const json_t *id = json_object_get(words, role(config, i));
-        if (id) json_array_append_new(list, json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", json_integer_value(id), "content", role(config, i),
-                                                      "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
+        json_t *id = json_object_get(words, role(config, i));
+        if (id)
+            json_array_append_new(list, json_pack("{s:O,s:s,s:b,s:b,s:b,s:b,s:b}", "id", id, "content", role(config, i), "single_word", 0,
+                                                  "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1));
     }
     return list;
 }
@@ -125,8 +128,8 @@ static json_t *added_of(const json_t *words, const json_t *config)
 static json_t *post_of(const json_t *words, const json_t *config)
 {
     const char *cls = role(config, 2), *sep = role(config, 3);
-    return json_pack("{s:s,s:[s,o],s:[s,o]}", "type", "BertProcessing", "sep", sep, json_integer(json_integer_value(json_object_get(words, sep))),
-                     "cls", cls, json_integer(json_integer_value(json_object_get(words, cls))));
+    json_int_t cls_id = json_integer_value(json_object_get(words, cls)), sep_id = json_integer_value(json_object_get(words, sep));
+    return json_pack("{s:s,s:[s,I],s:[s,I]}", "type", "BertProcessing", "sep", sep, sep_id, "cls", cls, cls_id);
 }
 
 static json_t *root_of(json_t *words, const json_t *config)
@@ -135,10 +138,10 @@ static json_t *root_of(json_t *words, const json_t *config)
     json_t *norm = json_pack("{s:s,s:b,s:b,s:o,s:b}", "type", "BertNormalizer", "clean_text", 1, "handle_chinese_chars",
                              is_true(config, "tokenize_chinese_chars", true), "strip_accents", strip ? json_incref(strip) : json_null(),
                              "lowercase", is_true(config, "do_lower_case", true));
-    return json_pack("{s:s,s:o,s:o,s:{s:s},s:o,s:{s:s,s:s,s:b},s:{s:s,s:s,s:s,s:i,s:O}}", "version", "1.0", "added_tokens", added_of(words, config),
-                     "normalizer", norm, "pre_tokenizer", "type", "BertPreTokenizer", "post_processor", post_of(words, config), "decoder", "type",
-                     "WordPiece", "prefix", "##", "cleanup", 1, "model", "type", "WordPiece", "unk_token", role(config, 1),
-                     "continuing_subword_prefix", "##", "max_input_chars_per_word", 100, "vocab", words);
+    return json_pack("{s:s,s:o,s:o,s:{s:s},s:o,s:{s:s,s:s,s:b},s:{s:s,s:s,s:s,s:i,s:O}}", "version", "1.0", "added_tokens",
+                     added_of(words, config), "normalizer", norm, "pre_tokenizer", "type", "BertPreTokenizer", "post_processor",
+                     post_of(words, config), "decoder", "type", "WordPiece", "prefix", "##", "cleanup", 1, "model", "type", "WordPiece",
+                     "unk_token", role(config, 1), "continuing_subword_prefix", "##", "max_input_chars_per_word", 100, "vocab", words);
 }
 
 int dan_tok_vocab_txt(const char *vocab_txt, const char *config_json, json_t **root, struct dan_err *e)

@@ -80,16 +80,19 @@ int dan_wordpiece_set_vocab(struct dan_wordpiece *w, json_t *words, struct dan_e
     w->mask = cap - 1;
     int bad = !w->piece || !w->long_piece;
     for (uint64_t i = 0; i < cap && !bad; i++) w->piece[i] = (struct dan_piece){0, 0, -1};
-    const char *key;
+    const char *key = "";
     json_t *value;
-    size_t n;
+    size_t n = 0;
     json_object_keylen_foreach(words, key, n, value) {
         int32_t id = (int32_t)json_integer_value(value);
         if (bad || n > 250) break;
         if (n) bad = put(w, key, n, 0, id);
-        if (!bad && n > w->prefix_n && memcmp(key, w->prefix, w->prefix_n) == 0) bad = put(w, key + w->prefix_n, n - w->prefix_n, CONTINUES, id);
+        if (!bad && n > w->prefix_n && memcmp(key, w->prefix, w->prefix_n) == 0)
+            bad = put(w, key + w->prefix_n, n - w->prefix_n, CONTINUES, id);
     }
-    if (!bad && n > 250) return dan_fail(e, DAN_EUNSUPPORTED, "model.vocab: the token '%.40s...' has %zu bytes, more than 250; WordPiece tokens are parts of words", key, n);
+    if (!bad && n > 250)
+        return dan_fail(e, DAN_EUNSUPPORTED, "model.vocab: the token '%.40s...' has %zu bytes, more than 250; WordPiece tokens are parts "
+                        "of words", key, n);
     return bad ? dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", json_object_size(words)) : DAN_OK;
 }
 
@@ -277,7 +280,8 @@ static int encode(const struct dan_tokenizer *t, struct dan_tok_cache *cache, co
 {
     (void)flags;                               /* [UNK] is part of the algorithm */
     struct words s = {.w = t->wordpiece, .cache = cache, .out = out};
-    for (size_t i = from; i < to && !s.failed;) i += (unsigned char)p[i] < 128 ? put_ascii(&s, p + i, to - i) : put_other(&s, p + i, to - i);
+    for (size_t i = from; i < to && !s.failed;)
+        i += (unsigned char)p[i] < 128 ? put_ascii(&s, p + i, to - i) : put_other(&s, p + i, to - i);
     end_word(&s);
     dan_free(s.buf);
     return s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for a word of %zu bytes", s.n) : DAN_OK;

@@ -54,7 +54,8 @@ static void check_ids(const struct dan_tokenizer *t, struct dan_tok_cache *c, co
     struct dan_err e = {0};
     for (int way = 0; way < 3; way++) {
         struct dan_ids ids = {0};
-        ok(way ? dan_tok_cache_encode(c, p, n, DAN_ENCODE_SPECIAL, &ids, &e) : dan_tokenizer_encode(t, p, n, DAN_ENCODE_SPECIAL, &ids, &e), &e);
+        ok(way ? dan_tok_cache_encode(c, p, n, DAN_ENCODE_SPECIAL, &ids, &e) : dan_tokenizer_encode(t, p, n, DAN_ENCODE_SPECIAL, &ids, &e),
+           &e);
         bool same = ids.n == json_array_size(want);
         for (size_t i = 0; i < ids.n && same; i++) same = ids.v[i] == json_integer_value(json_array_get(want, i));
         if (!same) fail_msg("'%.*s' (way %d): %zu ids, %zu expected, or others", (int)n, p, way, ids.n, json_array_size(want));
@@ -244,7 +245,8 @@ static void test_refused(void **state)
     refused("model", "max_input_chars_per_word", json_integer(-1), "max_input_chars_per_word");
     refused("model", "continuing_subword_prefix", json_string("################"), "continuing_subword_prefix");
     refused("post_processor", "cls", json_pack("[s,i]", "[CLS]", 99999), "post_processor adds token 99999");
-    refused("", "added_tokens", json_pack("[{s:i,s:s,s:b,s:b}]", "id", 9, "content", "x", "special", 0, "normalized", 1), "normalized true");
+    refused("", "added_tokens", json_pack("[{s:i,s:s,s:b,s:b}]", "id", 9, "content", "x", "special", 0, "normalized", 1),
+            "normalized true");
     json_t *words = json_pack("{s:i}", "[UNK]", 0);
     char name[300];
     memset(name, 'a', sizeof name);

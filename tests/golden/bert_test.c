@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
@@ -35,7 +36,8 @@ static struct golden open_golden(const char *dir, enum dan_prec prec)
     if (dan_encoder_load(&g.enc, path, prec, &e)) fail_msg("%s", e.msg);
     snprintf(path, sizeof path, "%s/%s/golden.safetensors", root, dir);
     if (dan_safetensors_open(path, &g.values, &e)) fail_msg("%s", e.msg);
-    g.x = (struct dan_sentences){value(&g, "ids")->data, value(&g, "types")->data, value(&g, "start")->data, value(&g, "start")->shape.d[0] - 1};
+    const struct dan_tensor *start = value(&g, "start");
+    g.x = (struct dan_sentences){value(&g, "ids")->data, value(&g, "types")->data, start->data, start->shape.d[0] - 1};
     return g;
 }
 
@@ -77,8 +79,8 @@ static void check_outputs(struct golden *g)
     if (dan_pool_new(3, &pool, &e)) fail_msg("%s", e.msg);
     for (size_t i = 0; i < 4; i++)
         for (int variant = 0; variant < 4; variant++) {
-            struct dan_encode_opts o = {.pooling = outputs[i].pooling, .fusion = variant == 1 ? "off" : "on", .pool = variant == 2 ? pool : NULL,
-                                        .ref = variant == 3, .max_rows = 40};
+            struct dan_encode_opts o = {.pooling = outputs[i].pooling, .fusion = variant == 1 ? "off" : "on",
+                                        .pool = variant == 2 ? pool : NULL, .ref = variant == 3, .max_rows = 40};
             int64_t n;
             float *y = encode(g, &o, &g->x, &n);
             compare(g, outputs[i].name, y, n, TOLERANCE);
@@ -185,7 +187,7 @@ static void check_bf16(const char *dir)
     float *y = encode(&g, &o, &g.x, &n);
     const float *want = value(&g, "hidden")->data;
     for (int64_t r = 0; r < n / c; r++)
-        if (!(cosine(y + r * c, want + r * c, c) > 0.999)) fail_msg("%s: row %d in bf16 has cosine %.6f", dir, (int)r, cosine(y + r * c, want + r * c, c));
+        if (!(cosine(y + r * c, want + r * c, c) > 0.999)) fail_msg("%s: row %d in bf16 is off by more than 2.6 degrees", dir, (int)r);
     dan_free(y);
     close_golden(&g);
 }
@@ -225,9 +227,51 @@ static void test_refusals(void **state)
     close_golden(&g);
 }
 
+/* A config that promises more than the weights hold fails before anything is built. */
+static void broken_config(const char *from, const char *to, const char *part)
+{
+    char path[512], *text, *at, dir[] = "/tmp/danlu-bert-XXXXXX";
+    size_t n;
+    struct dan_err e = {0};
+    struct dan_encoder enc;
+    struct dan_str s = {0};
+    static const char *const files[] = {"config.json", "model.safetensors"};
+    if (!mkdtemp(dir)) fail();
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%.*s/bert/%s", (int)(strrchr(__FILE__, '/') - __FILE__), __FILE__, files[i]);
+        if (dan_read_file(path, &text, &n, &e)) fail_msg("%s", e.msg);
+        dan_str_clear(&s);
+        at = i == 0 ? strstr(text, from) : NULL;
+        dan_str_append(&s, text, at ? (size_t)(at - text) : n);
+        if (at) dan_str_printf(&s, "%s%s", to, at + strlen(from));
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        if (dan_write_file(path, s.p, s.n, &e)) fail_msg("%s", e.msg);
+        dan_free(text);
+    }
+    assert_int_not_equal(dan_encoder_load(&enc, dir, DAN_PREC_F32, &e), 0);
+    if (!strstr(e.msg, part)) fail_msg("%s", e.msg);
+    dan_str_release(&s);
+    dan_remove_tree(dir, &e);
+}
+
+static void test_hostile(void **state)
+{
+    (void)state;
+    broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000", "num_hidden_layers is 2000000000");
+    broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "encoder.layer.2.");
+    broken_config("\"hidden_size\": 32", "\"hidden_size\": 2147483644", "has shape");
+    broken_config("\"vocab_size\": 96", "\"vocab_size\": -1", "'vocab_size' is -1");
+    broken_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "does not divide");
+    broken_config("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "'hidden_act' (relu)");
+    broken_config("\"is_decoder\": false", "\"is_decoder\": true", "'is_decoder'");
+    broken_config("\"model_type\": \"bert\"", "\"model_type\": \"electra\"", "model_type 'electra'");
+    broken_config("\"model_type\": \"bert\",", "\"position_embedding_type\": \"relative_key\", \"model_type\": \"bert\",",
+                  "'position_embedding_type'");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_bert), cmocka_unit_test(test_roberta), cmocka_unit_test(test_bf16),
-                                       cmocka_unit_test(test_refusals)};
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -34,15 +34,17 @@ static void find_bucket(const struct dan_candidates *c, double top_p, struct nuc
     u->width = (float)(log(u->most / u->least) / BUCKETS) + 1e-6f;
     u->by = 1 / u->width;
     for (int64_t i = 0; i < c->n; i++)
-        if (c->p[i] >= u->least) mass[bucket_of(u, c->logit[i])] += c->p[i];
+        mass[bucket_of(u, c->logit[i])] += c->p[i] >= u->least ? c->p[i] : 0;
     while (u->in < BUCKETS - 1 && u->before + mass[u->in] < top_p) u->before += mass[u->in++];
 }
 
 static int64_t gather(const struct dan_candidates *c, const struct nucleus *u)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < c->n; i++)
-        if (c->p[i] >= u->least && bucket_of(u, c->logit[i]) == u->in) c->scratch[n++] = c->logit[i];
+    for (int64_t i = 0; i < c->n; i++) {
+        c->scratch[n] = c->logit[i];
+        n += (c->p[i] >= u->least) & (bucket_of(u, c->logit[i]) == u->in);
+    }
     return n;
 }
 

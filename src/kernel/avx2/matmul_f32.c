@@ -3,6 +3,7 @@
 #include "base/sys.h"
 #include "kernel/simd/math_avx2.h"
 #include "kernel/simd/pack_avx2.h"
+#include "kernel/simd/direct_avx2.h"
 #include "kernel/simd/store_half.h"
 
 enum { MR = 6, NR = 16, KC = 256, KI = KC, NC_THIN = 4 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 16, TAKES_BF16 = 0 };
@@ -74,7 +75,7 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { HEIGHTS(CASE) }
 }
 
-static dan_gemm_direct_fn *const direct = NULL;
+static dan_gemm_direct_fn *const direct = direct_rows;
 
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"
@@ -84,6 +85,13 @@ size_t dan_gemm_f32_avx2_bytes(int64_t m, int64_t n, int64_t k, int nth) { retur
 
 const struct dan_kernel dan_kernel_matmul_f32_avx2 = {
     .op = "matmul", .isa = "avx2", .name = "matmul_f32_avx2",
+    .needs = DAN_CPU_AVX2, .rank = 20,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+};
+
+/* The same with two outputs: before and after the activation. */
+const struct dan_kernel dan_kernel_linear_act_f32_avx2 = {
+    .op = "linear_act", .isa = "avx2", .name = "linear_act_f32_avx2",
     .needs = DAN_CPU_AVX2, .rank = 20,
     .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

@@ -34,7 +34,8 @@ struct slot {
 
 struct grad { struct sizes s; int64_t steps, cap; struct units *units; struct area w; struct slot own, common; };
 
-struct block { int64_t origin, first, n, head, key, n_keys, at; };
+/* Items 0 .. n of a unit, rows from `first` on, and n_keys keys from `key` on, of `last`, counted from row `origin`. */
+struct block { int64_t origin, first, n, head, last, key, n_keys; };
 
 static size_t area_bytes(int64_t steps)
 {
@@ -364,7 +365,7 @@ static void grad_block(const struct dan_args *a, const struct grad *g, const str
 static void grad_unit(const struct dan_args *a, const struct grad *g, int64_t i, int64_t head, bool shared)
 {
     const struct unit *x = &g->units->at[i];
-    struct block b = {.origin = x->lo, .first = x->first, .n = (x[1].first - x->first) * g->s.group, .head = head};
+    struct block b = {.origin = x->lo, .first = x->first, .n = (x[1].first - x->first) * g->s.group, .head = head, .last = x->hi - x->lo};
     const struct slot *u = shared ? &g->common : &g->own;
     int64_t from = 0, to = (b.n + ITEMS - 1) / ITEMS, turn = 0;
     if (shared) {
@@ -374,8 +375,8 @@ static void grad_unit(const struct dan_args *a, const struct grad *g, int64_t i,
     load_unit(a, g, u, &b, from, to);
     if (shared) dan_args_barrier(a);
     fence();
-    for (b.key = 0; b.key < x->hi - x->lo; b.key += KEYS, turn++) {
-        b.n_keys = least(KEYS, x->hi - x->lo - b.key);
+    for (b.key = 0; b.key < b.last; b.key += KEYS, turn++) {
+        b.n_keys = least(KEYS, b.last - b.key);
         if (!shared || turn % a->nth == a->ith) grad_block(a, g, u, &b, shared);
     }
 }

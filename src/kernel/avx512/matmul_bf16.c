@@ -4,7 +4,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_avx512.h"
 
-enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 24, TAKES_BF16 = 2 };
+enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 24, TAKES_BF16 = 2, DIRECT_MAX = 4 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }
@@ -64,7 +64,52 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { HEIGHTS(CASE) }
 }
 
-static dan_gemm_direct_fn *const direct = NULL;
+/* 16 columns, 32 of k from b as it lies; a [16 pairs][mr]. */
+static inline __attribute__((always_inline)) void direct_pairs(int mr, int cols, int64_t n, const float *a, const char *b, int64_t ldb,
+                                                               bool stored, __m512 *s)
+{
+    __m512 r[16];
+    if (stored) {
+        load_pairs(b, ldb, cols, n, r);
+    } else {
+        for (int i = 0; i < 16; i++) r[i] = i < cols ? bf16_from((const float *)(b + i * ldb), n) : _mm512_setzero_ps();
+        transpose16(r);
+    }
+    for (int j = 0; j < 16 && 2 * j < n; j++)
+        for (int i = 0; i < mr; i++) s[i] = _mm512_dpbf16_ps(s[i], (__m512bh)_mm512_set1_ps(a[j * mr + i]), (__m512bh)r[j]);
+}
+
+/* 32 columns in two halves, whose chains overlap; the sums and their order are those of tile_of. */
+static inline __attribute__((always_inline)) void direct_of(int mr, int cols, int64_t n, const float *a, const char *b, int64_t ldb,
+                                                            float *c, int64_t ldc, bool first, bool stored)
+{
+    __m512 s[2][DIRECT_MAX];
+    for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm512_setzero_ps();
+    for (int64_t k = 0; k < n; k += 32, a += 16 * mr, b += stored ? 64 : 128)
+        for (int h = 0; h < 2 && cols > 16 * h; h++) direct_pairs(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, stored, s[h]);
+    for (int i = 0; i < mr; i++, c += ldc) {
+        for (int h = 0; h < 2; h++) {
+            __mmask16 keep = vf_mask(cols > 16 * h ? cols - 16 * h : 0);
+            if (!first) s[h][i] = _mm512_add_ps(_mm512_maskz_loadu_ps(keep, c + 16 * h), s[h][i]);
+            _mm512_mask_storeu_ps(c + 16 * h, keep, s[h][i]);
+        }
+    }
+}
+
+#define FEW(X) X(1) X(2) X(3) X(4)
+#define CASE_STORED(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, ldc, first, true); break;
+#define CASE_F32(m) case m: direct_of(m, cols, n, a, b, g->ldb, c, ldc, first, false); break;
+static __attribute__((noinline)) void direct_rows(int rows, int cols, int64_t n, const void *a, const struct dan_gemm *g, int64_t col,
+                                                  int64_t k0, float *c, int64_t ldc, bool first)
+{
+    const char *b = (const char *)g->b + col * g->ldb + k0 * (g->b_bf16 ? 2 : 4);
+    if (g->b_bf16) {
+        switch (rows) { FEW(CASE_STORED) }
+    } else {
+        switch (rows) { FEW(CASE_F32) }
+    }
+}
+static dan_gemm_direct_fn *const direct = direct_rows;
 
 #include "kernel/simd/gemm_body.h"
 #include "kernel/simd/matmul_float.h"
@@ -76,6 +121,13 @@ static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].
 
 const struct dan_kernel dan_kernel_matmul_bf16_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_avx512",
+    .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, .rank = 40,
+    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+};
+
+/* The same with two outputs: before and after the activation. */
+const struct dan_kernel dan_kernel_linear_act_bf16_avx512 = {
+    .op = "linear_act", .isa = "avx512", .name = "linear_act_bf16_avx512",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, .rank = 40,
     .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };

@@ -127,3 +127,10 @@ const struct dan_kernel dan_kernel_matmul_bf16_amx = {
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16, .rank = 50,
     .accepts = accepts, .workspace = workspace_any, .run = run_any, .rtol = 1e-5f, .half = true,
 };
+
+/* The same with two outputs: before and after the activation. */
+const struct dan_kernel dan_kernel_linear_act_bf16_amx = {
+    .op = "linear_act", .isa = "avx512", .name = "linear_act_bf16_amx",
+    .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16, .rank = 50,
+    .accepts = accepts, .workspace = workspace_any, .run = run_any, .rtol = 1e-5f, .half = true,
+};

@@ -150,3 +150,10 @@ const struct dan_kernel dan_kernel_matmul_f32_avx512 = {
     .needs = DAN_CPU_AVX512, .rank = 30,
     .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };
+
+/* The same with two outputs: before and after the activation. */
+const struct dan_kernel dan_kernel_linear_act_f32_avx512 = {
+    .op = "linear_act", .isa = "avx512", .name = "linear_act_f32_avx512",
+    .needs = DAN_CPU_AVX512, .rank = 30,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+};

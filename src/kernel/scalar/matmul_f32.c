@@ -71,3 +71,10 @@ const struct dan_kernel dan_kernel_matmul_f32_scalar = {
     .rank = 10,
     .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
 };
+
+/* The same with two outputs: before and after the activation. */
+const struct dan_kernel dan_kernel_linear_act_f32_scalar = {
+    .op = "linear_act", .isa = "scalar", .name = "linear_act_f32_scalar",
+    .rank = 10,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+};

@@ -58,7 +58,7 @@ struct area { float *q, *kt, *v, *p, *o, *sum, *max; struct keys *keys; };
 
 static size_t area_floats(const struct sizes *s)
 {
-    return (size_t)(2 * TILE * s->dp + BLOCK * s->d + BLOCK * s->dp + TILE_ROWS * BLOCK + TILE * VF + TILE + 2 * TILE + 15) / 16 * 16;
+    return (size_t)(2 * TILE * s->dp + BLOCK * s->d + BLOCK * s->dp + TILE * BLOCK + TILE * VF + TILE + 2 * TILE + 15) / 16 * 16;
 }
 
 static struct area area_at(const struct sizes *s, float *ws)
@@ -68,7 +68,7 @@ static struct area area_at(const struct sizes *s, float *ws)
     w.v = w.o + TILE * s->dp;
     w.kt = w.v + BLOCK * s->dp;
     w.p = w.kt + BLOCK * s->d;
-    w.sum = w.p + TILE_ROWS * BLOCK;
+    w.sum = w.p + TILE * BLOCK;
     w.max = w.sum + TILE * VF;
     w.keys = (struct keys *)(w.max + TILE);
     return w;
@@ -120,35 +120,32 @@ static void move_top(const struct sizes *s, const struct area *w, int64_t i, flo
     for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(drop, vf_load(o + c)));
 }
 
-/* Scores of n items in columns [c0, c1) become weights; maxima, sums and older outputs are brought up to date.  A maximum
- * moves when a score is 2^SLACK above it: seldom, and what is kept has the same precision. */
-static void weigh(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, const struct keys *each, int64_t c0, int64_t c1)
+/* Scores p of item i, which sees keys k of the block, become weights in columns [c0, c1); maximum, sum and older outputs are
+ * brought up to date.  A maximum moves when a score is 2^SLACK above it: seldom, and what is kept has the same precision. */
+static inline void weigh(const struct sizes *s, const struct area *w, float *p, int64_t i, struct keys k, int64_t c0, int64_t c1)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float *p = w->p + i * BLOCK, *sum = w->sum + (i0 + i) * VF;
-        struct keys k = each[i];
-        bool all = k.lo <= c0 && k.hi >= c1;
-        if (no_keys(k)) {
-            memset(p + c0, 0, (size_t)(c1 - c0) * sizeof *p);
-            continue;
-        }
-        vf top = all ? top_scores(true, p, k, c0, c1) : top_scores(false, p, k, c0, c1);
-        if (vf_any_above(top, vf_set(w->max[i0 + i] + SLACK))) move_top(s, w, i0 + i, vf_top(top));
-        float max = w->max[i0 + i];
-        vf_store(sum, all ? soften(true, p, k, c0, c1, max, vf_load(sum)) : soften(false, p, k, c0, c1, max, vf_load(sum)));
+    float *sum = w->sum + i * VF;
+    bool all = k.lo <= c0 && k.hi >= c1;
+    if (no_keys(k)) {
+        memset(p + c0, 0, (size_t)(c1 - c0) * sizeof *p);
+        return;
     }
+    vf top = all ? top_scores(true, p, k, c0, c1) : top_scores(false, p, k, c0, c1);
+    if (vf_any_above(top, vf_set(w->max[i] + SLACK))) move_top(s, w, i, vf_top(top));
+    vf_store(sum, all ? soften(true, p, k, c0, c1, w->max[i], vf_load(sum)) : soften(false, p, k, c0, c1, w->max[i], vf_load(sum)));
 }
 
-/* Items [i0, i0 + n), n <= TILE_ROWS, against the block that starts at key b.  v: key row 0 of the block. */
-static void attend_group(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, int64_t b, const float *v, int64_t ldv)
+/* Items i0 .. i0 + n against the block that starts at key b.  v: key row 0 of the block. */
+static void attend_items(const struct sizes *s, const struct area *w, int64_t i0, int64_t n, int64_t b, const float *v, int64_t ldv)
 {
-    struct keys each[TILE_ROWS], all = {0, 0};
-    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], b, BLOCK));
-    if (all.lo >= all.hi) return;
-    int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
-    set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, w->p + c0, BLOCK, s->d, c1 - c0);
-    weigh(s, w, i0, n, each, c0, c1);
-    add_product(n, (struct left){w->p + all.lo, BLOCK, 1}, v + all.lo * ldv, ldv, w->o + i0 * s->dp, s->dp, all.hi - all.lo, s->d);
+    struct keys each[TILE], groups[GROUPS];
+    meet(w->keys + i0, n, b, each, groups);
+    set_products(n, groups, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt, BLOCK, w->p, BLOCK, s->d);
+    for (int64_t i = 0; i < n; i++) {
+        struct keys k = groups[i / TILE_ROWS];
+        if (!no_keys(k)) weigh(s, w, w->p + i * BLOCK, i0 + i, each[i], k.lo / VF * VF, pad(k.hi));
+    }
+    add_products(n, groups, (struct left){w->p, BLOCK, 1}, v, ldv, w->o + i0 * s->dp, s->dp, s->d);
 }
 
 /* Keys or values [lo, hi) of a tile on their way to the cache: rows of one head lie far apart, which the
@@ -178,7 +175,8 @@ static void attend_block(const struct dan_args *a, const struct sizes *s, const 
         v = w->v;
         ldv = s->dp;
     }
-    for (int64_t i = 0; i < t->n; i += TILE_ROWS) attend_group(s, w, i, least(TILE_ROWS, t->n - i), b, v, ldv);
+    int64_t step = s->d <= 64 ? TILE_ROWS : TILE;      /* keys and values of a block stay in L1, or a panel of them */
+    for (int64_t i = 0; i < t->n; i += step) attend_items(s, w, i, least(step, t->n - i), b, v, ldv);
 }
 
 static void end_tile(const struct dan_args *a, const struct sizes *s, const struct tile *t, const struct area *w)

@@ -87,37 +87,23 @@ INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0
     }
 }
 
-/* Rows [i0, i0 + n) of the tile, n <= TILE_ROWS: p and ds. */
-static void grad_group(const struct sizes *s, const struct work *t, const struct area *w, int64_t i0, int64_t n)
+/* p and ds of the tile's rows, from products in columns of their groups; what no row of a group sees stays zero. */
+static void weigh_rows(const struct sizes *s, const struct work *t, const struct area *w, const struct keys *each, const struct keys *groups)
 {
-    struct keys each[TILE_ROWS], all = {0, 0};
-    float *p = w->p + i0 * BLOCK, *ds = w->ds + i0 * BLOCK;
-    for (int64_t i = 0; i < n; i++) all = join(all, each[i] = in_block(w->keys[i0 + i], t->block, BLOCK));
-    if (all.lo > 0 || all.hi < BLOCK) {                /* what no row of the group sees stays zero */
-        memset(p, 0, (size_t)n * BLOCK * sizeof *p);
-        memset(ds, 0, (size_t)n * BLOCK * sizeof *ds);
+    for (int64_t i = 0; i < t->n; i++) {
+        struct keys g = groups[i / TILE_ROWS], k = each[i];
+        float *p = w->p + i * BLOCK, *ds = w->ds + i * BLOCK;
+        int64_t c0 = g.lo / VF * VF, c1 = pad(g.hi);
+        if (c0 > 0 || c1 < BLOCK || no_keys(k)) {
+            int64_t from = no_keys(k) ? BLOCK : c0, to = no_keys(k) ? BLOCK : c1;
+            memset(p, 0, (size_t)from * sizeof *p);
+            memset(ds, 0, (size_t)from * sizeof *ds);
+            memset(p + to, 0, (size_t)(BLOCK - to) * sizeof *p);
+            memset(ds + to, 0, (size_t)(BLOCK - to) * sizeof *ds);
+        }
+        if (k.lo <= c0 && k.hi >= c1 && !no_keys(k)) grad_scores(true, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
+        else if (!no_keys(k)) grad_scores(false, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
     }
-    if (all.lo >= all.hi) return;
-    int64_t c0 = all.lo / VF * VF, c1 = pad(all.hi);
-    set_product(n, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt + c0, BLOCK, p + c0, BLOCK, s->d, c1 - c0);
-    set_product(n, (struct left){w->d_o + i0 * s->dp, s->dp, 1}, w->vt + c0, BLOCK, ds + c0, BLOCK, s->d, c1 - c0);
-    for (int64_t i = 0; i < n; i++) {
-        bool full = each[i].lo <= c0 && each[i].hi >= c1;
-        float *pi = p + i * BLOCK, *dsi = ds + i * BLOCK;
-        if (full) grad_scores(true, pi, dsi, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
-        else if (each[i].lo < each[i].hi) grad_scores(false, pi, dsi, each[i], c0, c1, s->scale, w->lse[i0 + i], w->delta[i0 + i]);
-        else memset(pi, 0, BLOCK * sizeof *pi), memset(dsi, 0, BLOCK * sizeof *dsi);
-    }
-}
-
-static void add_to_queries(const struct dan_args *a, const struct sizes *s, const struct work *t, const struct area *w,
-                           int64_t i0, int64_t n)
-{
-    struct keys all = {0, 0};
-    for (int64_t i = 0; i < n; i++) all = join(all, in_block(w->keys[i0 + i], t->block, BLOCK));
-    float *dq = (float *)dan_row(&a->out[DQ], t->first + i0) + t->head * s->d;
-    struct left ds = {w->ds + i0 * BLOCK + all.lo, BLOCK, 1};
-    add_product(n, ds, w->k + all.lo * s->dp, s->dp, dq, a->out[DQ].stride[0] / 4, all.hi - all.lo, s->d);
 }
 
 static inline bool row_sees(const struct work *t, const struct area *w, int64_t i, struct keys k)
@@ -125,34 +111,37 @@ static inline bool row_sees(const struct work *t, const struct area *w, int64_t 
     return w->keys[i].lo < t->block + k.hi && t->block + k.lo < w->keys[i].hi;
 }
 
-/* Rows of the tile that see one of the keys [k.lo, k.hi) of the block: all between the first and the last. */
-static struct keys rows_seeing(const struct work *t, const struct area *w, struct keys k)
+/* By group of keys of the block: rows of the tile that see one of them, all between the first and the last. */
+static void meet_rows(const struct work *t, const struct area *w, int64_t n_keys, struct keys *groups)
 {
-    int64_t lo = 0, hi = t->n;
-    while (lo < hi && !row_sees(t, w, lo, k)) lo++;
-    while (lo < hi && !row_sees(t, w, hi - 1, k)) hi--;
-    return (struct keys){(int32_t)lo, (int32_t)hi};
+    for (int64_t j = 0; j < n_keys; j += TILE_ROWS) {
+        struct keys k = {(int32_t)j, (int32_t)least(j + TILE_ROWS, n_keys)};
+        int64_t lo = 0, hi = t->n;
+        while (lo < hi && !row_sees(t, w, lo, k)) lo++;
+        while (lo < hi && !row_sees(t, w, hi - 1, k)) hi--;
+        groups[j / TILE_ROWS] = (struct keys){(int32_t)lo, (int32_t)hi};
+    }
 }
 
-/* shared: dq of a tile takes blocks in order. */
-static void grad_tile(const struct dan_args *a, const struct grad *g, const struct work *t, int32_t *done)
+/* The tile against n keys of the block.  done: threads share the unit, dq of a tile takes blocks in order. */
+static void grad_tile(const struct dan_args *a, const struct grad *g, const struct work *t, int64_t n, int32_t *done)
 {
     const struct sizes *s = &g->s;
     const struct area *w = &g->w;
-    struct keys seen = rows_keys(a, t->base, t->first, t->n, w->keys), all = in_block(seen, t->block, BLOCK);
-    if (no_keys(all)) return;
+    struct keys seen = rows_keys(a, t->base, t->first, t->n, w->keys), each[TILE], groups[GROUPS];
+    if (no_keys(in_block(seen, t->block, BLOCK))) return;
     load_rows(a, g, t);
-    for (int64_t i = 0; i < t->n; i += TILE_ROWS) grad_group(s, t, w, i, least(TILE_ROWS, t->n - i));
+    meet(w->keys, t->n, t->block, each, groups);
+    set_products(t->n, groups, (struct left){w->q, s->dp, 1}, w->kt, BLOCK, w->p, BLOCK, s->d);
+    set_products(t->n, groups, (struct left){w->d_o, s->dp, 1}, w->vt, BLOCK, w->ds, BLOCK, s->d);
+    weigh_rows(s, t, w, each, groups);
+    float *dq = (float *)dan_row(&a->out[DQ], t->first) + t->head * s->d;
     if (done) dan_wait_for(done, (int32_t)(t->block / BLOCK));
-    for (int64_t i = 0; i < t->n; i += TILE_ROWS) add_to_queries(a, s, t, w, i, least(TILE_ROWS, t->n - i));
+    add_products(t->n, groups, (struct left){w->ds, BLOCK, 1}, w->k, s->dp, dq, a->out[DQ].stride[0] / 4, s->d);
     if (done) __atomic_store_n(done, (int32_t)(t->block / BLOCK) + 1, __ATOMIC_RELEASE);
-    for (int64_t j = all.lo; j < all.hi; j += TILE_ROWS) {
-        int64_t n = least(TILE_ROWS, all.hi - j);
-        struct keys r = rows_seeing(t, w, (struct keys){(int32_t)j, (int32_t)(j + n)});
-        struct left pt = {w->p + r.lo * BLOCK + j, 1, BLOCK}, dst = {w->ds + r.lo * BLOCK + j, 1, BLOCK};
-        add_product(n, pt, w->d_o + r.lo * s->dp, s->dp, w->dv + j * s->dp, s->dp, r.hi - r.lo, s->dp);
-        add_product(n, dst, w->q + r.lo * s->dp, s->dp, w->dk + j * s->dp, s->dp, r.hi - r.lo, s->dp);
-    }
+    meet_rows(t, w, n, groups);
+    add_products(n, groups, (struct left){w->p, 1, BLOCK}, w->d_o, s->dp, w->dv, s->dp, s->dp);
+    add_products(n, groups, (struct left){w->ds, 1, BLOCK}, w->q, s->dp, w->dk, s->dp, s->dp);
 }
 
 static void write_rows(float *y, int64_t ld, const float *x, const struct sizes *s, int64_t n)
@@ -176,7 +165,7 @@ static void grad_block(const struct dan_args *a, const struct grad *g, struct wo
     for (t->head = t->kv_head * s->group; t->head < (t->kv_head + 1) * s->group; t->head++)
         for (t->first = first; t->first < end; t->first += TILE) {
             t->n = least(TILE, end - t->first);
-            grad_tile(a, g, t, done);
+            grad_tile(a, g, t, n, done);
             done += done ? 1 : 0;
         }
     write_rows((float *)dan_row(&a->out[DK], key) + col, a->out[DK].stride[0] / 4, w->dk, s, n);

@@ -11,13 +11,14 @@ enum { TILE = 64, BLOCK = 64 };
 struct left { const float *p; int64_t row, step; };
 
 /* c[rows][vecs * VF] (+)= a[rows][n] b[n][..]: rows, vecs and add are constants where this is inlined.
+ * Sums are made by themselves and added at the end: errors grow with the block, not with the document.
  * tail > 0: only so many columns of the only vector of c exist. */
 INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc,
                     int64_t n, int64_t tail)
 {
     vf s[TILE_ROWS][TILE_VECS];
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vecs; j++) s[i][j] = !add ? vf_set(0) : tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF);
+        for (int j = 0; j < vecs; j++) s[i][j] = vf_set(0);
     for (int64_t k = 0; k < n; k++, b += ldb) {
         vf y[TILE_VECS];
         for (int j = 0; j < vecs; j++) y[j] = vf_load(b + j * VF);
@@ -26,6 +27,8 @@ INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b,
             for (int j = 0; j < vecs; j++) s[i][j] = vf_fma(x, y[j], s[i][j]);
         }
     }
+    for (int i = 0; i < rows && add; i++)
+        for (int j = 0; j < vecs; j++) s[i][j] = vf_add(s[i][j], tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF));
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < vecs; j++)
             if (tail) vf_store_n(c + i * ldc, s[i][j], tail);
@@ -64,14 +67,41 @@ INLINE void any_rows(int64_t rows, bool add, struct left a, const float *b, int6
     for (; rows > 0; rows--, a.p += a.row, c += ldc) rows_of(1, add, a, b, ldb, c, ldc, n, cols);
 }
 
-static void set_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+/* Groups of TILE_ROWS rows: which keys of a block, or which other rows, group g meets. */
+enum { PANEL = TILE_VECS * VF, GROUPS = (TILE + TILE_ROWS - 1) / TILE_ROWS };
+
+/* c[rows][..] = a[rows][n] b[n][..] in the columns that a group meets (to whole vectors), which lie in one block.  Panels of
+ * columns are outermost: a panel of b stays in L1 while all rows pass. */
+static void set_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n)
 {
-    any_rows(rows, false, a, b, ldb, c, ldc, n, cols);
+    for (int64_t j = 0; j < BLOCK; j += PANEL)
+        for (int64_t i = 0; i < rows; i += TILE_ROWS) {
+            struct keys k = meets[i / TILE_ROWS];
+            int64_t lo = most(j, k.lo / VF * VF), hi = least(j + PANEL, pad(k.hi));
+            struct left ai = {a.p + i * a.row, a.row, a.step};
+            if (lo < hi) any_rows(least(TILE_ROWS, rows - i), false, ai, b + lo, ldb, c + i * ldc + lo, ldc, n, hi - lo);
+        }
 }
 
-static void add_product(int64_t rows, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n, int64_t cols)
+/* c[rows][cols] += a[rows][k] b[k][cols] over the k that a group meets. */
+static void add_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t cols)
 {
-    any_rows(rows, true, a, b, ldb, c, ldc, n, cols);
+    for (int64_t j = 0; j < cols; j += PANEL)
+        for (int64_t i = 0; i < rows; i += TILE_ROWS) {
+            struct keys k = meets[i / TILE_ROWS];
+            struct left ai = {a.p + i * a.row + k.lo * a.step, a.row, a.step};
+            if (no_keys(k)) continue;
+            any_rows(least(TILE_ROWS, rows - i), true, ai, b + k.lo * ldb + j, ldb, c + i * ldc + j, ldc, k.hi - k.lo, least(PANEL, cols - j));
+        }
+}
+
+/* each[n]: keys that rows see of the block at b; by group what any of its rows sees. */
+static inline void meet(const struct keys *rows, int64_t n, int64_t b, struct keys *each, struct keys *groups)
+{
+    for (int64_t i = 0; i < n; i++) {
+        each[i] = in_block(rows[i], b, BLOCK);
+        groups[i / TILE_ROWS] = i % TILE_ROWS ? join(groups[i / TILE_ROWS], each[i]) : each[i];
+    }
 }
 
 /* dst[d][BLOCK] = src[n][d] transposed; columns from n to the next multiple of VF are zero. */

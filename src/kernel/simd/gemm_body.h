@@ -216,28 +216,31 @@ static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
     else vf_store_n((float *)p + i, x, n);
 }
 
-/* Sum (+ bias) of element [row, col] and those right of it to c. */
-static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half, bool more)
+/* Sum (+ bias) of element [row, col] and those right of it to c.  The last four are constants where that is common:
+ * half: c is bf16; more: there is anything but a bias. */
+static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half, bool more,
+                                                         int act, int gate)
 {
     if (more) {
         int64_t from = row * g->ldres + col;
         if (g->pre) store_any(g->pre, row * g->ldpre + col, half, x, n);
-        if (g->act) x = vf_act(g->act, x);
-        if (g->gate) x = vf_mul(x, vf_slope(g->gate, load_any(g->res, from, g->res_bf16, n)));
+        if (act) x = vf_act(act, x);
+        if (gate) x = vf_mul(x, vf_slope(gate, load_any(g->res, from, g->res_bf16, n)));
         else if (g->res) x = vf_add(x, load_any(g->res, from, g->res_bf16, n));
     }
     store_any(g->c, row * g->ldc + col, half, x, n);
 }
 
-/* The first `rows` rows, NR columns; half, more: constants, so that the common cases have no branches. */
-static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half, bool more)
+/* The first `rows` rows, NR columns. */
+static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half, bool more,
+                                                              int act, int gate)
 {
     const float *s = d->s;
     vf bias[NR / VF];
     for (int j = 0; j < NR / VF; j++) bias[j] = g->bias ? vf_load(g->bias + d->col + j * VF) : vf_set(0.f);
     for (int i = 0; i < rows; i++, s += d->ld)
         for (int j = 0; j < NR / VF; j++)
-            finish(g, vf_add(vf_load(s + j * VF), bias[j]), d->row + i, d->col + j * VF, VF, half, more);
+            finish(g, vf_add(vf_load(s + j * VF), bias[j]), d->row + i, d->col + j * VF, VF, half, more, act, gate);
 }
 
 static void finish_edge(const struct dan_gemm *g, const struct done *d, int rows)
@@ -246,7 +249,7 @@ static void finish_edge(const struct dan_gemm *g, const struct done *d, int rows
     for (int i = 0; i < rows; i++, s += d->ld)
         for (int j = 0; j < d->cols; j += VF) {
             vf bias = g->bias ? vf_load_n(g->bias + d->col + j, d->cols - j) : vf_set(0.f);
-            finish(g, vf_add(vf_load_n(s + j, d->cols - j), bias), d->row + i, d->col + j, d->cols - j, g->c_bf16, true);
+            finish(g, vf_add(vf_load_n(s + j, d->cols - j), bias), d->row + i, d->col + j, d->cols - j, g->c_bf16, true, g->act, g->gate);
         }
 }
 
@@ -254,10 +257,14 @@ static void finish_edge(const struct dan_gemm *g, const struct done *d, int rows
 static __attribute__((noinline)) void finish_rows(const struct dan_gemm *g, struct done *d, int most_rows)
 {
     int n = d->rows < most_rows ? d->rows : most_rows;
+    bool half = g->c_bf16;
     if (d->cols != NR) finish_edge(g, d, n);
-    else if (g->act || g->res || g->pre) finish_full(g, d, n, g->c_bf16, true);
-    else if (g->c_bf16) finish_full(g, d, n, true, false);
-    else finish_full(g, d, n, false, false);
+    else if (g->act == DAN_ACT_GELU_TANH) finish_full(g, d, n, half, true, DAN_ACT_GELU_TANH, 0);
+    else if (g->gate == DAN_ACT_GELU_TANH) finish_full(g, d, n, half, true, 0, DAN_ACT_GELU_TANH);
+    else if (g->act || g->gate) finish_full(g, d, n, half, true, g->act, g->gate);
+    else if (g->res || g->pre) finish_full(g, d, n, half, true, 0, 0);
+    else if (half) finish_full(g, d, n, true, false, 0, 0);
+    else finish_full(g, d, n, false, false, 0, 0);
     d->s += n * d->ld;
     d->row += n;
     d->rows -= n;
@@ -323,7 +330,7 @@ static void multiply(const struct work *w, int64_t i, struct span cols, struct s
 
 static inline bool is_direct(const struct dan_gemm *g, int64_t rows)
 {
-    return direct && rows <= DIRECT_ROWS && g->tb && !g->b_type && !g->bf16;
+    return direct && rows <= DIRECT_ROWS && g->tb && !g->b_type && (!g->bf16 || g->b_bf16);
 }
 
 /* One panel of a times columns of b that are not packed: the sums and their order are those of multiply(). */

@@ -5,10 +5,11 @@
 #define DAN_KERNEL_VEC_MATH_H
 #include "op/attrs.h"
 
-/* e^x: x = n ln 2 + r, |r| <= 0.35, Cephes' expf polynomial in r.  Saturates: 0 below -104, inf above 88.73. */
-static inline vf vf_exp(vf x)
+/* e^x: x = n ln 2 + r, |r| <= 0.35, Cephes' expf polynomial in r.  0 below -87.3, inf above 88.73: results that are
+ * denormal take 30 times as long (73 instead of 2.5 ns for 16 on Sapphire Rapids). */
+static inline vf vf_exp(vf given)
 {
-    x = vf_min(vf_set(89.f), vf_max(vf_set(-105.f), x));
+    vf least = vf_set(-87.3f), x = vf_min(vf_set(89.f), vf_max(least, given));
     vf n = vf_round(vf_mul(x, vf_set(1.44269504f)));
     vf r = vf_fma(n, vf_set(-0.693359375f), x);
     r = vf_fma(n, vf_set(2.12194440e-4f), r);
@@ -18,7 +19,7 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set(5.0000001201e-1f));
     p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_set(1.f));
-    return vf_scale2(p, n);
+    return vf_less(given, least, vf_set(0.f), vf_scale2(p, n));
 }
 
 /* Below -86 the answer stays at e^-86, which is 0 to every sum that it meets. */
@@ -60,13 +61,13 @@ static inline vf vf_gelu(vf x)                 /* x/2 (1 + erf(x / sqrt 2)) */
     vf half = vf_mul(vf_set(0.5f), vf_erfc_pos(vf_mul(vf_abs(x), vf_set(0.70710678f))));
     return vf_mul(x, vf_less(x, vf_set(0.f), half, vf_sub(vf_set(1.f), half)));
 }
-#endif
 
 static inline vf vf_gelu_tanh(vf x)            /* x/2 (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) */
 {
     vf u = vf_mul(x, vf_fma(vf_mul(x, x), vf_set(0.0356774081f), vf_set(0.797884561f)));
     return vf_mul(x, vf_sigmoid(vf_add(u, u)));
 }
+#endif
 
 static inline vf vf_act(int kind, vf x)
 {

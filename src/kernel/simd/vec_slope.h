@@ -3,6 +3,9 @@
 #ifndef DAN_KERNEL_VEC_SLOPE_H
 #define DAN_KERNEL_VEC_SLOPE_H
 
+#ifdef __AVX512F__
+#include "kernel/simd/slope_avx512.h"
+#else
 static inline vf vf_slope_gelu(vf x)           /* Phi(x) + x phi(x) */
 {
     vf tail = vf_mul(vf_set(0.5f), vf_erfc_pos(vf_mul(vf_abs(x), vf_set(0.70710678f))));
@@ -17,6 +20,7 @@ static inline vf vf_slope_gelu_tanh(vf x)      /* x s(2u): s + x s (1 - s) 2u', 
     vf s = vf_sigmoid(vf_add(u, u)), du = vf_fma(xx, vf_set(0.2140644486f), vf_set(1.595769122f));
     return vf_fma(vf_mul(vf_mul(x, s), vf_sub(vf_set(1.f), s)), du, s);
 }
+#endif
 
 static inline vf vf_slope(int kind, vf x)
 {
