@@ -2,9 +2,9 @@
  *
  *   attend_bench TIME HEAD_DIM HEADS KV_HEADS BATCH f32|bf16 THREADS REPEATS [ISA|any [IN OUT]]
  *
- * ISA: kernels of that folder only.  BATCH documents of TIME rows, causal.  IN: floats, qkv [N, (H + 2 K) D] and then do [N, H D], N = BATCH TIME; without it
- * numbers are random.  OUT: floats, o [N, H D] and then dqkv [N, (H + 2 K) D].  Prints one line of JSON: seconds (smallest and
- * median of the repeats), bytes of workspace, the kernels. */
+ * BATCH documents of TIME rows, causal; N = BATCH TIME.  ISA: kernels of that folder only.  IN: floats, qkv [N, (H + 2 K) D] and
+ * then do [N, H D]; without it numbers are random.  OUT: floats, o [N, H D] and then dqkv [N, (H + 2 K) D].  Prints one line of
+ * JSON: seconds (smallest and median of the repeats), bytes of workspace, by how much memory grew, the kernels. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -138,7 +138,8 @@ def measure(a, shape, dtype):
     peer, name = min(zip(peers, ("flash", "written out")), key=lambda x: first[peers.index(x[0])])
     flops = 4 * batch * heads * d * t * t / 2 * 3.5
     repeats = max(3, min(200, int(a.seconds / min(first))))
-    ours_repeats = max(3, min(1000, int(a.seconds / (sum(run_danlu(a, shape, dtype, 3)[k] for k in ("forward", "backward"))))))
+    probe = run_danlu(a, shape, dtype, 3)
+    ours_repeats = max(3, min(1000, int(a.seconds / (probe["forward"] + probe["backward"]))))
     ratios, peer_times, our_times = [], [], []
     for _ in range(a.rounds):
         peer_times.append(peer.turn(repeats))

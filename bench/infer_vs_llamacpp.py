@@ -117,8 +117,8 @@ def run(command):
 
 
 def danlu(a, folder, n_threads, *more):
-    out = json.loads(run([a.danlu, "bench", "infer", folder, "--threads", str(n_threads), "--repeat", "1", "--decode", str(DECODE), "--json",
-                          "--quiet", *more]))
+    out = json.loads(run([a.danlu, "bench", "infer", folder, "--threads", str(n_threads), "--repeat", "1", "--decode", str(DECODE),
+                          "--json", "--quiet", *more]))
     return {(f"pp{r['tokens']}" if r["what"] == "prefill" else f"tg{DECODE}@{r['depth']}"): r["tokens_per_second"] for r in out["results"]}
 
 
@@ -172,7 +172,8 @@ def compare_start(a, folder):
             if done.returncode:
                 sys.exit(done.stderr[-2000:])
             begin = time.perf_counter()
-            run([a.danlu, "generate", folder, "--prompt", PROMPT, "--max-tokens", "1", "--temperature", "0", "--ignore-eos", "--threads", str(n)])
+            run([a.danlu, "generate", folder, "--prompt", PROMPT, "--max-tokens", "1", "--temperature", "0", "--ignore-eos",
+                 "--threads", str(n)])
             rows.append((float(done.stdout.split()[-1]), time.perf_counter() - begin))
         ratios = [ours / theirs for theirs, ours in rows[1:]]
         print(f"  {n} threads  start      llama.cpp {1e3 * statistics.median(t for t, _ in rows[1:]):7.0f} ms  "

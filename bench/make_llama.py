@@ -106,7 +106,8 @@ def write_tokenizer(folder):
                for i in (VOCAB - 2, VOCAB - 1)]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-             "fuse_unk": False, "byte_fallback": False, "vocab": {t: i for i, t in enumerate(tokens)}, "merges": [" ".join(m) for m in merges]}
+             "fuse_unk": False, "byte_fallback": False, "vocab": {t: i for i, t in enumerate(tokens)},
+             "merges": [" ".join(m) for m in merges]}
     whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None, "pre_tokenizer": level,
              "post_processor": level, "decoder": level, "model": model}
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:

@@ -34,7 +34,7 @@ static const struct dan_opt options[] = {
     {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "f32", .choices = "f32|bf16|auto", .section = "Machine",
      .help = "of matrix products; auto: bf16 where the CPU has it"},
     {.name = "rows", .type = 'i', .offset = AT(rows), .dflt = "0", .meta = "N", .min = 0, .max = 1 << 20, .alias = "batch-tokens",
-     .help = "tokens computed together (0: 1024); changes no result"},
+     .help = "tokens computed together (0: 2048); changes no result"},
     DAN_FUSION_OPTION(struct embed_opts),
     DAN_TRACE_OPTIONS(struct embed_opts),
     {.name = NULL}};

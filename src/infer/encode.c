@@ -4,8 +4,8 @@
 #include "base/mem.h"
 #include "exec/exec.h"
 
-/* 1024 rows: the weights are packed once per run, 1 % of its time; the widest activations still stay near the cores. */
-enum { DEFAULT_ROWS = 1024 };
+/* Weights are packed once per run.  BERT-base in bf16, one thread: 204 us per row with 512 rows, 184 with 1024, 176 with 2048. */
+enum { DEFAULT_ROWS = 2048 };
 enum { TOKENS, POS, TYPE, START, STOP, SELF, SELECT, N_ARRAYS };
 static const char *const array_name[N_ARRAYS] = {"tokens", "pos", "type", "start", "stop", "self", "select"};
 

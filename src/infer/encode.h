@@ -20,7 +20,7 @@ enum dan_pooling {
 struct dan_encode_opts {
     enum dan_pooling pooling;
     bool    normalize;                         /* divide by the Euclidean norm (vectors of zeros stay) */
-    int64_t max_rows;                          /* tokens of a run; 0: 1024.  At least the model's longest sentence */
+    int64_t max_rows;                          /* tokens of a run; 0: 2048.  At least the model's longest sentence */
     enum dan_prec prec;                        /* of products */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the encoder */
     bool    ref;                               /* reference kernels, to bisect */

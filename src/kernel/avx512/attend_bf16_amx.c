@@ -330,5 +330,5 @@ static void run(const struct dan_args *a)
 const struct dan_kernel dan_kernel_attend_bf16_amx = {
     .op = "attend", .isa = "avx512", .name = "attend_bf16_amx",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16, .rank = 50,
-    .accepts = accepts, .workspace = workspace, .run = run, .half = true, .rtol = 4e-3f,
+    .accepts = accepts, .workspace = workspace, .run = run, .half = true, .rtol = 2e-3f,
 };

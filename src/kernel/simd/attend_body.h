@@ -1,5 +1,5 @@
 /* attend without the matrix of scores (Dao et al. 2022, FlashAttention): a tile of items walks its blocks of
- * keys with a maximum that follows and a sum.  Per 64 keys: K transposed and V copied once for up to 64 items, then
+ * keys with a maximum that follows and a sum.  Per 64 keys: K transposed and V copied once for up to TILE items, then
  * two small products and one exponential per score.  Include block_ISA.h before.
  *
  * An item is one query row of one head; the G = H/K heads that read the same kv head are neighbours: item i
@@ -7,6 +7,7 @@
  * base.  The bits of an item's result depend on its own row and keys only, so prefill and decode agree:
  * every sum runs over keys (or head dim) in order, and keys that only other items of the tile see add an
  * exact zero. */
+enum { TILE = 256, BLOCK = 64 };
 #include "kernel/simd/attend_tile.h"
 
 enum { SLACK = 8 };
@@ -16,7 +17,7 @@ struct tile { int64_t head, first, n, base; };         /* items first .. first +
 struct walk { int64_t at, stop, end, item; };
 
 /* The next tile, for any kv head; false when there is none. */
-static bool next_tile(const struct dan_args *a, const struct sizes *s, struct walk *w, struct tile *t)
+static bool next_tile(const struct dan_args *a, const struct sizes *s, int64_t most_items, struct walk *w, struct tile *t)
 {
     if (w->item >= w->stop * s->group) {
         w->at = w->stop;
@@ -25,7 +26,7 @@ static bool next_tile(const struct dan_args *a, const struct sizes *s, struct wa
         w->item = w->at * s->group;
     }
     t->first = w->item;
-    t->n = least(TILE, w->stop * s->group - w->item);
+    t->n = least(most_items, w->stop * s->group - w->item);
     t->base = *(const int32_t *)dan_row(&a->in[3], w->at);
     w->item += t->n;
     return true;
@@ -215,7 +216,9 @@ static void run(const struct dan_args *a)
     struct area w = area_at(&s, (float *)a->ws + area_floats(&s) * (size_t)a->ith);
     struct walk walk = {.end = s.rows};
     struct tile t;
-    for (int64_t turn = 0; next_tile(a, &s, &walk, &t);)
+    int64_t turn = 0, items = TILE;
+    while (a->nth > 1 && items > 64 && s.rows * s.heads < 8 * a->nth * items) items /= 2;              /* enough for all threads */
+    while (next_tile(a, &s, items, &walk, &t))
         for (t.head = 0; t.head < s.kv; t.head++, turn++)
             if (turn % a->nth == a->ith) attend_tile(a, &s, &t, &w);
 }

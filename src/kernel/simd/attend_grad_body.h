@@ -1,5 +1,6 @@
 /* attend_grad in one pass over all pairs of key block and row tile: five small products each (Dao et al. 2022,
  * FlashAttention, algorithm 4), probabilities recomputed from lse.  Include block_ISA.h before. */
+enum { TILE = 64, BLOCK = 128 };
 #include "kernel/simd/attend_tile.h"
 #include "kernel/simd/attend_units.h"
 
@@ -87,20 +88,17 @@ INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0
     }
 }
 
-/* p and ds of the tile's rows, from products in columns of their groups; what no row of a group sees stays zero. */
-static void weigh_rows(const struct sizes *s, const struct work *t, const struct area *w, const struct keys *each, const struct keys *groups)
+/* p and ds of the tile's rows and n keys, from products in columns of their groups; zero where a row does not see the key. */
+static void weigh_rows(const struct sizes *s, const struct work *t, const struct area *w, const struct keys *each,
+                       const struct keys *groups, int64_t n)
 {
     for (int64_t i = 0; i < t->n; i++) {
         struct keys g = groups[i / TILE_ROWS], k = each[i];
         float *p = w->p + i * BLOCK, *ds = w->ds + i * BLOCK;
         int64_t c0 = g.lo / VF * VF, c1 = pad(g.hi);
-        if (c0 > 0 || c1 < BLOCK || no_keys(k)) {
-            int64_t from = no_keys(k) ? BLOCK : c0, to = no_keys(k) ? BLOCK : c1;
-            memset(p, 0, (size_t)from * sizeof *p);
-            memset(ds, 0, (size_t)from * sizeof *ds);
-            memset(p + to, 0, (size_t)(BLOCK - to) * sizeof *p);
-            memset(ds + to, 0, (size_t)(BLOCK - to) * sizeof *ds);
-        }
+        if (no_keys(k)) c0 = c1 = pad(n);
+        for (int64_t c = 0; c < c0; c += VF) vf_store(p + c, vf_set(0)), vf_store(ds + c, vf_set(0));
+        for (int64_t c = c1; c < n; c += VF) vf_store(p + c, vf_set(0)), vf_store(ds + c, vf_set(0));
         if (k.lo <= c0 && k.hi >= c1 && !no_keys(k)) grad_scores(true, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
         else if (!no_keys(k)) grad_scores(false, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
     }
@@ -134,7 +132,7 @@ static void grad_tile(const struct dan_args *a, const struct grad *g, const stru
     meet(w->keys, t->n, t->block, each, groups);
     set_products(t->n, groups, (struct left){w->q, s->dp, 1}, w->kt, BLOCK, w->p, BLOCK, s->d);
     set_products(t->n, groups, (struct left){w->d_o, s->dp, 1}, w->vt, BLOCK, w->ds, BLOCK, s->d);
-    weigh_rows(s, t, w, each, groups);
+    weigh_rows(s, t, w, each, groups, n);
     float *dq = (float *)dan_row(&a->out[DQ], t->first) + t->head * s->d;
     if (done) dan_wait_for(done, (int32_t)(t->block / BLOCK));
     add_products(t->n, groups, (struct left){w->ds, BLOCK, 1}, w->k, s->dp, dq, a->out[DQ].stride[0] / 4, s->d);
@@ -160,8 +158,8 @@ static void grad_block(const struct dan_args *a, const struct grad *g, struct wo
     pack_transposed(w->kt, keys, ldk, n, s->d);
     pack_transposed(w->vt, values, ldv, n, s->d);
     pack_rows(w->k, keys, ldk, n, s->d);
-    memset(w->dk, 0, (size_t)(BLOCK * s->dp) * sizeof(float));
-    memset(w->dv, 0, (size_t)(BLOCK * s->dp) * sizeof(float));
+    memset(w->dk, 0, (size_t)(n * s->dp) * sizeof(float));
+    memset(w->dv, 0, (size_t)(n * s->dp) * sizeof(float));
     for (t->head = t->kv_head * s->group; t->head < (t->kv_head + 1) * s->group; t->head++)
         for (t->first = first; t->first < end; t->first += TILE) {
             t->n = least(TILE, end - t->first);

@@ -5,7 +5,8 @@
 #include <math.h>
 #include "kernel/simd/attend_keys.h"
 
-enum { TILE = 64, BLOCK = 64 };
+/* From the body: TILE rows, BLOCK keys. */
+
 
 /* A factor of a small product: element (i, k) at p[i * row + k * step]. */
 struct left { const float *p; int64_t row, step; };
@@ -72,7 +73,8 @@ enum { PANEL = TILE_VECS * VF, GROUPS = (TILE + TILE_ROWS - 1) / TILE_ROWS };
 
 /* c[rows][..] = a[rows][n] b[n][..] in the columns that a group meets (to whole vectors), which lie in one block.  Panels of
  * columns are outermost: a panel of b stays in L1 while all rows pass. */
-static void set_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t n)
+static void set_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                         int64_t n)
 {
     for (int64_t j = 0; j < BLOCK; j += PANEL)
         for (int64_t i = 0; i < rows; i += TILE_ROWS) {
@@ -84,14 +86,15 @@ static void set_products(int64_t rows, const struct keys *meets, struct left a, 
 }
 
 /* c[rows][cols] += a[rows][k] b[k][cols] over the k that a group meets. */
-static void add_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc, int64_t cols)
+static void add_products(int64_t rows, const struct keys *meets, struct left a, const float *b, int64_t ldb, float *c, int64_t ldc,
+                         int64_t cols)
 {
     for (int64_t j = 0; j < cols; j += PANEL)
         for (int64_t i = 0; i < rows; i += TILE_ROWS) {
             struct keys k = meets[i / TILE_ROWS];
             struct left ai = {a.p + i * a.row + k.lo * a.step, a.row, a.step};
-            if (no_keys(k)) continue;
-            any_rows(least(TILE_ROWS, rows - i), true, ai, b + k.lo * ldb + j, ldb, c + i * ldc + j, ldc, k.hi - k.lo, least(PANEL, cols - j));
+            int64_t n = least(TILE_ROWS, rows - i), width = least(PANEL, cols - j);
+            if (!no_keys(k)) any_rows(n, true, ai, b + k.lo * ldb + j, ldb, c + i * ldc + j, ldc, k.hi - k.lo, width);
         }
 }
 

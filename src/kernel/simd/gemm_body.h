@@ -302,6 +302,13 @@ static inline bool reads_a(const struct dan_gemm *g)
     return READS_A && g->a_bf16 && !g->ta && g->k % CHUNK == 0 && ((uintptr_t)g->a | (uintptr_t)g->lda) % 64 == 0 && g->lda % 2048;
 }
 
+/* What the epilogue of a tile will read: rows far apart, which the hardware does not foresee.  Asked for before the tile is
+ * multiplied: products with a gate take 0.6 of the time. */
+static inline void fetch_residual(const struct dan_gemm *g, int64_t row, int rows, int64_t col)
+{
+    for (int i = 0; i < rows; i++) __builtin_prefetch((const char *)g->res + ((row + i) * g->ldres + col) * (g->res_bf16 ? 2 : 4));
+}
+
 /* Row panel i, columns cols, one k block.  A tile is finished while or after the next one is multiplied: its vector
  * instructions then run beside those of the tile unit (if there is one), which would else wait for each other. */
 static void multiply(const struct work *w, int64_t i, struct span cols, struct span k, struct left_panel a, const char *pb)
@@ -318,6 +325,7 @@ static void multiply(const struct work *w, int64_t i, struct span cols, struct s
         for (int64_t col = cols.lo, j = 0; col < cols.hi; col += NR, j++, b += w->b_step) {
             int nc = (int)least(NR, cols.hi - col);
             struct sums s = sums_of(w, row, col, k, alone ? j % 2 : j);
+            if (w->g->res && s.finish && last) fetch_residual(w->g, row, nr, col);
             tile(s.own ? (int)parts(nr, ROW_UNIT) * ROW_UNIT : nr, s.own ? NR : nc, kn, a.p, b, s.p, s.ld, s.first && k0 == 0, &x);
             finish_tile(w->g, &wait);
             if (s.finish && last) wait = (struct done){s.p, s.ld, row, col, nr, nc};
