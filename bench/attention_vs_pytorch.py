@@ -76,8 +76,8 @@ class Peer:
 
 def peer_growth(a, shape, dtype):
     """In a fresh process: freed memory that is used again would not show."""
-    words = [sys.executable, __file__, "--peer-memory", *map(str, shape), "--dtype", dtype, "--threads", str(a.threads), *["--avx2"] * a.avx2]
-    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    words = [sys.executable, __file__, "--peer-memory", *map(str, shape), "--dtype", dtype, "--threads", str(a.threads)]
+    return int(subprocess.run(words + ["--avx2"] * a.avx2, capture_output=True, text=True, check=True).stdout)
 
 
 def print_peer_growth(shape, dtype):

@@ -161,6 +161,13 @@ static dan_ref matmul_input(struct bench_build *x) { return product(x, 0, 0, DAN
 static dan_ref matmul_input_bf16(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_BF16, &dan_dtype_f32); }
 static dan_ref matmul_weight(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_F32, &dan_dtype_f32); }
 static dan_ref matmul_weight_bf16(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_BF16, &dan_dtype_f32); }
+static dan_ref linear_act_of(struct bench_build *x, enum dan_prec prec)
+{
+    dan_ref a = f32(x, DAN_SHAPE(x->d[0], x->d[2])), w = add_leaf(x, &dan_dtype_f32, DAN_SHAPE(x->d[1], x->d[2]), 0);
+    return dan_linear_act(&x->b, a, w, 0, prec, DAN_ACT_GELU_TANH);
+}
+static dan_ref linear_act(struct bench_build *x) { return linear_act_of(x, DAN_PREC_F32); }
+static dan_ref linear_act_bf16(struct bench_build *x) { return linear_act_of(x, DAN_PREC_BF16); }
 static dan_ref matmul_q8_0(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32, &dan_dtype_q8_0); }
 
 const struct bench_case bench_cases[] = {
@@ -217,6 +224,9 @@ const struct bench_case bench_cases[] = {
     {"attend_grad", "B T H D", {16, 256, 6, 64}, attend_grad, NULL},
     {"attend_grad", "B T H D", {1, 1024, 12, 64}, attend_grad, NULL},
     {"attend_grad", "B T H D", {1, 4096, 4, 64}, attend_grad, NULL},
+    {"linear_act", "M N K", {4096, 1536, 384}, linear_act, "gelu_tanh(x w)"},
+    {"linear_act", "M N K", {768, 512, 128}, linear_act_bf16, "gelu_tanh(x w), bf16"},
+    {"linear_act", "M N K", {4096, 1536, 384}, linear_act_bf16, "gelu_tanh(x w), bf16"},
     {"matmul", "M N K", {768, 384, 128}, matmul, "x w"},
     {"matmul", "M N K", {4096, 1536, 384}, matmul, "x w"},
     {"matmul", "M N K", {1024, 3072, 768}, matmul, "x w"},

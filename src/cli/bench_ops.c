@@ -162,7 +162,7 @@ static int time_kernel(struct bench *b, const struct bench_case *c, struct bench
 static bool set_halves(struct dan_graph *g, dan_ref y)
 {
     struct dan_node *n = &g->node[y];
-    bool is_product = dan_op_is(n, "matmul");
+    bool is_product = dan_op_is(n, "matmul") || dan_op_is(n, "linear_act");
     if (is_product ? n->attr[DAN_MATMUL_PREC].i != DAN_PREC_BF16 : !(n->op->half_in | n->op->half_out)) return false;
     for (int k = 0; k < n->n_in; k++)
         if (n->in[k] && n->op->half_in >> k & 1 && dan_op_is(&g->node[n->in[k]], "scale")) g->node[n->in[k]].half = 1;

@@ -5,5 +5,5 @@
 
 const struct dan_kernel dan_kernel_sum_avx2 = {
     .op = "sum", .isa = "avx2", .name = "sum_avx2", .needs = DAN_CPU_AVX2, .rank = 20,
-    .accepts = accepts, .run = run, .half = true, .rtol = 2e-6f,
+    .accepts = accepts, .workspace = workspace, .run = run, .half = true, .rtol = 2e-6f,
 };

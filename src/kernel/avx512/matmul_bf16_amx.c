@@ -7,7 +7,7 @@
 #include "kernel/simd/math_avx512.h"
 #include "kernel/simd/pack_amx.h"
 
-enum { KC = 2048, KI = 512, NC_THIN = 2 * NR, ROW_UNIT = 16, READS_A = 1, ROWS_INSIDE = 0, PACK_COST = 96, TAKES_BF16 = 2 };
+enum { KC = 1536, KI = 512, NC_THIN = 2 * NR, ROW_UNIT = 16, READS_A = 1, ROWS_INSIDE = 0, PACK_COST = 96, TAKES_BF16 = 2 };
 
 static inline void tile_begin(void)
 {
@@ -26,7 +26,11 @@ struct left { const char *p; int64_t ld, step, lower; };
 static inline void multiply_2x2(int64_t k, struct left a, const char *b, const struct beside *x)
 {
     int slice = (int)(k >= 32 ? (MR * 32 + k - 1) / k : MR);
-    for (; k > 0; k -= 32, a.p += a.step, b += B_STEP) {
+    const char *ahead = x->ahead;
+    int64_t wide = x->g->a_bf16 ? 64 : 128;
+    for (; k > 0; k -= 32, a.p += a.step, b += B_STEP, ahead += wide) {
+        for (int i = 0; i < x->n_ahead; i++) _mm_prefetch(ahead + i * x->g->lda, _MM_HINT_T0);
+        for (int i = 0; i < x->n_ahead && wide > 64; i++) _mm_prefetch(ahead + i * x->g->lda + 64, _MM_HINT_T0);
         _tile_loadd(4, a.p, a.ld);
         _tile_stream_loadd(6, b, 64);
         _tile_dpbf16ps(0, 4, 6);

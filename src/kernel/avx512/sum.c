@@ -5,5 +5,5 @@
 
 const struct dan_kernel dan_kernel_sum_avx512 = {
     .op = "sum", .isa = "avx512", .name = "sum_avx512", .needs = DAN_CPU_AVX512, .rank = 30,
-    .accepts = accepts, .run = run, .half = true, .rtol = 2e-6f,
+    .accepts = accepts, .workspace = workspace, .run = run, .half = true, .rtol = 2e-6f,
 };

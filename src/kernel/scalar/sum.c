@@ -5,5 +5,5 @@
 
 const struct dan_kernel dan_kernel_sum_scalar = {
     .op = "sum", .isa = "scalar", .name = "sum_scalar", .needs = 0, .rank = 1,
-    .accepts = accepts, .run = run, .half = true, .rtol = 2e-6f,
+    .accepts = accepts, .workspace = workspace, .run = run, .half = true, .rtol = 2e-6f,
 };

@@ -69,7 +69,7 @@ INLINE void any_rows(int64_t rows, bool add, struct left a, const float *b, int6
 }
 
 /* Groups of TILE_ROWS rows: which keys of a block, or which other rows, group g meets. */
-enum { PANEL = TILE_VECS * VF, GROUPS = (TILE + TILE_ROWS - 1) / TILE_ROWS };
+enum { PANEL = TILE_VECS * VF, GROUPS = ((TILE > BLOCK ? TILE : BLOCK) + TILE_ROWS - 1) / TILE_ROWS };
 
 /* c[rows][..] = a[rows][n] b[n][..] in the columns that a group meets (to whole vectors), which lie in one block.  Panels of
  * columns are outermost: a panel of b stays in L1 while all rows pass. */

@@ -44,9 +44,9 @@ dan_gemm_bytes_fn dan_gemm_f32_scalar_bytes, dan_gemm_f32_avx2_bytes, dan_gemm_f
 /* A tile whose sums are complete: s, ld floats from row to row, are to become c[row.., col..]. */
 struct done { const float *s; int64_t ld, row, col; int rows, cols; };
 
-/* For the tile of a unit beside the vector instructions: bytes from row to row where a lies unpacked, else 0, and
- * a tile that can be finished meanwhile. */
-struct beside { int64_t lda; const struct dan_gemm *g; struct done *wait; };
+/* For the tile of a unit beside the vector instructions: bytes from row to row where a lies unpacked, else 0; a tile
+ * that can be finished meanwhile; rows of the next panel, as they lie, to bring near. */
+struct beside { int64_t lda; const struct dan_gemm *g; struct done *wait; const char *ahead; int n_ahead; };
 
 /* c[rows,cols] (+)= packed a x columns from col of b^T [N,K], k0 <= k < k0 + n, without packing b; for few rows. */
 typedef void dan_gemm_direct_fn(int rows, int cols, int64_t n, const void *a, const struct dan_gemm *g, int64_t col, int64_t k0,

@@ -1,7 +1,7 @@
 /* The blocked matrix product, written once.  A file of src/kernel/ISA/ defines, before including this:
  *
  *   enum { MR, NR }            register tile
- *   enum { KC }                k block: blocks are packed, multiplied and added to c in order
+ *   enum { KC }                k block at most: blocks are packed, multiplied and added to c in order
  *   enum { KI }                k of a panel of a that stays in L1, a multiple of CHUNK; KC where a block fits
  *   enum { NC_THIN }           columns of b that are packed at a time for few rows (multiple of NR)
  *   enum { ROW_UNIT }          rows a tile computes are rounded up to this; panels are whole when it is not 1
@@ -34,7 +34,7 @@
 enum { THIN = 64, THIN_K = 16384, DIRECT_ROWS = 4 };
 
 /* Packed blocks: together they, and what streams by, fit in an L2 of 2 MiB. */
-enum { A_BYTES = 512 << 10, B_BYTES = 1 << 20, SHARE_BYTES = 8 << 20 };
+enum { A_BYTES = 512 << 10, B_BYTES = 5 << 18, SHARE_BYTES = 8 << 20 };
 
 /* Converting goes PIECE columns of K at a time; blocks of a storage format may lie across a panel of b without tb. */
 enum { PIECE = 256, MAX_BLOCK = 32, SCRATCH = PIECE * (NR + 2 * MAX_BLOCK + MR), SUM = MR * NR };
@@ -67,8 +67,13 @@ static inline int64_t panel_row(const struct work *w, int64_t p)
 /* Bytes of CHUNK rows of a packed panel of b: panel_b_bytes rounds up to 64. */
 static inline size_t chunk_b_bytes(void) { return panel_b_bytes(64 * CHUNK) / 64; }
 
-/* a that is packed across its rows takes many columns of few rows: shorter k blocks. */
-static inline int64_t kc_of(const struct dan_gemm *g) { return g->ta ? KI : KC; }
+/* Columns of K in a block.  Where sums go on exactly (KI < KC) blocks may be of any length: equal ones, and short ones for
+ * a that is packed across its rows, so that each row gives many columns. */
+static inline int64_t kc_of(const struct dan_gemm *g)
+{
+    if (KI == KC || g->k <= KI || g->ta) return KI;
+    return parts(parts(g->k, parts(g->k, KC)), PIECE) * PIECE;
+}
 
 static inline bool packs_all_b(const struct dan_gemm *g, int nth)
 {
@@ -84,7 +89,7 @@ static inline int64_t block_panels(size_t bytes, size_t step) { return most(1, (
 static size_t area_a(const struct dan_gemm *g)
 {
     int64_t np = parts(g->m, MR);
-    size_t thin = (size_t)(parts(least(g->m, THIN), MR) * parts(least(g->k, THIN_K), kc_of(g))) * step_a(g);
+    size_t thin = (size_t)parts(least(g->m, THIN), MR) * (panel_a_bytes(least(g->k, THIN_K)) + panel_a_bytes(KC));
     size_t block = (size_t)np * step_a(g), limit = step_a(g) > A_BYTES ? step_a(g) : A_BYTES;
     if (block > limit) block = limit;
     return thin > block ? thin : block;
@@ -306,7 +311,9 @@ static inline bool reads_a(const struct dan_gemm *g)
  * multiplied: products with a gate take 0.6 of the time. */
 static inline void fetch_residual(const struct dan_gemm *g, int64_t row, int rows, int64_t col)
 {
-    for (int i = 0; i < rows; i++) __builtin_prefetch((const char *)g->res + ((row + i) * g->ldres + col) * (g->res_bf16 ? 2 : 4));
+    int64_t size = g->res_bf16 ? 2 : 4;
+    for (int i = 0; i < rows; i++)
+        for (int64_t j = 0; j < NR * size; j += 64) __builtin_prefetch((const char *)g->res + ((row + i) * g->ldres + col) * size + j);
 }
 
 /* Row panel i, columns cols, one k block.  A tile is finished while or after the next one is multiplied: its vector
@@ -314,16 +321,18 @@ static inline void fetch_residual(const struct dan_gemm *g, int64_t row, int row
 static void multiply(const struct work *w, int64_t i, struct span cols, struct span k, struct left_panel a, const char *pb)
 {
     struct done wait = {.rows = 0};
-    struct beside x = {a.ld, w->g, &wait};
+    struct beside x = {a.ld, w->g, &wait, NULL, 0};
     int64_t n = span_n(k), ki = most(CHUNK, parts(parts(n, most(1, parts(n, KI))), CHUNK) * CHUNK), k0 = 0;
     int64_t row = panel_row(w, i);
-    int nr = (int)(panel_row(w, i + 1) - row);
+    int nr = (int)(panel_row(w, i + 1) - row), ahead = !w->g->ta && i + 1 < w->np && (a.ld || n >= KI) ? (int)parts(MR * NR, span_n(cols)) : 0;
     do {                                               /* once even if K = 0: c = act(bias) + res */
         int64_t kn = least(ki, n - k0);
         bool last = k0 + kn >= n, alone = last && k0 == 0;
         const char *b = pb + (size_t)(k0 / CHUNK) * chunk_b_bytes();
         for (int64_t col = cols.lo, j = 0; col < cols.hi; col += NR, j++, b += w->b_step) {
             int nc = (int)least(NR, cols.hi - col);
+            x.n_ahead = (int)most(0, least(ahead, MR - j * ahead));
+            x.ahead = (const char *)w->g->a + (row + MR + j * ahead) * w->g->lda + (k.lo + k0) * (w->g->a_bf16 ? 2 : 4);
             struct sums s = sums_of(w, row, col, k, alone ? j % 2 : j);
             if (w->g->res && s.finish && last) fetch_residual(w->g, row, nr, col);
             tile(s.own ? (int)parts(nr, ROW_UNIT) * ROW_UNIT : nr, s.own ? NR : nc, kn, a.p, b, s.p, s.ld, s.first && k0 == 0, &x);
@@ -426,7 +435,9 @@ static void all_columns(const struct work *w, struct span c)
 static void gemm_rectangle(struct work *w)
 {
     const struct dan_gemm *g = w->g;
-    int64_t nc = w->thin ? NC_THIN : block_panels(B_BYTES, step_b(g)) * NR, kc = kc_of(g);
+    int64_t np = parts(span_n(w->cols), NR), blocks = parts(np, block_panels(B_BYTES, step_b(g)));
+    int64_t nc = parts(np, blocks) * NR, kc = kc_of(g);
+    if (w->thin) nc = is_direct(g, span_n(w->rows)) ? NR : NC_THIN;    /* as many streams as the prefetcher follows */
     for (int64_t k0 = 0; k0 < g->k && w->thin; k0 += kc)
         pack_rows(w, (struct span){0, w->np}, k_block(g, k0), w->pa + (size_t)(k0 / kc) * (size_t)w->np * w->a_step);
     for (w->c0 = w->cols.lo; w->c0 < w->cols.hi; w->c0 += nc) {
