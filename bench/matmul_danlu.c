@@ -110,8 +110,8 @@ static void answer(const struct query *q)
 int main(void)
 {
     struct query q;
-    while (scanf("%ld %ld %ld %ld %ld %15s %15s %15s %ld %ld %ld %ld %lf %63s", &q.m, &q.n, &q.k, &q.ta, &q.tb, q.a, q.b, q.y, &q.prec, &q.act,
-                 &q.threads, &q.copies, &q.seconds, q.kernel) == 14) {
+    while (scanf("%ld %ld %ld %ld %ld %15s %15s %15s %ld %ld %ld %ld %lf %63s", &q.m, &q.n, &q.k, &q.ta, &q.tb, q.a, q.b, q.y, &q.prec,
+                 &q.act, &q.threads, &q.copies, &q.seconds, q.kernel) == 14) {
         if (q.copies < 1 || q.copies > 64) return 1;
         answer(&q);
         fflush(stdout);

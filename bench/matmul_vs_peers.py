@@ -59,10 +59,11 @@ def serve_openblas():
 
 
 def serve_blis():
-    import blis
+    from importlib.metadata import version
     import blis.py
     import numpy
-    return f"blis {blis.__version__}", numpy_product(numpy, lambda a, b, ta, tb, out: blis.py.gemm(a, b, trans1=bool(ta), trans2=bool(tb), out=out))
+    gemm = blis.py.gemm
+    return f"blis {version('blis')}", numpy_product(numpy, lambda a, b, ta, tb, out: gemm(a, b, trans1=bool(ta), trans2=bool(tb), out=out))
 
 
 def serve_torch():

@@ -9,12 +9,7 @@
 
 enum { KC = 1536, KI = 512, NC_THIN = 2 * NR, ROW_UNIT = 16, READS_A = 1, ROWS_INSIDE = 0, PACK_COST = 96, TAKES_BF16 = 2 };
 
-static inline void tile_begin(void)
-{
-    struct tile_config t = {.palette = 1};
-    for (int i = 0; i < 8; i++) t.row_bytes[i] = 64, t.rows[i] = 16;
-    _tile_loadconfig(&t);
-}
+static inline void tile_begin(void) { tiles_begin(); }
 static inline void tile_end(void) { _tile_release(); }
 
 static void finish_rows(const struct dan_gemm *g, struct done *d, int most_rows);
@@ -78,8 +73,8 @@ static inline void whole_tile(int rows, int64_t k, struct left a, const void *b,
 }
 
 /* c at the edge goes through a buffer. */
-static __attribute__((noinline)) void edge_tile(int rows, int cols, int64_t k, struct left a, const void *b, float *c, int64_t ldc, bool first,
-                                                const struct beside *x)
+static __attribute__((noinline)) void edge_tile(int rows, int cols, int64_t k, struct left a, const void *b, float *c, int64_t ldc,
+                                                bool first, const struct beside *x)
 {
     _Alignas(64) float s[MR * NR];
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);

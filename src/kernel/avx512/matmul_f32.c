@@ -6,7 +6,8 @@
 #include "kernel/simd/pack_avx512.h"
 #include "kernel/simd/store_half.h"
 
-enum { MR = 14, NR = 32, KC = 256, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 16, TAKES_BF16 = 1, DIRECT_MAX = 4 };
+enum { MR = 14, NR = 32, KC = 256, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 16, TAKES_BF16 = 1 };
+enum { DIRECT_MAX = 4 };
 
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k * NR * 4); }
@@ -84,7 +85,8 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
 /* s[i] += a[k][i] b[k][column] over k < n <= 16, of row k of 16 columns in r.  With lines asked for AHEAD bytes before they
  * are read, and 32 rows of b at a time (gemm_body.h), weights come from memory at 1.2 to 1.4 x the speed. */
 enum { AHEAD = 256 };
-static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb, __m512 *s)
+static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb,
+                                                             __m512 *s)
 {
     __m512 r[16];
     for (int i = 0; i < 16; i++) _mm_prefetch((const char *)b + i * ldb + AHEAD, _MM_HINT_T0);
@@ -95,7 +97,8 @@ static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, i
 }
 
 /* The same of b in bf16, n <= 32: a register holds pairs of k. */
-static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb, __m512 *s)
+static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb,
+                                                             __m512 *s)
 {
     __m512 r[16];
     load_pairs(b, ldb, cols, n, r);

@@ -17,7 +17,7 @@ static inline void tile_begin(void)
 {
     struct tile_config t = {.palette = 1};
     for (int i = 0; i < 8; i++) t.row_bytes[i] = i / 2 == 2 ? 32 : 64, t.rows[i] = i / 2 == 3 ? 8 : 16;
-    _tile_loadconfig(&t);
+    tiles_config(&t);
 }
 static inline void tile_end(void) { _tile_release(); }
 

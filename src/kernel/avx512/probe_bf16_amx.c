@@ -9,9 +9,7 @@ static float spin(int64_t rounds)
 {
     _Alignas(64) float c[16 * 16];
     for (int i = 0; i < 256; i++) c[i] = 0.5f;
-    struct tile_config t = {.palette = 1};
-    for (int i = 0; i < 8; i++) t.row_bytes[i] = 64, t.rows[i] = 16;
-    _tile_loadconfig(&t);
+    tiles_begin();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

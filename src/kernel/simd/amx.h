@@ -7,14 +7,19 @@
 struct tile_config { uint8_t palette, start_row, zero[14]; uint16_t row_bytes[16]; uint8_t rows[16]; };
 _Static_assert(sizeof(struct tile_config) == 64, "as the instruction reads it");
 
-/* All 8 tiles whole.  gcc believes that _tile_loadconfig reads 8 bytes and drops the other stores; the empty asm
- * keeps them. */
+/* gcc believes that _tile_loadconfig reads 8 bytes and drops the other stores; the empty asm keeps them. */
+static inline void tiles_config(const struct tile_config *t)
+{
+    __asm__ volatile("" : : "r"(t) : "memory");
+    _tile_loadconfig(t);
+}
+
+/* All 8 tiles whole. */
 static inline void tiles_begin(void)
 {
     struct tile_config t = {.palette = 1};
     for (int i = 0; i < 8; i++) t.row_bytes[i] = 64, t.rows[i] = 16;
-    __asm__ volatile("" : : "r"(&t) : "memory");
-    _tile_loadconfig(&t);
+    tiles_config(&t);
 }
 
 #endif

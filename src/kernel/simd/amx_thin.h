@@ -48,7 +48,7 @@ static void few_config(const struct few *f, int cols)
     }
     t.rows[4] = (uint8_t)cols;
     t.row_bytes[4] = 64;
-    _tile_loadconfig(&t);
+    tiles_config(&t);
 }
 
 /* The sums of `cols` columns, whose weights begin at w. */

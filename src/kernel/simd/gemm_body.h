@@ -223,8 +223,8 @@ static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
 
 /* Sum (+ bias) of element [row, col] and those right of it to c.  The last four are constants where that is common:
  * half: c is bf16; more: there is anything but a bias. */
-static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half, bool more,
-                                                         int act, int gate)
+static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half,
+                                                         bool more, int act, int gate)
 {
     if (more) {
         int64_t from = row * g->ldres + col;
@@ -237,8 +237,8 @@ static inline __attribute__((always_inline)) void finish(const struct dan_gemm *
 }
 
 /* The first `rows` rows, NR columns. */
-static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half, bool more,
-                                                              int act, int gate)
+static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half,
+                                                              bool more, int act, int gate)
 {
     const float *s = d->s;
     vf bias[NR / VF];
@@ -324,7 +324,8 @@ static void multiply(const struct work *w, int64_t i, struct span cols, struct s
     struct beside x = {a.ld, w->g, &wait, NULL, 0};
     int64_t n = span_n(k), ki = most(CHUNK, parts(parts(n, most(1, parts(n, KI))), CHUNK) * CHUNK), k0 = 0;
     int64_t row = panel_row(w, i);
-    int nr = (int)(panel_row(w, i + 1) - row), ahead = !w->g->ta && i + 1 < w->np && (a.ld || n >= KI) ? (int)parts(MR * NR, span_n(cols)) : 0;
+    int nr = (int)(panel_row(w, i + 1) - row), ahead = 0;      /* rows of the next panel to ask for, a tile */
+    if (!w->g->ta && i + 1 < w->np && (a.ld || n >= KI)) ahead = (int)parts(MR * NR, span_n(cols));
     do {                                               /* once even if K = 0: c = act(bias) + res */
         int64_t kn = least(ki, n - k0);
         bool last = k0 + kn >= n, alone = last && k0 == 0;

@@ -211,7 +211,8 @@ static void all_storages(struct problem *p)
 {
     const struct dan_dtype *t[] = {&dan_dtype_f32, &dan_dtype_bf16};
     for (int i = 0; i < 32; i++) {
-        struct form f = {.ta = i & 1, .tb = i >> 1 & 1, .prec = DAN_PREC_BF16, .whole = i % 3 != 0, .a = t[i >> 2 & 1], .b = t[i >> 3 & 1], .y = t[i >> 4]};
+        struct form f = {.ta = i & 1, .tb = i >> 1 & 1, .prec = DAN_PREC_BF16, .whole = i % 3 != 0,
+                         .a = t[i >> 2 & 1], .b = t[i >> 3 & 1], .y = t[i >> 4]};
         if (i % 7 == 0) f.prec = DAN_PREC_F32;
         check_form(p, f);
     }

@@ -171,7 +171,8 @@ static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, i
     }
     for (int h = 0; h < NR; h += 16) {
         const char *p = (const char *)g->b + (col + h) * g->ldb + k0 * size;
-        for (int64_t i = 0; i < k; i += 32) pairs_tile_transposed(d + h / 16 * TILE + i / 32 * B_STEP, p + i * size, g->ldb, cols - h, k - i, g->b_bf16);
+        char *to = d + h / 16 * TILE;
+        for (int64_t i = 0; i < k; i += 32, to += B_STEP) pairs_tile_transposed(to, p + i * size, g->ldb, cols - h, k - i, g->b_bf16);
     }
 }
 
