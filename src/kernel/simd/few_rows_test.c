@@ -21,7 +21,7 @@ struct problem {
     float a[MANY * MOST_K], bias[MOST_N], res[MANY * MOST_N], many[MANY * MOST_N], few[MANY * MOST_N + RED];
     char *weights;                             /* ROOM bytes, then a page without access */
     struct dan_tensor in[4], out;
-    union dan_attr attr[4];
+    union dan_attr attr[DAN_MAX_ATTR];
 };
 
 struct job { const struct dan_kernel *kernel; struct dan_args args; };
