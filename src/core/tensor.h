@@ -24,6 +24,10 @@ bool    dan_shape_equal(const struct dan_shape *a, const struct dan_shape *b);
 int64_t dan_shape_count(const struct dan_shape *s);              /* elements; 1 for n = 0 */
 size_t  dan_shape_text(const struct dan_shape *s, char *out, size_t n);   /* "[64,128]" */
 
+/* How values are stored: bf16, or f32. */
+static inline bool dan_is_bf16(const struct dan_tensor *t) { return t->dtype == &dan_dtype_bf16; }
+static inline bool dan_f32_or_bf16(const struct dan_tensor *t) { return t->dtype == &dan_dtype_f32 || dan_is_bf16(t); }
+
 struct dan_tensor dan_tensor_of(const struct dan_dtype *t, struct dan_shape s, void *data);  /* contiguous */
 bool    dan_tensor_contiguous(const struct dan_tensor *t);
 size_t  dan_tensor_bytes(const struct dan_tensor *t);            /* of the elements, as if contiguous */

@@ -36,13 +36,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
     const struct dan_node *n = &r->old->node[i];
     if (s->into[i]) return DAN_DROP;
     if (!dan_op_is(n, "act_grad") || s->into[n->in[1]] != i) return DAN_KEEP;
-    const struct dan_node *m = &r->old->node[n->in[1]];
-    union dan_attr attr[DAN_MAX_ATTR];
-    for (int k = 0; k < DAN_MAX_ATTR; k++) attr[k] = m->attr[k];
-    attr[DAN_MATMUL_GATE].i = n->attr[0].i;
-    dan_ref in[] = {r->map[m->in[0]], r->map[m->in[1]], m->in[2] ? r->map[m->in[2]] : 0, r->map[n->in[0]]};
-    r->b.where = m->where;
-    return dan_emit(&r->b, m->op, in, 4, attr, DAN_MAX_ATTR);
+    return dan_rewrite_product(r, &dan_op_matmul, n->in[1], DAN_MATMUL_GATE, n->attr[0].i, r->map[n->in[0]]);
 }
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)

@@ -63,26 +63,10 @@ static void find(const struct dan_graph *g, struct state *s)
     }
 }
 
-static dan_ref emit(struct dan_rewrite *r, dan_ref product, enum dan_act act, dan_ref residual)
-{
-    const struct dan_node *m = &r->old->node[product];
-    union dan_attr attr[DAN_MAX_ATTR];
-    for (int i = 0; i < DAN_MAX_ATTR; i++) attr[i] = m->attr[i];
-    attr[DAN_MATMUL_ACT].i = act;
-    dan_ref in[] = {r->map[m->in[0]], r->map[m->in[1]], m->in[2] ? r->map[m->in[2]] : 0, residual ? r->map[residual] : 0};
-    r->b.where = m->where;
-    return dan_emit(&r->b, m->op, in, 4, attr, DAN_MAX_ATTR);
-}
-
 /* Product i, which others than its activation read: made where it stands. */
 static dan_ref emit_both(struct dan_rewrite *r, struct state *s, dan_ref i)
 {
-    const struct dan_node *m = &r->old->node[i];
-    union dan_attr attr[DAN_MAX_ATTR];
-    for (int k = 0; k < DAN_MAX_ATTR; k++) attr[k] = m->attr[k];
-    attr[DAN_MATMUL_ACT].i = r->old->node[s->into[i]].attr[0].i;
-    const dan_ref in[] = {r->map[m->in[0]], r->map[m->in[1]], m->in[2] ? r->map[m->in[2]] : 0, 0};
-    dan_ref both = dan_emit(&r->b, &dan_op_linear_act, in, 4, attr, DAN_MAX_ATTR);
+    dan_ref both = dan_rewrite_product(r, &dan_op_linear_act, i, DAN_MATMUL_ACT, r->old->node[s->into[i]].attr[0].i, 0);
     s->made[s->into[i]] = dan_pick(&r->b, both, 1);
     return dan_pick(&r->b, both, 0);
 }
@@ -93,10 +77,12 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
     const struct dan_node *n = &r->old->node[i];
     if (s->made[i]) return s->made[i];
     if (s->into[i]) return s->uses[i] == 1 ? DAN_DROP : emit_both(r, s, i);
-    if (dan_op_is(n, "act") && s->into[n->in[0]] == i) return emit(r, n->in[0], (enum dan_act)n->attr[0].i, 0);
+    if (dan_op_is(n, "act") && s->into[n->in[0]] == i)
+        return dan_rewrite_product(r, &dan_op_matmul, n->in[0], DAN_MATMUL_ACT, n->attr[0].i, 0);
     if (dan_op_is(n, "add"))
         for (int k = 0; k < 2; k++)
-            if (s->into[n->in[k]] == i) return emit(r, n->in[k], DAN_ACT_NONE, n->in[1 - k]);
+            if (s->into[n->in[k]] == i)
+                return dan_rewrite_product(r, &dan_op_matmul, n->in[k], DAN_MATMUL_ACT, DAN_ACT_NONE, r->map[n->in[1 - k]]);
     return DAN_KEEP;
 }
 

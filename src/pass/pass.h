@@ -85,6 +85,8 @@ struct dan_rewrite { struct dan_builder b; struct dan_graph *g; const struct dan
 enum { DAN_KEEP = -1, DAN_DROP = -2 };
 int     dan_rewrite_each(struct dan_graph *g, dan_ref (*visit)(struct dan_rewrite *r, dan_ref i), void *ctx, struct dan_err *e);
 dan_ref dan_rewrite_copy(struct dan_rewrite *r, dan_ref old);    /* copies one node with mapped inputs */
+/* A node of `op` with what old product `m` (a matmul) reads and its attributes, but attribute `k` = value; in[3] = res, a new ref. */
+dan_ref dan_rewrite_product(struct dan_rewrite *r, const struct dan_op *op, dan_ref m, int k, int64_t value, dan_ref res);
 void    dan_count_uses(const struct dan_graph *g, int32_t *uses);   /* uses[n]; outputs count one */
 
 #endif

@@ -130,6 +130,17 @@ static void take_over(struct dan_graph *g, const struct dan_graph *from)
     g->n_forward = from->n_forward;
 }
 
+dan_ref dan_rewrite_product(struct dan_rewrite *r, const struct dan_op *op, dan_ref m, int k, int64_t value, dan_ref res)
+{
+    const struct dan_node *n = &r->old->node[m];
+    union dan_attr attr[DAN_MAX_ATTR];
+    for (int i = 0; i < DAN_MAX_ATTR; i++) attr[i] = n->attr[i];
+    attr[k].i = value;
+    const dan_ref in[] = {r->map[n->in[0]], r->map[n->in[1]], n->in[2] ? r->map[n->in[2]] : 0, res};
+    r->b.where = n->where;
+    return dan_emit(&r->b, op, in, 4, attr, DAN_MAX_ATTR);
+}
+
 int dan_rewrite_each(struct dan_graph *g, dan_ref (*visit)(struct dan_rewrite *r, dan_ref i), void *ctx, struct dan_err *e)
 {
     size_t n = (size_t)g->n;

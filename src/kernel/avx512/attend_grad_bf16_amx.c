@@ -106,12 +106,12 @@ static void load_items(const struct dan_args *a, const struct grad *g, const str
     for (int r = 0; r < 16; r++) delta[r] = dot(o.at[r], d_o->at[r], g->s.d);
     _mm512_store_ps(u->delta + i, _mm512_sub_ps(_mm512_setzero_ps(), fold(true, delta)));
     for (int64_t j = i; j < i + 16; j++) {
-        struct item x = u->item[j < b->n ? j : 0];
-        struct keys k = j < b->n ? keys_of(a, x.row, b->origin) : (struct keys){0, 0};
+        bool is = j < b->n;                            /* no other item in its place: that may be another thread's */
+        struct keys k = is ? keys_of(a, u->item[j].row, b->origin) : (struct keys){0, 0};
         u->keys[j] = k;
         u->lo[j] = k.lo;
         u->hi[j] = k.hi;
-        u->lse[j] = no_keys(k) ? INFINITY : ((const float *)(lse + x.row * a->in[LSE].stride[0]))[x.head] * LOG2E;
+        u->lse[j] = no_keys(k) ? INFINITY : ((const float *)(lse + u->item[j].row * a->in[LSE].stride[0]))[u->item[j].head] * LOG2E;
     }
 }
 

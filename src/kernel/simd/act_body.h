@@ -36,7 +36,7 @@ static bool accepts(const struct dan_args *a)
 {
     for (int i = 1; i < a->n_in; i++)
         if (a->in[i].dtype != a->in[0].dtype) return false;
-    return f32_or_half(&a->in[0]) && a->out[0].dtype == a->in[0].dtype;
+    return dan_f32_or_bf16(&a->in[0]) && a->out[0].dtype == a->in[0].dtype;
 }
 
 static void run_any(const struct dan_args *a, bool grad)
@@ -44,8 +44,8 @@ static void run_any(const struct dan_args *a, bool grad)
     const struct dan_tensor *x = &a->in[0], *dy = grad ? &a->in[1] : x, *y = &a->out[0];
     struct rows r = rows_of(a, rows_contiguous(a, grad ? 2 : 1));
     int kind = (int)a->attr[0].i;
-    if (r.flat) span(is_half(x), grad, kind, x->data, dy->data, y->data, r.lo, r.hi - r.lo);
-    for (int64_t i = r.lo; !r.flat && i < r.hi; i++) span(is_half(x), grad, kind, dan_row(x, i), dan_row(dy, i), dan_row(y, i), 0, r.cols);
+    if (r.flat) span(dan_is_bf16(x), grad, kind, x->data, dy->data, y->data, r.lo, r.hi - r.lo);
+    for (int64_t i = r.lo; !r.flat && i < r.hi; i++) span(dan_is_bf16(x), grad, kind, dan_row(x, i), dan_row(dy, i), dan_row(y, i), 0, r.cols);
 }
 
 static void run_act(const struct dan_args *a) { run_any(a, false); }

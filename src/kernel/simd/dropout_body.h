@@ -32,7 +32,7 @@ static void span(const struct coin *c, bool half_x, bool half_y, const void *x, 
     else span_of(c, false, false, x, y, at, n, e);
 }
 
-static bool accepts(const struct dan_args *a) { return f32_or_half(&a->in[0]) && f32_or_half(&a->out[0]); }
+static bool accepts(const struct dan_args *a) { return dan_f32_or_bf16(&a->in[0]) && dan_f32_or_bf16(&a->out[0]); }
 
 static void run(const struct dan_args *a)
 {
@@ -43,7 +43,7 @@ static void run(const struct dan_args *a)
                            (float)ceil((double)(float)p * 16777216.0), (float)(1 / (1 - p))};
     struct rows r = rows_of(a, rows_contiguous(a, 1));
     int64_t e = a->row0 * r.cols;
-    if (r.flat) span(&c, is_half(x), is_half(y), x->data, y->data, r.lo, r.hi - r.lo, e + r.lo);
+    if (r.flat) span(&c, dan_is_bf16(x), dan_is_bf16(y), x->data, y->data, r.lo, r.hi - r.lo, e + r.lo);
     for (int64_t i = r.lo; !r.flat && i < r.hi; i++)
-        span(&c, is_half(x), is_half(y), dan_row(x, i), dan_row(y, i), 0, r.cols, e + i * r.cols);
+        span(&c, dan_is_bf16(x), dan_is_bf16(y), dan_row(x, i), dan_row(y, i), 0, r.cols, e + i * r.cols);
 }

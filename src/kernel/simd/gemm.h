@@ -72,8 +72,6 @@ static inline bool dan_rows_flat(const struct dan_tensor *t)
 }
 
 static inline int64_t dan_row_stride(const struct dan_tensor *t) { return t->shape.n >= 2 ? t->stride[t->shape.n - 2] : 0; }
-static inline bool dan_is_bf16(const struct dan_tensor *t) { return t->dtype == &dan_dtype_bf16; }
-static inline bool dan_f32_or_bf16(const struct dan_tensor *t) { return t->dtype == &dan_dtype_f32 || dan_is_bf16(t); }
 
 /* Shapes that every matmul kernel takes: a, residual and y in f32 or bf16, rows at one distance. */
 static inline bool dan_matmul_fits(const struct dan_args *a)

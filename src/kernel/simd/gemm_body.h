@@ -27,6 +27,7 @@
  * b is packed first, by all threads together into one place, where it fits in SHARE_BYTES: one barrier.  Else threads
  * share nothing: each packs what its rectangle of c needs, block by block. */
 #include "kernel/simd/gemm.h"
+#include "kernel/simd/half.h"
 #include "kernel/simd/vec_slope.h"
 
 /* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
@@ -206,15 +207,6 @@ static void pack_cols(const struct work *w, struct span cols, struct span k, cha
 
 /* ---- epilogue -------------------------------------------------------------------------------- */
 
-static inline vf load_any(const void *p, int64_t i, bool bf16, int64_t n)
-{
-    if (!bf16) return vf_load_n((const float *)p + i, n);
-    if (n >= VF) return vf_load_bf16((const char *)p + 2 * i);
-    uint16_t half[VF] = {0};
-    memcpy(half, (const char *)p + 2 * i, (size_t)n * 2);
-    return vf_load_bf16(half);
-}
-
 static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
 {
     if (bf16) store_bf16((char *)p + 2 * i, x, n);
@@ -230,8 +222,8 @@ static inline __attribute__((always_inline)) void finish(const struct dan_gemm *
         int64_t from = row * g->ldres + col;
         if (g->pre) store_any(g->pre, row * g->ldpre + col, half, x, n);
         if (act) x = vf_act(act, x);
-        if (gate) x = vf_mul(x, vf_slope(gate, load_any(g->res, from, g->res_bf16, n)));
-        else if (g->res) x = vf_add(x, load_any(g->res, from, g->res_bf16, n));
+        if (gate) x = vf_mul(x, vf_slope(gate, load_row(g->res_bf16, g->res, from, n)));
+        else if (g->res) x = vf_add(x, load_row(g->res_bf16, g->res, from, n));
     }
     store_any(g->c, row * g->ldc + col, half, x, n);
 }

@@ -6,9 +6,6 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-static inline bool is_half(const struct dan_tensor *t) { return t->dtype == &dan_dtype_bf16; }
-static inline bool f32_or_half(const struct dan_tensor *t) { return t->dtype == &dan_dtype_f32 || t->dtype == &dan_dtype_bf16; }
-
 static inline vf load_tail(const uint16_t *p, int64_t n)
 {
     uint16_t t[VF] = {0};

@@ -2,7 +2,7 @@
  * slots then keep their order. */
 #include "kernel/simd/half.h"
 
-static bool accepts(const struct dan_args *a) { return a->in[1].dtype == &dan_dtype_f32 && f32_or_half(&a->out[0]); }
+static bool accepts(const struct dan_args *a) { return a->in[1].dtype == &dan_dtype_f32 && dan_f32_or_bf16(&a->out[0]); }
 
 ALWAYS void write_row(bool half, const float *x, void *y, int64_t lo, int64_t hi)
 {
@@ -17,7 +17,7 @@ static void run(const struct dan_args *a)
     dan_share(a, cache->shape.d[1], 64, &lo, &hi);
     for (int64_t i = 0; i < n; i++) {
         if (slot[i] < 0 || slot[i] >= cache->shape.d[0]) continue;
-        if (is_half(cache)) write_row(true, dan_row(&a->in[1], i), dan_row(cache, slot[i]), lo, hi);
+        if (dan_is_bf16(cache)) write_row(true, dan_row(&a->in[1], i), dan_row(cache, slot[i]), lo, hi);
         else write_row(false, dan_row(&a->in[1], i), dan_row(cache, slot[i]), lo, hi);
     }
 }

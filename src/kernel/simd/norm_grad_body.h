@@ -53,7 +53,7 @@ static void grad_chunk(const struct dan_args *a, int64_t chunk, float *part)
             .dres = a->in[3].data ? dan_row(&a->in[3], r) : NULL, .dx = dan_row(&a->out[0], r), .dgamma = part, .dbeta = part + c, .c = c,
         };
         row.s = LAYER ? layer_stats(row.x, c, eps) : rms_stats(row.x, c, eps);
-        if (is_half(&a->in[2])) grad_row(true, &row);
+        if (dan_is_bf16(&a->in[2])) grad_row(true, &row);
         else grad_row(false, &row);
     }
 }

@@ -66,7 +66,7 @@ ALWAYS void norm_row_as(bool half, const float *x, struct stats s, const float *
 /* Row r of y */
 static inline void norm_row(const float *x, struct stats s, const float *gamma, const float *beta, const struct dan_tensor *y, int64_t r)
 {
-    if (is_half(y)) norm_row_as(true, x, s, gamma, beta, dan_row(y, r), dan_cols(y));
+    if (dan_is_bf16(y)) norm_row_as(true, x, s, gamma, beta, dan_row(y, r), dan_cols(y));
     else norm_row_as(false, x, s, gamma, beta, dan_row(y, r), dan_cols(y));
 }
 
@@ -78,7 +78,7 @@ ALWAYS void add_row_as(bool half, const float *x, const void *y, float *sum, int
 /* sum = x + row r of y */
 static inline void add_row(const float *x, const struct dan_tensor *y, int64_t r, float *sum)
 {
-    if (is_half(y)) add_row_as(true, x, dan_row(y, r), sum, dan_cols(y));
+    if (dan_is_bf16(y)) add_row_as(true, x, dan_row(y, r), sum, dan_cols(y));
     else add_row_as(false, x, dan_row(y, r), sum, dan_cols(y));
 }
 
@@ -86,9 +86,9 @@ static inline void add_row(const float *x, const struct dan_tensor *y, int64_t r
 static inline bool norm_accepts(const struct dan_args *a, unsigned half_in, unsigned half_out)
 {
     for (int i = 0; i < a->n_in; i++)
-        if (a->in[i].dtype && !(half_in >> i & 1 ? f32_or_half(&a->in[i]) : a->in[i].dtype == &dan_dtype_f32)) return false;
+        if (a->in[i].dtype && !(half_in >> i & 1 ? dan_f32_or_bf16(&a->in[i]) : a->in[i].dtype == &dan_dtype_f32)) return false;
     for (int i = 0; i < a->n_out; i++)
-        if (!(half_out >> i & 1 ? f32_or_half(&a->out[i]) : a->out[i].dtype == &dan_dtype_f32)) return false;
+        if (!(half_out >> i & 1 ? dan_f32_or_bf16(&a->out[i]) : a->out[i].dtype == &dan_dtype_f32)) return false;
     return true;
 }
 

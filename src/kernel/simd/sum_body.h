@@ -10,7 +10,7 @@ enum { CHUNK = 32 };
 static bool accepts(const struct dan_args *a)
 {
     const struct dan_tensor *x = &a->in[0];
-    return f32_or_half(x) && rows_f32(&a->out[0]) && x->shape.n == 2 && a->attr[0].i == 0;
+    return dan_f32_or_bf16(x) && rows_f32(&a->out[0]) && x->shape.n == 2 && a->attr[0].i == 0;
 }
 
 static int64_t n_chunks(const struct dan_tensor *x) { return (x->shape.d[0] + CHUNK - 1) / CHUNK; }
@@ -50,7 +50,7 @@ static void run(const struct dan_args *a)
     float *part = a->ws, *out = a->out[0].data;
     dan_share(a, chunks, 1, &lo, &hi);
     for (int64_t k = lo; k < hi; k++) {
-        if (is_half(x)) chunk(true, x, k, part + k * cols);
+        if (dan_is_bf16(x)) chunk(true, x, k, part + k * cols);
         else chunk(false, x, k, part + k * cols);
     }
     dan_args_barrier(a);

@@ -27,7 +27,7 @@ static bool accepts(const struct dan_args *a)
 {
     for (int i = 1; i < a->n_in; i++)
         if (a->in[i].dtype != a->in[0].dtype) return false;
-    return f32_or_half(&a->in[0]) && a->out[0].dtype == a->in[0].dtype;
+    return dan_f32_or_bf16(&a->in[0]) && a->out[0].dtype == a->in[0].dtype;
 }
 
 static void run_swiglu(const struct dan_args *a)
@@ -35,7 +35,7 @@ static void run_swiglu(const struct dan_args *a)
     int64_t lo, hi, f = dan_cols(&a->out[0]);
     dan_share(a, dan_rows(&a->out[0]), 1, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
-        if (is_half(&a->in[0])) row(true, dan_row(&a->in[0], i), dan_row(&a->out[0], i), f);
+        if (dan_is_bf16(&a->in[0])) row(true, dan_row(&a->in[0], i), dan_row(&a->out[0], i), f);
         else row(false, dan_row(&a->in[0], i), dan_row(&a->out[0], i), f);
     }
 }
@@ -45,7 +45,7 @@ static void run_grad(const struct dan_args *a)
     int64_t lo, hi, f = dan_cols(&a->in[1]);
     dan_share(a, dan_rows(&a->out[0]), 1, &lo, &hi);
     for (int64_t i = lo; i < hi; i++) {
-        if (is_half(&a->in[0])) row_grad(true, dan_row(&a->in[0], i), dan_row(&a->in[1], i), dan_row(&a->out[0], i), f);
+        if (dan_is_bf16(&a->in[0])) row_grad(true, dan_row(&a->in[0], i), dan_row(&a->in[1], i), dan_row(&a->out[0], i), f);
         else row_grad(false, dan_row(&a->in[0], i), dan_row(&a->in[1], i), dan_row(&a->out[0], i), f);
     }
 }
