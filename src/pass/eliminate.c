@@ -8,15 +8,12 @@
  * precision would have stored as bf16 rounded; else the same bits. */
 #include "base/mem.h"
 #include "op/ops.h"
+#include "op/util.h"
 #include "pass/bodies.h"
 
 struct state { const int32_t *uses; const struct dan_pass_opts *o; };
 
-static int axis_of(const struct dan_node *n, int rank)
-{
-    int64_t axis = n->attr[DAN_AXIS].i;
-    return (int)(axis < 0 ? axis + rank : axis);
-}
+static int axis_of(const struct dan_node *n, int rank) { return dan_axis(n->attr[DAN_AXIS].i, rank); }
 
 /* The split that r is part k of; 0: none. */
 static dan_ref split_of(const struct dan_graph *g, dan_ref r, int k)
@@ -48,13 +45,9 @@ static dan_ref split_join(const struct dan_graph *g, const struct dan_node *n)
 }
 
 /* The bounds of a slice along an axis whose size is fixed; axis 0 may be dynamic. */
-static bool bounds(const struct dan_node *n, int64_t dim, int64_t *lo, int64_t *hi)
+static void bounds(const struct dan_node *n, int64_t dim, int64_t *lo, int64_t *hi)
 {
-    *lo = n->attr[DAN_SLICE_START].i;
-    *hi = n->attr[DAN_SLICE_STOP].i == DAN_END ? dim : n->attr[DAN_SLICE_STOP].i;
-    if (*lo < 0) *lo += dim;
-    if (*hi < 0) *hi += dim;
-    return *lo >= 0 && *hi <= dim && *lo <= *hi;
+    dan_slice_bounds(dim, n->attr[DAN_SLICE_START].i, n->attr[DAN_SLICE_STOP].i, lo, hi);
 }
 
 static dan_ref sliced(const struct dan_graph *g, const struct dan_node *n)
@@ -63,7 +56,8 @@ static dan_ref sliced(const struct dan_graph *g, const struct dan_node *n)
     int64_t lo, hi, at = 0;
     int axis = axis_of(n, x->shape.n);
     if (n->attr[DAN_SLICE_START].i == 0 && n->attr[DAN_SLICE_STOP].i == DAN_END) return n->in[0];
-    if (axis == 0 || !bounds(n, x->shape.d[axis], &lo, &hi) || !dan_op_is(x, "concat") || axis != axis_of(x, x->shape.n)) return 0;
+    if (axis < 1 || !dan_op_is(x, "concat") || axis != axis_of(x, x->shape.n)) return 0;
+    bounds(n, x->shape.d[axis], &lo, &hi);
     for (int k = 0; k < x->n_in; at += g->node[x->in[k++]].shape.d[axis])
         if (at == lo && at + g->node[x->in[k]].shape.d[axis] == hi) return x->in[k];
     return 0;
@@ -124,8 +118,10 @@ static bool two_slices(const struct dan_graph *g, const struct state *s, dan_ref
         if (!dan_op_is(a, "slice_grad") || !dan_op_is(b, "slice_grad")) return false;
         if (s->uses[n->in[k]] != 1 || s->uses[n->in[1 - k]] != 1) return false;
         int axis = axis_of(a, a->shape.n);
+        if (axis < 1 || axis != axis_of(b, b->shape.n)) return false;
         int64_t dim = a->shape.d[axis], lo, hi, lo2, hi2;
-        if (axis == 0 || axis != axis_of(b, b->shape.n) || !bounds(a, dim, &lo, &hi) || !bounds(b, dim, &lo2, &hi2)) return false;
+        bounds(a, dim, &lo, &hi);
+        bounds(b, dim, &lo2, &hi2);
         if (lo != 0 || hi != lo2 || hi2 != dim) continue;
         *first = a->in[0];
         *second = b->in[0];

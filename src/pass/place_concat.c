@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "op/ops.h"
+#include "op/util.h"
 #include "pass/bodies.h"
 
 /* By value: part k of node i is first[i] + k. */
@@ -17,11 +18,7 @@ static int32_t value_of(const struct dan_graph *g, const struct state *s, dan_re
 
 static dan_ref maker(const struct dan_graph *g, dan_ref r) { return dan_op_is(&g->node[r], "pick") ? g->node[r].in[0] : r; }
 
-static int axis_of(const struct dan_node *concat)
-{
-    int64_t axis = concat->attr[DAN_CONCAT_AXIS].i;
-    return (int)(axis < 0 ? axis + concat->shape.n : axis);
-}
+static int axis_of(const struct dan_node *concat) { return dan_axis(concat->attr[DAN_CONCAT_AXIS].i, concat->shape.n); }
 
 static bool reads_twice(const struct dan_node *n, dan_ref r)
 {
