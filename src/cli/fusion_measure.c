@@ -63,7 +63,8 @@ static int open_side(struct bench *b, int k, struct dan_pool *pool, struct dan_e
     struct side *s = &b->side[k];
     const struct dan_graph *g = b->r->g[k];
     size_t n = (size_t)g->n;
-    int rc = dan_compile(g, &(struct dan_exec_opts){.pool = pool, .profile = true}, &s->p, e);
+    struct dan_exec_opts o = {.pool = pool, .profile = true, .cpu_mask = dan_isa_mask(b->r->cli->isa)};
+    int rc = dan_compile(g, &o, &s->p, e);
     if (!rc) rc = bind_states(b, s->p, g, e);
     if (!rc) rc = dan_bind_store(s->p, b->r->m.store, e);
     if (!rc) rc = bind_inputs(b, s->p, g, e);

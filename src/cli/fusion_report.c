@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/sys.h"
 #include "op/attrs.h"
 #include "op/ops.h"
 
@@ -404,7 +405,7 @@ static int measure(struct fusion_report *r, struct dan_err *e)
     struct dan_pool *pool = NULL;
     int rc = dan_pool_new((int)r->cli->threads, &pool, e);
     r->threads = rc ? 1 : dan_pool_size(pool);
-    if (!rc) rc = dan_machine_measure(&(struct dan_machine_opts){.pool = pool}, &r->machine, e);
+    if (!rc) rc = dan_machine_measure(&(struct dan_machine_opts){.pool = pool, .cpu_mask = dan_isa_mask(r->cli->isa)}, &r->machine, e);
     if (!rc) rc = fusion_measure(r, pool, e);
     dan_pool_free(pool);
     return rc;
