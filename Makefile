@@ -21,7 +21,7 @@ WARN += -Werror
 endif
 # -ffp-contract=off: an expression means the same on every machine; kernels use fma by name (R9)
 CFLAGS_ALL = $(STD) $(WARN) $(OPT_$(CONFIG)) -ffp-contract=off -fno-math-errno $(CFLAGS)
-LIBS := -ljansson -lutf8proc -lsqlite3 -lm -lpthread
+LIBS := -ljansson -lutf8proc -lpcre2-8 -lsqlite3 -lm -lpthread
 LDFLAGS_ALL = $(OPT_$(CONFIG)) $(LDFLAGS)
 
 # Instruction sets are chosen at run time: each folder of src/kernel is compiled for its own.
