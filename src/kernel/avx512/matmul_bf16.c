@@ -70,7 +70,10 @@ static inline __attribute__((always_inline)) void direct_pairs(int mr, int cols,
                                                                bool stored, __m512 *s)
 {
     __m512 r[16];
-    if (stored) {
+    ask_for_next(b, ldb);
+    if (stored && cols >= 16 && n >= 32) {
+        stream_transposed(b, ldb, r);
+    } else if (stored) {
         load_pairs(b, ldb, cols, n, r);
     } else {
         for (int i = 0; i < 16; i++) r[i] = i < cols ? bf16_from((const float *)(b + i * ldb), n) : _mm512_setzero_ps();

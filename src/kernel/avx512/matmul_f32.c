@@ -82,15 +82,13 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
     switch (rows) { HEIGHTS(CASE) }
 }
 
-/* s[i] += a[k][i] b[k][column] over k < n <= 16, of row k of 16 columns in r.  With lines asked for AHEAD bytes before they
- * are read, and 32 rows of b at a time (gemm_body.h), weights come from memory at 1.2 to 1.4 x the speed. */
-enum { AHEAD = 256 };
+/* s[i] += a[k][i] b[k][column] over k < n <= 16, of row k of 16 columns in r. */
 static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb,
                                                              __m512 *s)
 {
     __m512 r[16];
-    for (int i = 0; i < 16; i++) _mm_prefetch((const char *)b + i * ldb + AHEAD, _MM_HINT_T0);
-    if (cols >= 16 && n >= 16) load_transposed(b, ldb, r);
+    ask_for_next(b, ldb);
+    if (cols >= 16 && n >= 16) stream_transposed(b, ldb, r);
     else load_part(b, ldb, cols, n, r);
     for (int j = 0; j < 16 && j < n; j++)
         for (int i = 0; i < mr; i++) s[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[j * mr + i]), r[j], s[i]);
@@ -101,7 +99,9 @@ static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, 
                                                              __m512 *s)
 {
     __m512 r[16];
-    load_pairs(b, ldb, cols, n, r);
+    ask_for_next(b, ldb);
+    if (cols >= 16 && n >= 32) stream_transposed(b, ldb, r);
+    else load_pairs(b, ldb, cols, n, r);
     for (int j = 0; j < 16 && 2 * j < n; j++, a += 2 * mr) {
         __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(r[j]), 16));
         __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(r[j]), _mm512_set1_epi32((int)0xffff0000)));
