@@ -59,8 +59,10 @@ static inline __attribute__((always_inline)) void direct_of(int mr, bool half, i
     __m256 s[2][4];
     int64_t step = half ? 16 : 8;
     for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm256_setzero_ps();
-    for (int64_t k = 0; k < n; k += step, a += step * mr, b += 32)
+    for (int64_t k = 0; k < n; k += step, a += step * mr, b += 32) {
+        for (int i = 16; i < 32 && k % (2 * step) == 0; i++) _mm_prefetch(b + i * ldb, _MM_HINT_T1);     /* the next columns: pack_avx512.h */
         for (int h = 0; h < 2 && cols > 8 * h; h++) direct_step(mr, half, cols - 8 * h, n - k, a, b + 8 * h * ldb, ldb, s[h]);
+    }
     for (int i = 0; i < mr; i++, c += ldc) {
         for (int h = 0; h < 2; h++) {
             if (!first) s[h][i] = _mm256_add_ps(vf_load_n(c + 8 * h, cols - 8 * h), s[h][i]);

@@ -94,7 +94,8 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
     __mmask16 keep = vf_mask(width);
     for (int64_t k0 = 0; k0 < k; k0 += 16) {
         __m512 r[16];
-        if (rows >= 16 && k - k0 >= 16) load_transposed(dan_gemm_at(src, ld, 0, k0), ld, r);
+        ask_for_next((const char *)dan_gemm_at(src, ld, 0, k0), ld);
+        if (rows >= 16 && k - k0 >= 16) stream_transposed(dan_gemm_at(src, ld, 0, k0), ld, r);
         else load_part(dan_gemm_at(src, ld, 0, k0), ld, rows, k - k0, r);
         for (int i = 0; bf16 && i < 16; i++) r[i] = round_bf16(r[i]);
         if (k - k0 >= 16) {
@@ -163,8 +164,12 @@ static inline void pack_pairs_transposed(float *dst, int64_t step, int width, co
     for (int64_t k0 = 0; k0 < k; k0 += 32) {
         __m512 r[16];
         int64_t n = (k - k0 + 1) / 2;
-        if (stored) {
-            load_pairs((const char *)src + 2 * k0, ld, rows, k - k0, r);
+        const char *line = (const char *)src + k0 * (stored ? 2 : 4);
+        ask_for_next(line, ld);
+        if (stored && rows >= 16 && k - k0 >= 32) {
+            stream_transposed(line, ld, r);
+        } else if (stored) {
+            load_pairs(line, ld, rows, k - k0, r);
         } else {
             for (int i = 0; i < 16; i++) r[i] = i < rows ? bf16_from(dan_gemm_at(src, ld, i, k0), k - k0) : _mm512_setzero_ps();
             transpose16(r);
