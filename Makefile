@@ -135,4 +135,5 @@ help:
 	@echo "make install    to PREFIX (default /usr/local)"
 	@echo "CONFIG=debug|asan|tsan|scalar builds into build/CONFIG"
 
+-include tests/fuzz/fuzz.mk
 -include $(OBJ:.o=.d) $(CLIOBJ:.o=.d) $(TESTS:%=%.d)

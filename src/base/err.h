@@ -21,7 +21,8 @@ struct dan_err {
     char msg[480];
 };
 
-/* Records a failure unless one is recorded already; returns `code`.  e may be NULL. */
+/* Records a failure unless one is recorded already; returns `code`.  e may be NULL.  The message is one printable line: control
+ * characters and bytes that are no UTF-8, which a file may have brought in, become '?'. */
 int dan_fail(struct dan_err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Bugs, not user errors: aborts with file:line in every build. */

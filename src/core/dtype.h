@@ -11,7 +11,7 @@ struct dan_dtype {
     const char *safetensors;                   /* "BF16"; NULL: not in safetensors */
     const struct dan_dtype *dot_with;          /* what activations become before dot(); NULL: no dot */
     void  (*to_f32)  (const void *src, float *dst, int64_t n);   /* n is a multiple of block */
-    void  (*from_f32)(const float *src, void *dst, int64_t n);
+    void  (*from_f32)(const float *src, void *dst, int64_t n);   /* NULL: a block format that is only read */
     float (*dot)     (const void *w, const void *x, int64_t n);
     float max_rmse;                            /* promise on unit-normal data; the table test holds it */
 };

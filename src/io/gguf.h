@@ -27,9 +27,11 @@ struct dan_gguf_tensor {
     const char *type_name;                     /* "Q4_K"; NULL: a number that the format does not name */
     const struct dan_dtype *dtype;             /* NULL: danlu lists it but cannot compute with it */
     struct dan_shape shape;                    /* outermost first: the file's order reversed */
-    uint64_t offset, bytes;                    /* of the data in the file; bytes 0 when the type is not known */
+    uint64_t offset, bytes;                    /* of the data in its file; bytes 0 when the type is not known */
+    bool     whole;                            /* lies in the file; false only in a damaged one */
 };
 
+/* A sharded model, NAME-00001-of-00003.gguf, is opened as one by the name of any of its files; keys are those of the first. */
 struct dan_gguf;
 int  dan_gguf_open(const char *path, struct dan_gguf **out, struct dan_err *e);
 void dan_gguf_close(struct dan_gguf *g);                                       /* NULL is fine; views die with it, stores from it do not */
@@ -45,6 +47,7 @@ size_t   dan_gguf_n_keys(const struct dan_gguf *g);
 struct dan_gguf_text dan_gguf_key(const struct dan_gguf *g, size_t i, struct dan_gguf_value *value);
 size_t   dan_gguf_n_tensors(const struct dan_gguf *g);
 const struct dan_gguf_tensor *dan_gguf_tensor(const struct dan_gguf *g, size_t i);
+const char *dan_gguf_tensor_path(const struct dan_gguf *g, size_t i);          /* the file that holds it: a model may be sharded */
 
 bool dan_gguf_find(const struct dan_gguf *g, const char *key, struct dan_gguf_value *out);
 /* Any integer type (also bool), any number, a string: false when the key is absent or of another type or does not fit. */
@@ -60,7 +63,8 @@ const char *dan_gguf_type_name(enum dan_gguf_type t);                          /
 /* The tensors as views of the mapping, which the store keeps alive.  Fails on the first that danlu cannot compute with. */
 int  dan_gguf_store(const struct dan_gguf *g, struct dan_store **out, struct dan_err *e);
 
-/* --- writing: keys in the order of the calls, then tensors in the order of the list; atomic, version 3, alignment 32. */
+/* --- writing: keys in the order of the calls, then tensors in the order of the list; atomic, version 3; alignment 32, or what
+ * "general.alignment" says if that is put.  A failure of out_* sticks and is returned by the write. */
 struct dan_gguf_out;
 int  dan_gguf_out_new(struct dan_gguf_out **out, struct dan_err *e);
 void dan_gguf_out_free(struct dan_gguf_out *o);
@@ -72,7 +76,7 @@ void dan_gguf_out_bool(struct dan_gguf_out *o, const char *key, bool v);
 void dan_gguf_out_string(struct dan_gguf_out *o, const char *key, const char *p, size_t n);
 void dan_gguf_out_array(struct dan_gguf_out *o, const char *key, enum dan_gguf_type of, const void *v, size_t n);    /* numbers */
 void dan_gguf_out_strings(struct dan_gguf_out *o, const char *key, const struct dan_gguf_text *v, size_t n);
-struct dan_gguf_named { const char *name; const struct dan_tensor *t; };
+struct dan_gguf_named { const char *name; const struct dan_tensor *t; };      /* any dtype that has a GGUF type */
 int  dan_gguf_out_write(struct dan_gguf_out *o, const char *path, const struct dan_gguf_named *list, size_t n, struct dan_err *e);
 
 #endif

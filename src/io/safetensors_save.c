@@ -1,9 +1,8 @@
 #include <string.h>
-#include <unistd.h>
-#include "base/file.h"
 #include "base/mem.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "io/tensor_file.h"
 
 enum { DATA_ALIGN = 64 };
 
@@ -109,47 +108,21 @@ static int put_tensor(struct dan_writer *w, const struct dan_tensor *t, struct d
         int rc = put_quant(w, t, INTS, e);
         return rc ? rc : put_quant(w, t, SCALES, e);
     }
-    if (dan_tensor_contiguous(t)) return dan_writer_put(w, t->data, dan_tensor_bytes(t), e);
-    int rc = DAN_OK;
-    size_t row = dan_dtype_bytes(t->dtype, dan_cols(t));
-    for (int64_t r = 0; r < dan_rows(t) && !rc; r++) rc = dan_writer_put(w, dan_row(t, r), row, e);
-    return rc;
+    return dan_put_tensor(w, t, e);
 }
 
-static int write_temp(struct saver *s, const char *temp)
+static int put_all(struct dan_writer *w, void *ctx, struct dan_err *e)
 {
-    struct dan_writer *w;
-    int rc = dan_writer_open(temp, &w, s->e);
-    if (rc) return rc;
-    rc = dan_writer_put(w, s->text.p, s->text.n, s->e);
-    for (size_t i = 0; i < s->n && !rc; i++) rc = put_tensor(w, s->list[i].t, s->e);
-    if (!rc) return dan_writer_close(w, s->e);
-    dan_writer_abort(w);
+    const struct saver *s = ctx;
+    int rc = dan_writer_put(w, s->text.p, s->text.n, e);
+    for (size_t i = 0; i < s->n && !rc; i++) rc = put_tensor(w, s->list[i].t, e);
     return rc;
-}
-
-/* Asked before writing: half a file would only fill the disk. */
-static int check_space(struct saver *s, int64_t need)
-{
-    struct dan_str dir = {0};
-    const char *slash = strrchr(s->path, '/');
-    if (slash) dan_str_append(&dir, s->path, (size_t)(slash - s->path) + 1);
-    int64_t have = dan_disk_free(slash ? dan_str_c(&dir) : ".");
-    dan_str_release(&dir);
-    if (have < 0 || have >= need) return DAN_OK;
-    return dan_fail(s->e, DAN_EIO, "not enough disk space for '%s': %lld bytes are needed, %lld are free; free some or choose "
-                    "another place", s->path, (long long)need, (long long)have);
 }
 
 static int write_all(struct saver *s)
 {
-    struct dan_str temp = {0};
-    dan_str_printf(&temp, "%s.tmp-%ld", s->path, (long)getpid());
-    int rc = temp.failed ? fail_out_of_memory(s) : check_space(s, (int64_t)s->text.n + s->n_data);
-    if (!rc) rc = write_temp(s, temp.p);
-    if (!rc && (rc = dan_rename_dir(temp.p, s->path, s->e))) unlink(temp.p);
-    dan_str_release(&temp);
-    return rc;
+    int rc = dan_check_space(s->path, (int64_t)s->text.n + s->n_data, s->e);
+    return rc ? rc : dan_write_whole(s->path, put_all, s, s->e);
 }
 
 static void saver_release(struct saver *s)

@@ -27,8 +27,11 @@ enum {
 };
 struct dan_spec_piece { size_t at; uint32_t n; uint8_t flags; double score; };      /* bytes [at, at + n) of `bytes`; flags 0: a hole */
 
+struct dan_sp_rules;                           /* text/sp_model.h */
+
 struct dan_tok_spec {
     enum dan_spec_model model;
+    struct dan_sp_rules *sp;                   /* not NULL: SentencePiece's own rules, which dan_tok_build follows */
     struct dan_str bytes;
     struct dan_spec_piece *piece;              /* by id */
     size_t  n, cap;

@@ -1,0 +1,33 @@
+/* GGUF's q4_0: blocks of 32, x = d (q - 8), q of 4 bits; the value of largest magnitude becomes -8 d.  4.5 bits a weight. */
+#include "dtype/blocks.h"
+
+enum { BLOCK = 32 };
+struct block { uint16_t d; uint8_t q[BLOCK / 2]; };            /* q: elements i and i + 16 */
+_Static_assert(sizeof(struct block) == 18, "as in the file");
+
+static void to_f32(const void *src, float *dst, int64_t n)
+{
+    const struct block *b = src;
+    for (; n > 0; n -= BLOCK, b++, dst += BLOCK) {
+        float d = dan_f16_to_f32(b->d);
+        for (int i = 0; i < BLOCK / 2; i++) {
+            dst[i] = d * (float)((b->q[i] & 15) - 8);
+            dst[i + BLOCK / 2] = d * (float)((b->q[i] >> 4) - 8);
+        }
+    }
+}
+
+static void from_f32(const float *src, void *dst, int64_t n)
+{
+    struct block *b = dst;
+    for (; n > 0; n -= BLOCK, b++, src += BLOCK) {
+        float d = dan_largest(src, BLOCK) / -8, inverse = d != 0 ? 1 / d : 0;
+        b->d = dan_f32_to_f16(dan_scale_of(d, src, BLOCK));
+        for (int i = 0; i < BLOCK / 2; i++)
+            b->q[i] = (uint8_t)(dan_level(src[i] * inverse + 8.5f, 15) | dan_level(src[i + BLOCK / 2] * inverse + 8.5f, 15) << 4);
+    }
+}
+
+const struct dan_dtype dan_dtype_q4_0 = {
+    .name = "q4_0", .block = BLOCK, .bytes = sizeof(struct block), .gguf_id = 2, .to_f32 = to_f32, .from_f32 = from_f32, .max_rmse = 0.1f,
+};

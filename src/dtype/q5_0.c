@@ -1,0 +1,38 @@
+/* GGUF's q5_0: blocks of 32, x = d (q - 16), q of 5 bits; the value of largest magnitude becomes -16 d.  5.5 bits a weight. */
+#include "dtype/blocks.h"
+
+enum { BLOCK = 32 };
+struct block { uint16_t d; uint8_t high[4], q[BLOCK / 2]; };   /* q: elements i and i + 16; high: bit i is the fifth of element i */
+_Static_assert(sizeof(struct block) == 22, "as in the file");
+
+static int fifth(const struct block *b, int i) { return (b->high[i / 8] >> i % 8 & 1) << 4; }
+
+static void to_f32(const void *src, float *dst, int64_t n)
+{
+    const struct block *b = src;
+    for (; n > 0; n -= BLOCK, b++, dst += BLOCK) {
+        float d = dan_f16_to_f32(b->d);
+        for (int i = 0; i < BLOCK / 2; i++) {
+            dst[i] = d * (float)(((b->q[i] & 15) | fifth(b, i)) - 16);
+            dst[i + BLOCK / 2] = d * (float)((b->q[i] >> 4 | fifth(b, i + BLOCK / 2)) - 16);
+        }
+    }
+}
+
+static void from_f32(const float *src, void *dst, int64_t n)
+{
+    struct block *b = dst;
+    for (; n > 0; n -= BLOCK, b++, src += BLOCK) {
+        float d = dan_largest(src, BLOCK) / -16, inverse = d != 0 ? 1 / d : 0;
+        *b = (struct block){.d = dan_f32_to_f16(dan_scale_of(d, src, BLOCK))};
+        for (int i = 0; i < BLOCK; i++) {
+            int q = dan_level(src[i] * inverse + 16.5f, 31);
+            b->q[i % 16] |= (uint8_t)((q & 15) << i / 16 * 4);
+            b->high[i / 8] |= (uint8_t)(q >> 4 << i % 8);
+        }
+    }
+}
+
+const struct dan_dtype dan_dtype_q5_0 = {
+    .name = "q5_0", .block = BLOCK, .bytes = sizeof(struct block), .gguf_id = 6, .to_f32 = to_f32, .from_f32 = from_f32, .max_rmse = 0.05f,
+};

@@ -1,0 +1,58 @@
+# Fuzzing.  `make fuzz` runs every harness of tests/fuzz under libFuzzer, AddressSanitizer and UBSan (needs clang);
+# `make fuzz-NAME` one of them; `make fuzz-afl` all under AFL++ (needs afl++).  What a build without clang needs is only
+# tests/fuzz/replay_test.c, which is part of `make test`.
+FUZZ := $(BUILD)/fuzz
+FUZZ_SECONDS ?= 60
+FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_FILES := map_file unmap_file read_file path_exists path_is_dir file_size file_crc list_dir
+FUZZ_WRAP := $(FUZZ_FILES:%=-Wl,--wrap=dan_%)
+# No kernels, no executor: what reads files, and what it needs to be used.
+FUZZ_ROOMS := base core dtype graph op pass io text data nn model infer
+FUZZ_SAN := address,undefined
+FUZZ_OPT = -O2 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all
+FUZZ_CLANG ?= clang
+
+# $(1) folder, $(2) compiler, $(3) how it instruments
+fuzz_lib = $(MAKE) --no-print-directory BUILD=$(1) CC=$(2) CONFIG=release 'OPT_release=$(FUZZ_OPT) -fsanitize=$(3)' \
+	'ROOMS=$(FUZZ_ROOMS)' ISAS= 'KINDS=dtype op pass model encoder_family sampler' $(1)/libdanlu.a
+
+fuzz: $(FUZZ_NAMES:%=$(FUZZ)/fuzz_%) $(FUZZ)/seeds
+	@sh tools/fuzz.sh $(FUZZ) $(FUZZ_SECONDS) $(FUZZ_NAMES)
+$(FUZZ_NAMES:%=fuzz-%): fuzz-%: $(FUZZ)/fuzz_% $(FUZZ)/seeds
+	@sh tools/fuzz.sh $(FUZZ) $(FUZZ_SECONDS) $*
+fuzz-build: $(FUZZ_NAMES:%=$(FUZZ)/fuzz_%) $(FUZZ)/seeds
+.PHONY: fuzz fuzz-build fuzz-lib fuzz-afl fuzz-regress $(FUZZ_NAMES:%=fuzz-%)
+
+fuzz-lib:
+	+@$(call fuzz_lib,$(FUZZ),$(FUZZ_CLANG),fuzzer-no-link$(comma)$(FUZZ_SAN))
+comma := ,
+
+$(FUZZ)/libdanlu.a: fuzz-lib ;
+$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/common.c tests/fuzz/fuzz.h $(FUZZ)/libdanlu.a
+	@echo "  fuzz  $*"
+	@$(FUZZ_CLANG) $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=fuzzer,$(FUZZ_SAN) $(FUZZ_WRAP) -o $@ $< tests/fuzz/common.c \
+		$(FUZZ)/libdanlu.a $(LIBS)
+
+# Inputs that load, one folder a harness.
+$(FUZZ)/make_seeds: tests/fuzz/make_seeds.c tests/fuzz/seeds.c tests/fuzz/fuzz.h $(FUZZ)/libdanlu.a
+	@$(FUZZ_CLANG) $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=$(FUZZ_SAN) -o $@ $(filter %.c,$^) $(FUZZ)/libdanlu.a $(LIBS)
+$(FUZZ)/seeds: $(FUZZ)/make_seeds
+	@mkdir -p $@ && $< $@ $(FUZZ_NAMES) && touch $@
+
+# AFL++ drives the same harnesses in one process each (its main is libFuzzer's interface).
+AFL := $(BUILD)/fuzz-afl
+afl-lib:
+	+@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 $(call fuzz_lib,$(AFL),afl-clang-fast,undefined)
+.PHONY: afl-lib
+$(AFL)/libdanlu.a: afl-lib ;
+$(AFL)/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/common.c tests/fuzz/fuzz.h $(AFL)/libdanlu.a
+	@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 afl-clang-fast $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=fuzzer $(FUZZ_WRAP) \
+		-o $@ $< tests/fuzz/common.c $(AFL)/libdanlu.a $(LIBS)
+fuzz-afl: $(FUZZ_NAMES:%=$(AFL)/fuzz_%) $(FUZZ)/seeds
+	@FUZZ_ENGINE=afl SEEDS=$(FUZZ)/seeds sh tools/fuzz.sh $(AFL) $(FUZZ_SECONDS) $(FUZZ_NAMES)
+
+# Every harness over its seeds, damaged in every place, and over what once failed: no clang needed, part of `make test`.
+$(BUILD)/test/tests/fuzz/replay_test: private LDFLAGS += $(FUZZ_WRAP)
+$(BUILD)/test/tests/fuzz/replay_test: private CFLAGS += -Itests/fuzz
+fuzz-regress: $(BUILD)/test/tests/fuzz/replay_test
+	@$<

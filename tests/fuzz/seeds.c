@@ -1,0 +1,133 @@
+/* Inputs that load.  Small: what is damaged one byte at a time should be short. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+#include "base/str.h"
+#include "fuzz.h"
+
+#define TEXT(s) s, sizeof s - 1
+#define TOKEN(id, text, special) "{\"id\":" #id ",\"content\":\"" text "\",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":" #special "}"
+
+static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
+    {"safetensors", TEXT("{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},\"b\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[16,24]}}"
+                    FUZZ_CUT "0123456789abcdefghijklmn")},
+    {"safetensors", TEXT("{\"__metadata__\":{\"format\":\"pt\",\"danlu.q8_0\":\"w\"},\"w\":{\"dtype\":\"I8\",\"shape\":[1,32],\"data_offsets\":[0,32]},"
+                    "\"w.scale\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[32,34]},\"h.attn.bias\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[34,35]},"
+                    "\"z\":{\"dtype\":\"BF16\",\"shape\":[0,3],\"data_offsets\":[35,35]}}" FUZZ_CUT "0123456789abcdefghijklmnopqrstuvwxy")},
+    {"index", TEXT("{\"metadata\":{\"total_size\":16},\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}" FUZZ_CUT
+              "@\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567" FUZZ_CUT
+              "@\0\0\0\0\0\0\0{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567")},
+    {"tokenizer_json", TEXT("{\"added_tokens\":[" TOKEN(5, "<|endoftext|>", true) "],\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\","
+                       "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},"
+                       "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"\xc4\xa0\":2,\"ab\":3,\"\xc4\xa0" "a\":4},\"merges\":[\"a b\",[\"\xc4\xa0\",\"a\"]]}}"
+                       FUZZ_CUT "{\"bos_token\":\"<|endoftext|>\",\"eos_token\":{\"content\":\"<|endoftext|>\"},\"chat_template\":\"{{ messages }}\"}")},
+    {"tokenizer_json", TEXT("{\"added_tokens\":[" TOKEN(1, "[CLS]", true) "," TOKEN(2, "[SEP]", true) "],\"normalizer\":{\"type\":\"BertNormalizer\",\"clean_text\":true,"
+                       "\"handle_chinese_chars\":true,\"strip_accents\":null,\"lowercase\":true},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+                       "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"[CLS]\",\"type_id\":0}},{\"Sequence\":{\"id\":\"A\","
+                       "\"type_id\":0}},{\"SpecialToken\":{\"id\":\"[SEP]\",\"type_id\":0}}],\"special_tokens\":{\"[CLS]\":{\"id\":\"[CLS]\",\"ids\":[1],\"tokens\":"
+                       "[\"[CLS]\"]},\"[SEP]\":{\"id\":\"[SEP]\",\"ids\":[2],\"tokens\":[\"[SEP]\"]}}},\"decoder\":{\"type\":\"WordPiece\",\"prefix\":\"##\",\"cleanup\":true},"
+                       "\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":\"##\",\"max_input_chars_per_word\":100,"
+                       "\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":3,\"##a\":4,\"hello\":5}}}")},
+    {"tokenizer_json", TEXT("{\"added_tokens\":[" TOKEN(3, "<s>", true) "],\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":"
+                       "{\"Regex\":\"\\\\p{L}+|\\\\s+\"},\"behavior\":\"Isolated\",\"invert\":false},{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]},"
+                       "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}")},
+    {"tokenizer_json", TEXT("{\"added_tokens\":[" TOKEN(0, "<unk>", true) "],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFKC\"},{\"type\":\"Replace\","
+                       "\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\","
+                       "\"prepend_scheme\":\"always\",\"split\":true},\"decoder\":{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\",\"prepend_scheme\":\"always\"},"
+                       "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0.0],[\"\xe2\x96\x81\",-2.0],[\"a\",-3.0],[\"\xe2\x96\x81" "a\",-4.5],[\"<0x41>\",-9]],"
+                       "\"byte_fallback\":true}}")},
+    {"tokenizer_json", TEXT("{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"},{\"type\":\"Lowercase\"},"
+                       "{\"type\":\"StripAccents\"},{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true},{\"type\":\"Nmt\"}]},"
+                       "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Whitespace\"},{\"type\":\"Punctuation\",\"behavior\":\"Isolated\"},"
+                       "{\"type\":\"Digits\",\"individual_digits\":true}]},\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":"
+                       "\"\xe2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},"
+                       "\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"fuse_unk\":true,\"byte_fallback\":true,\"end_of_word_suffix\":\"</w>\","
+                       "\"vocab\":{\"<unk>\":0,\"<0x0A>\":1,\"a\":2,\"b</w>\":3,\"ab</w>\":4},\"merges\":[\"a b</w>\"]}}")},
+    {"tokenizer_json", TEXT("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[\\\\s\\\\S]\"},\"behavior\":\"Isolated\",\"invert\":false},"
+                       "\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"<unk>\":0,\"a\":1,\"\xe4\xbd\xa0\":2},\"unk_token\":\"<unk>\"}}")},
+    {"vocab_txt", TEXT("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nhello\n\xe4\xbd\xa0\n!\n" FUZZ_CUT "{\"do_lower_case\":true,\"unk_token\":\"[UNK]\"}")},
+    {"vocab_merges", TEXT("{\"a\":0,\"b\":1,\"\xc4\xa0\":2,\"ab\":3,\"<|endoftext|>\":4}" FUZZ_CUT "#version: 0.2\na b\n")},
+    {"jsonl", TEXT("{\"text\":\"one\"}\n\n{\"text\":\"two \\u00e9\",\"id\":2}\r\n{\"text\":\"\\ud83d\\ude00\"}")},
+    {"jsonl", TEXT("\xef\xbb\xbfone\n<|endoftext|>\r\ntwo\n<|endoftext|>\n \n")},
+    {"jsonl", TEXT("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n")},
+    {"config", TEXT("{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+               "\"num_key_value_heads\":1,\"intermediate_size\":16,\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"max_position_embeddings\":32,\"vocab_size\":16,"
+               "\"rope_scaling\":null,\"tie_word_embeddings\":true,\"eos_token_id\":[2,3],\"bos_token_id\":1}" FUZZ_CUT
+               "{\"eos_token_id\":[2,3],\"bos_token_id\":1,\"do_sample\":true,\"temperature\":0.7,\"top_p\":0.9,\"top_k\":40,\"max_new_tokens\":10}" FUZZ_CUT
+               "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"}]" FUZZ_CUT "{\"max_seq_length\":128}")},
+    {"config", TEXT("{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"n_embd\":8,\"n_layer\":1,\"n_head\":2,\"n_positions\":16,\"vocab_size\":16,"
+               "\"layer_norm_epsilon\":1e-5,\"activation_function\":\"gelu_new\"}")},
+    {"graph", TEXT("%1 = input \"x\" dynamic 1 : f32[4,8]\n%2 = param \"w\" init \"normal:0.02\" : f32[8,8]\n%3 = matmul(%1, %2, _, _) {ta=0, tb=1, prec=0, act=0} : f32[4,8] @0\n"
+              "%4 = add(%3, %1) : f32[4,8]\n%5 = softmax(%4) : f32[4,8]\n%6 = sum(%5) {axis=1} : f32[4,1]\noutput \"y\" = %5\n")},
+};
+
+/* Made, not written down: what holds lengths and checksums. */
+struct made_seed { const char *name; void (*make)(struct dan_str *out); };
+
+static void put_number(struct dan_str *out, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++) dan_str_putc(out, (char)(v >> 8 * i));
+}
+
+static void make_checkpoint(struct dan_str *out)
+{
+    static const char head[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", state[] = "{\"step\": 3}";
+    struct dan_str t = {0};
+    put_number(&t, sizeof head - 1, 8);
+    dan_str_puts(&t, head);
+    dan_str_puts(&t, "abcd");
+    dan_str_printf(out, "{\"format\":\"danlu checkpoint\",\"version\":1,\"files\":[{\"name\":\"tensors.safetensors\",\"bytes\":%zu,\"crc32\":%u},"
+                   "{\"name\":\"state.json\",\"bytes\":%zu,\"crc32\":%u}]}" FUZZ_CUT "%s" FUZZ_CUT, t.n, dan_crc32(0, t.p, t.n),
+                   sizeof state - 1, dan_crc32(0, state, sizeof state - 1), state);
+    dan_str_append(out, t.p, t.n);
+    dan_str_release(&t);
+}
+
+/* data/shards.h: head, tokens, starts of documents, tail. */
+static void make_shard(struct dan_str *out)
+{
+    static const uint16_t tokens[8] = {1, 2, 3, 0, 4, 5, 6, 0};
+    dan_str_puts(out, "DANLUTOK");
+    put_number(out, 1, 4);
+    put_number(out, 2, 4);
+    put_number(out, 16, 8);                    /* vocabulary, eos, hash */
+    put_number(out, 0, 8);
+    put_number(out, 7, 8);
+    for (int i = 0; i < 3; i++) put_number(out, 0, 8);
+    dan_str_append(out, tokens, sizeof tokens);
+    put_number(out, 0, 8);
+    put_number(out, 4, 8);
+    put_number(out, 8, 8);                     /* tokens, documents, bytes, index */
+    put_number(out, 2, 8);
+    put_number(out, 20, 8);
+    for (int i = 0; i < 3; i++) put_number(out, 0, 8);
+    put_number(out, dan_crc32(0, out->p, out->n), 4);
+    put_number(out, 0, 4);
+    dan_str_puts(out, "DANLUEND");
+}
+
+static const struct made_seed made[] = {
+    {"checkpoint", make_checkpoint},
+    {"shards", make_shard},
+};
+
+bool fuzz_seed(const char *name, size_t i, const uint8_t **p, size_t *n)
+{
+    static struct dan_str out;
+    for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
+        if (strcmp(texts[k].name, name) || i--) continue;
+        *p = (const uint8_t *)texts[k].text;
+        *n = texts[k].n;
+        return true;
+    }
+    for (size_t k = 0; k < sizeof made / sizeof *made; k++) {
+        if (strcmp(made[k].name, name) || i--) continue;
+        dan_str_clear(&out);
+        made[k].make(&out);
+        *p = (const uint8_t *)out.p;
+        *n = out.n;
+        return true;
+    }
+    dan_str_release(&out);
+    return false;
+}
