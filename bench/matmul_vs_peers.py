@@ -107,6 +107,7 @@ class Side:
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
 
     def ask(self, line):
+        time.sleep(0.3)                                    # the threads of the side before go on spinning for a while
         print(line, file=self.process.stdin, flush=True)
         return self.process.stdout.readline().split()
 
