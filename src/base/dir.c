@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,27 @@ int dan_sync_parent(const char *path, struct dan_err *e)
     close(fd);
     if (why == 0 || why == EINVAL || why == ENOTSUP) return DAN_OK;
     return dan_fail_errno(e, "sync the directory of", path, why);
+}
+
+/* The folder of a path without links: "" when there is no such path. */
+static void real_parent(const char *path, char out[PATH_MAX])
+{
+    char whole[PATH_MAX];
+    *out = '\0';
+    if (!realpath(path, whole)) return;
+    char *slash = strrchr(whole, '/');
+    *(slash == whole ? slash + 1 : slash) = '\0';
+    memcpy(out, whole, strlen(whole) + 1);
+}
+
+bool dan_path_stays(const char *dir, const char *path)
+{
+    char here[PATH_MAX], blobs[PATH_MAX], link[PATH_MAX], there[PATH_MAX];
+    real_parent(path, there);
+    if (!*there || !realpath(*dir ? dir : ".", here)) return true;             /* nothing there: opening it says so */
+    if (!strcmp(here, there)) return true;
+    int n = snprintf(link, sizeof link, "%s/../../blobs", here);
+    return n > 0 && (size_t)n < sizeof link && realpath(link, blobs) && !strcmp(blobs, there);
 }
 
 bool dan_path_exists(const char *path) { return access(path, F_OK) == 0; }

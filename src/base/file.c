@@ -1,6 +1,7 @@
 #include "base/file.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,10 +12,13 @@
 
 /* ---- reading ---- */
 
-/* Opens for reading; directories are refused here, where the message can say so. */
+enum { READ_MAX = 1 << 30, STREAM_MAX = 64 << 20, PATIENCE = 500 };     /* bytes of a file, of what is none; ms for a pipe's writer to come */
+
+/* Opens for reading; directories are refused here, where the message can say so.  A pipe that nobody writes to does not
+ * keep open() waiting. */
 static int open_read(const char *path, struct stat *st, struct dan_err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return dan_fail_errno(e, "open", path, errno);
     if (fstat(fd, st) == 0 && !S_ISDIR(st->st_mode)) return fd;
     int why = S_ISDIR(st->st_mode) ? EISDIR : errno;
@@ -46,16 +50,40 @@ void dan_unmap_file(struct dan_mapping *m)
     *m = (struct dan_mapping){0};
 }
 
-/* Reads to the end whatever the size said: pipes and /proc have none. */
-static int read_all(int fd, char **bytes, size_t *n, size_t *cap)
+/* A pipe's first byte.  0: it is there, or will be (somebody has opened the other end); EPIPE: nobody came. */
+static int wait_for_writer(int fd, char *first, size_t *n)
 {
-    for (;;) {
+    for (int ms = 0; ms < PATIENCE; ms += 10) {
+        ssize_t k = read(fd, first, 1);
+        if (k > 0) *n = 1;
+        if (k > 0 || (k < 0 && errno == EAGAIN)) return fcntl(fd, F_SETFL, 0) ? errno : 0;
+        if (k < 0 && errno != EINTR) return errno;
+        poll(NULL, 0, 10);
+    }
+    return EPIPE;
+}
+
+/* Reads to the end whatever the size said: pipes and /proc have none.  EFBIG: more than most. */
+static int read_all(int fd, char **bytes, size_t *n, size_t *cap, size_t most)
+{
+    while (*n <= most) {
         if (dan_vec_grow(bytes, cap, *n + 2, 1) != 0) return ENOMEM;
         ssize_t k = read(fd, *bytes + *n, *cap - *n - 1);
         if (k == 0) return 0;
         if (k < 0 && errno != EINTR) return errno;
         if (k > 0) *n += (size_t)k;
     }
+    return EFBIG;
+}
+
+static int read_open(int fd, const struct stat *st, char **bytes, size_t *n)
+{
+    size_t most = S_ISREG(st->st_mode) ? READ_MAX : STREAM_MAX;
+    if (st->st_size > READ_MAX) return EFBIG;
+    size_t cap = (size_t)st->st_size + 2;          /* one to see the end, one for the NUL */
+    *bytes = dan_malloc(cap);
+    int why = !*bytes ? ENOMEM : S_ISFIFO(st->st_mode) ? wait_for_writer(fd, *bytes, n) : fcntl(fd, F_SETFL, 0) ? errno : 0;
+    return why ? why : read_all(fd, bytes, n, &cap, most);
 }
 
 int dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e)
@@ -63,12 +91,16 @@ int dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e)
     struct stat st = {0};
     int fd = open_read(path, &st, e);
     if (fd < 0) return fd;
-    size_t got = 0, cap = (size_t)st.st_size + 2;  /* one to see the end, one for the NUL */
-    char *p = dan_malloc(cap);
-    int why = p ? read_all(fd, &p, &got, &cap) : ENOMEM;
+    size_t got = 0;
+    char *p = NULL;
+    int why = read_open(fd, &st, &p, &got);
     close(fd);
     if (why) {
         dan_free(p);
+        if (why == EFBIG)
+            return dan_fail(e, DAN_EIO, "cannot read '%.300s': it is larger than %d MiB, or does not end; is it the right file?", path,
+                            (S_ISREG(st.st_mode) ? READ_MAX : STREAM_MAX) >> 20);
+        if (why == EPIPE) return dan_fail(e, DAN_EIO, "cannot read '%.300s': nobody writes to this pipe; start its writer first", path);
         return dan_fail_errno(e, "read", path, why);
     }
     p[got] = 0;
@@ -83,6 +115,10 @@ int dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err
     struct stat st = {0};
     int fd = open_read(path, &st, e), why = 0;
     if (fd < 0) return fd;
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return dan_fail(e, DAN_EIO, "cannot read '%.300s': not a regular file", path);
+    }
     char *p = dan_malloc(PIECE);
     ssize_t got = 1;
     *crc = 0;

@@ -9,7 +9,9 @@
 struct dan_mapping { const char *p; size_t n; };               /* read-only view of a file */
 int  dan_map_file(const char *path, struct dan_mapping *out, struct dan_err *e);   /* empty file: p = "", n = 0 */
 void dan_unmap_file(struct dan_mapping *m);
-int  dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e);   /* NUL-terminated; dan_free */
+/* NUL-terminated; dan_free.  At most 1 GiB, or 64 MiB of what is no regular file; a pipe that nobody opens for writing is an error
+ * after half a second. */
+int  dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e);
 
 /* CRC-32 and size of a file, read in pieces: a mapping would count as resident memory. */
 int  dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e);
@@ -28,6 +30,9 @@ void dan_writer_abort(struct dan_writer *w);                    /* close and unl
 
 bool dan_path_exists(const char *path);
 bool dan_path_is_dir(const char *path);
+/* Whether PATH, links followed, lies in DIR itself, or in the blobs of the Hugging Face cache that DIR is a snapshot of.  True when there
+ * is no such path. */
+bool dan_path_stays(const char *dir, const char *path);
 int64_t dan_file_size(const char *path);                        /* -1 when there is none */
 int  dan_mkdirs(const char *path, struct dan_err *e);           /* like mkdir -p */
 int  dan_rename_dir(const char *from, const char *to, struct dan_err *e);   /* rename + fsync of the parent */

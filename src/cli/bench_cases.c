@@ -92,7 +92,13 @@ static dan_ref dropout(struct bench_build *x)
     dan_ref a = rows(x);
     return dan_dropout(&x->b, a, add_leaf(x, &dan_dtype_i32, DAN_SHAPE(2), 100), 0.1);
 }
-static dan_ref rope(struct bench_build *x) { dan_ref a = rows(x); return dan_rope(&x->b, a, ids(x, x->d[2]), 64, 10000, 0); }
+static dan_ref rope_table(struct bench_build *x)
+{
+    struct dan_rope r = {0};
+    dan_rope_complete(&r, 64, x->d[2]);
+    return dan_rope_table(&x->b, ids(x, x->d[2]), 0, 0, &r);
+}
+static dan_ref rope(struct bench_build *x) { dan_ref a = rows(x); return dan_rope(&x->b, a, weight(x, DAN_SHAPE(x->d[0], 64)), 64, 0); }
 static dan_ref sum(struct bench_build *x) { return dan_sum(&x->b, rows(x), 0); }
 static dan_ref embed(struct bench_build *x)
 {
@@ -115,7 +121,7 @@ static dan_ref kv_write(struct bench_build *x) { dan_ref c = cache(x), r = rows(
 static dan_ref rope_kv_write(struct bench_build *x)
 {
     dan_ref c = cache(x), r = rows(x), slot = ids(x, x->d[2]);
-    return dan_rope_kv_write(&x->b, c, r, slot, ids(x, 1024), 64, 10000);
+    return dan_rope_kv_write(&x->b, c, r, slot, weight(x, DAN_SHAPE(x->d[0], 64)), 64);
 }
 
 /* Causal ranges of B sequences of T rows. */
@@ -139,7 +145,7 @@ static dan_ref attention(struct bench_build *x, bool grad)                      
     x->flops = scores * (double)dim * (grad ? 10 : 4);
     if (!grad) return dan_attend(&x->b, q, k, v, range, h, h, by);
     dan_ref o = f32(x, s), lse = f32(x, DAN_SHAPE(n, h));
-    return dan_attend_grad(&x->b, q, k, v, range, o, lse, f32(x, s), h, h, by);
+    return dan_attend_grad(&x->b, q, k, v, range, o, lse, f32(x, s), h, h, by, 0);
 }
 static dan_ref attend(struct bench_build *x) { return attention(x, false); }
 static dan_ref attend_grad(struct bench_build *x) { return attention(x, true); }
@@ -208,7 +214,8 @@ const struct bench_case bench_cases[] = {
     {"act_grad", "N C", {4096, 1536}, gelu_grad, "gelu_tanh"},
     {"swiglu", "N 2F", {4096, 2048}, swiglu, NULL},
     {"swiglu_grad", "N 2F", {4096, 2048}, swiglu_grad, NULL},
-    {"rope", "N C T", {4096, 384, 256}, rope, NULL},
+    {"rope_table", "N C T", {4096, 64, 256}, rope_table, NULL},
+    {"rope", "N C", {4096, 384}, rope, NULL},
     {"copy", "N C", {4096, 384}, copy, NULL},
     {"dropout", "N C", {4096, 384}, dropout, NULL},
     {"kv_write", "N C S", {512, 768, 2048}, kv_write, NULL},

@@ -116,7 +116,7 @@ static int begin(struct job *j, struct dan_err *e)
 /* Room for the longest prompt and its text, not for everything the model could hold. */
 static int open_session(struct job *j, struct dan_session **s, struct dan_err *e)
 {
-    int64_t most = 0, limit = j->m.lm.model->time_major ? INT32_MAX : j->m.lm.cfg.context;
+    int64_t most = 0, limit = j->m.lm.model->time_major ? INT32_MAX : dan_lm_longest(&j->m.lm.cfg);
     for (size_t i = 0; i < j->n; i++)
         if ((int64_t)j->prompt[i].gen.n_prompt > most) most = (int64_t)j->prompt[i].gen.n_prompt;
     int64_t want = j->gen.max_tokens > 0 && most + j->gen.max_tokens < limit ? most + j->gen.max_tokens : limit;

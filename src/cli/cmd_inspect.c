@@ -1,14 +1,16 @@
 /* danlu inspect: what a model folder holds, and the graphs that run it. */
 #include <stdio.h>
 #include <string.h>
+#include "base/file.h"
 #include "cli/inspect.h"
+#include "cli/inspect_file.h"
 #include "cli/lm_open.h"
 
 struct inspect_opts { const char *model, *dump_after, *mode, *dtype, *html, *report; bool ops, graph, train, profile; int64_t rows; };
 
 #define AT(f) offsetof(struct inspect_opts, f)
 static const struct dan_opt options[] = {
-    {.name = "model", .type = 'P', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
+    {.name = "model", .type = 'P', .offset = AT(model), .meta = "PATH", .help = "model folder, or any file: .gguf, .safetensors, .bin, tokenizer, config"},
     {.name = "ops", .type = 'b', .offset = AT(ops), .help = "list this build's ops, kernels, passes, formats and families instead"},
     {.name = "graph", .type = 'b', .offset = AT(graph), .help = "print the graph before and after the passes instead"},
     {.name = "fusion",
@@ -59,6 +61,8 @@ static json_t *field_json(const struct dan_field *f, const void *cfg)
 {
     const char *at = (const char *)cfg + f->offset;
     if (f->type == 'i') return json_integer(*(const int64_t *)(const void *)at);
+    if (f->type == 'r' || f->type == 'l') return json_real(((const struct dan_rope *)(const void *)at)->base);
+    if (f->type == 'w') return json_integer(((const struct dan_window *)(const void *)at)->width);
     if (f->type == 'f') return json_real(*(const double *)(const void *)at);
     return json_boolean(*(const bool *)(const void *)at);
 }
@@ -217,6 +221,16 @@ static int check_fusion(const struct dan_cli *cli, const struct inspect_opts *o,
     return o->report ? dan_fusion_check(o->report, e) : DAN_OK;
 }
 
+/* A folder whose model danlu knows is shown as that; anything else as the file that it is. */
+static bool is_model_folder(const char *path)
+{
+    struct dan_lm lm;
+    struct dan_err ignored = {0};
+    bool yes = dan_path_is_dir(path) && dan_lm_load(&lm, path, false, &ignored) == DAN_OK;
+    if (yes) dan_lm_release(&lm);
+    return yes;
+}
+
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     const struct inspect_opts *o = opts;
@@ -224,6 +238,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (o->ops) return inspect_ops(cli, e);
     if (!o->model) return dan_fail(e, DAN_EUSAGE, "no model; give the folder of one");
     int rc = check_fusion(cli, o, e);
+    if (!rc && !o->report && !o->graph && !o->dump_after && !is_model_folder(o->model)) return inspect_file(cli, o->model, e);
     if (!rc && o->report)
         return inspect_fusion(cli, &(struct inspect_fusion){o->model, o->report, o->html, o->mode, o->dtype, o->profile, o->rows}, e);
     if (!rc) rc = lm_open(cli, o->model, false, &m, e);
@@ -234,7 +249,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 }
 
 const struct dan_cmd dan_cmd_inspect = {
-    .name = "inspect", .doc = "show a model's configuration, tensors and graph", .group = DAN_GROUP_MODEL, .rank = 2,
-    .example = "danlu inspect runs/book\ndanlu inspect runs/book --graph\ndanlu inspect runs/book --dump-after autodiff --train\n"
+    .name = "inspect", .doc = "show what a model or a file holds, also of a damaged one, and the graphs that run it", .group = DAN_GROUP_MODEL, .rank = 2,
+    .example = "danlu inspect runs/book\ndanlu inspect model.gguf\ndanlu inspect runs/book --graph\ndanlu inspect runs/book --dump-after autodiff --train\n"
                "danlu inspect runs/book --fusion --profile --html fusion.html",
     .opts = options, .opts_bytes = sizeof(struct inspect_opts), .run = run};

@@ -3,6 +3,8 @@
 #include "base/file.h"
 #include "base/threads.h"
 #include "base/utf8.h"
+#include "cli/convert.h"
+#include "io/sniff.h"
 
 static void add_eos(struct lm_files *m, int64_t id)
 {
@@ -11,9 +13,11 @@ static void add_eos(struct lm_files *m, int64_t id)
     if (id >= 0 && m->n_eos < sizeof m->eos / sizeof *m->eos) m->eos[m->n_eos++] = (int32_t)id;
 }
 
+/* A model is a folder or one file; what a file is, its reader says. */
 static int check_dir(const char *dir, struct dan_err *e)
 {
     struct dan_str path = {0};
+    if (dan_path_exists(dir) && !dan_path_is_dir(dir)) return DAN_OK;
     dan_str_printf(&path, "%s/config.json", dir);
     bool ok = dan_path_exists(dan_str_c(&path));
     dan_str_release(&path);
@@ -34,13 +38,48 @@ static int check_vocab(const struct lm_files *m, struct dan_err *e)
                     dan_tokenizer_vocab_size(m->tok), (long long)m->lm.cfg.vocab);
 }
 
+/* A llama2.c checkpoint has its tokenizer beside it and begins every text with bos. */
+static int open_llama2c_tokenizer(struct lm_files *m, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    int rc = convert_find_llama2c_tokenizer(m->dir, m->lm.cfg.vocab, &path) ? dan_tokenizer_load(dan_str_c(&path), &m->tok, e)
+             : dan_fail(e, DAN_EIO, "there is no tokenizer beside '%s': put tokenizer.bin or tok%lld.bin there", m->dir, (long long)m->lm.cfg.vocab);
+    dan_str_release(&path);
+    if (!rc && m->lm.cfg.bos >= 0) dan_ids_push(&m->prefix, (int32_t)m->lm.cfg.bos);
+    return rc;
+}
+
+/* What GGUF's keys say belongs before a text. */
+static int gguf_prefix(struct lm_files *m, struct dan_err *e)
+{
+    const struct dan_ids *before = dan_tokenizer_before(m->tok);
+    for (size_t i = 0; i < before->n; i++) dan_ids_push(&m->prefix, before->v[i]);
+    return m->prefix.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory to read the tokenizer of '%s'", m->dir) : DAN_OK;
+}
+
+static int load_tokenizer(struct lm_files *m, struct dan_err *e)
+{
+    enum dan_file_kind kind;
+    int rc = dan_file_kind(m->dir, &kind, e);
+    if (!rc && kind == DAN_FILE_LLAMA2C) return open_llama2c_tokenizer(m, e);
+    if (!rc) rc = dan_tokenizer_load(m->dir, &m->tok, e);
+    if (rc) return rc;
+    return kind == DAN_FILE_GGUF ? gguf_prefix(m, e) : dan_prompt_prefix(m->dir, m->tok, &m->prefix, e);
+}
+
 static int open_tokenizer(struct lm_files *m, struct dan_err *e)
 {
-    int rc = dan_tokenizer_load(m->dir, &m->tok, e);
+    int rc = load_tokenizer(m, e);
     if (!rc) rc = check_vocab(m, e);
-    if (!rc) rc = dan_prompt_prefix(m->dir, m->tok, &m->prefix, e);
     if (!rc && m->n_eos == 0) add_eos(m, dan_tokenizer_eos(m->tok));
     return rc;
+}
+
+/* A file has no generation_config.json: its folder's would be another model's. */
+static int load_generation(const char *path, struct dan_hf_generation *gen, struct dan_err *e)
+{
+    *gen = (struct dan_hf_generation){.bos = -1, .pad = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
+    return dan_path_is_dir(path) ? dan_hf_generation_load(path, gen, e) : DAN_OK;
 }
 
 int lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
@@ -49,7 +88,7 @@ int lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_file
     int rc = check_dir(dir, e);
     if (!rc) rc = dan_pool_new((int)cli->threads, &m->pool, e);
     if (!rc) rc = dan_lm_load(&m->lm, dir, false, e);
-    if (!rc) rc = dan_hf_generation_load(dir, &m->gen, e);
+    if (!rc) rc = load_generation(dir, &m->gen, e);
     if (rc) return rc;
     for (int32_t i = 0; i < m->gen.n_eos; i++) add_eos(m, m->gen.eos[i]);
     add_eos(m, m->lm.cfg.eos);

@@ -18,9 +18,18 @@ static void on_signal(int sig)
     *stop_flag = 1;
 }
 
+/* A mapped file became shorter, or its disk failed.  What was read is gone: there is nothing to go on with. */
+static void on_lost_page(int sig)
+{
+    static const char text[] = "danlu: a file that was being read became shorter, or its disk failed: leave it alone while danlu runs\n";
+    (void)sig;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(2);
+    _exit(1);
+}
+
 static void catch_signals(struct dan_cli *cli)
 {
-    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN}, hangup;
+    struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN}, hangup, lost = {.sa_handler = on_lost_page};
     stop_flag = &cli->stop;
     sigemptyset(&stop.sa_mask);
     sigemptyset(&ignore.sa_mask);
@@ -28,6 +37,7 @@ static void catch_signals(struct dan_cli *cli)
     sigaction(SIGTERM, &stop, NULL);
     if (!sigaction(SIGHUP, NULL, &hangup) && hangup.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &stop, NULL);        /* a closed terminal; nohup's wish is kept */
+    sigaction(SIGBUS, &lost, NULL);
     sigaction(SIGPIPE, &ignore, NULL);         /* a closed pipe or socket is an error of that write, not the end of a run */
     sigaction(SIGXFSZ, &ignore, NULL);        /* so is a file size limit (ulimit -f) */
 }

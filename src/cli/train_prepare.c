@@ -47,7 +47,7 @@ static void model_config(const struct train_run *r, struct dan_lm_config *c)
                                 .tied = o->tied,
                                 .bias = o->bias,
                                 .init_std = o->init_std,
-                                .bos = dan_tokenizer_bos(r->tok),
+                                .bos = dan_tokenizer_bos(r->tok), .pad = -1,
                                 .eos = dan_tokenizer_eos(r->tok)};
 }
 

@@ -17,6 +17,16 @@ bool dan_shape_equal(const struct dan_shape *a, const struct dan_shape *b)
     return a->n == b->n && (a->n == 0 || memcmp(a->d, b->d, (size_t)a->n * sizeof *a->d) == 0);
 }
 
+bool dan_shape_fits(const struct dan_shape *s)
+{
+    int64_t n = 1;
+    for (int i = 0; i < s->n; i++) {
+        int64_t d = s->d[i] ? s->d[i] : 1;
+        if (d < 0 || __builtin_mul_overflow(n, d, &n) || n >= (int64_t)1 << 48) return false;
+    }
+    return true;
+}
+
 int64_t dan_shape_count(const struct dan_shape *s)
 {
     int64_t n = 1;

@@ -21,6 +21,9 @@ struct dan_tensor {                            /* a typed view; owns nothing */
     (int)(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)))
 struct dan_shape dan_shape_of(const int64_t *d, int n);
 bool    dan_shape_equal(const struct dan_shape *a, const struct dan_shape *b);
+/* Every dimension is at least 0, and those that are not 0 multiply to less than 2^48: what comes from a file is asked this
+ * before anything else, so that neither counts nor strides nor bytes overflow, also of a tensor without elements. */
+bool    dan_shape_fits(const struct dan_shape *s);
 int64_t dan_shape_count(const struct dan_shape *s);              /* elements; 1 for n = 0 */
 size_t  dan_shape_text(const struct dan_shape *s, char *out, size_t n);   /* "[64,128]" */
 

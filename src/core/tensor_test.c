@@ -13,6 +13,12 @@ static void shapes(void **state)
     char text[160], tiny[4];
     assert_int_equal(dan_shape_count(&s), 384);
     assert_int_equal(dan_shape_count(&none), 1);
+    struct dan_shape large = DAN_SHAPE((int64_t)1 << 24, (int64_t)1 << 24), hollow = DAN_SHAPE(0, (int64_t)1 << 40, (int64_t)1 << 40);
+    assert_true(dan_shape_fits(&s) && dan_shape_fits(&none));
+    assert_false(dan_shape_fits(&large) || dan_shape_fits(&hollow));
+    hollow = DAN_SHAPE(0, 7), large = DAN_SHAPE(-1, 7);
+    assert_true(dan_shape_fits(&hollow));
+    assert_false(dan_shape_fits(&large));
     assert_true(dan_shape_equal(&s, &s));
     assert_false(dan_shape_equal(&s, &t));
     t = DAN_SHAPE(2, 3, 65);

@@ -145,6 +145,7 @@ static const struct { const char *magic; size_t n; const char *what, *todo; } ki
     {"\xfd" "7zXZ", 5, "compressed (xz)", "unpack it first: xz -d"},
     {"PK\x03\x04", 4, "a zip archive", "unpack it first: unzip"},
     {"PAR1", 4, "a Parquet file", "export its text column as .jsonl or .txt first"},
+    {"version https://git-lfs", 23, "a Git LFS pointer", "run 'git lfs pull' in its repository"},
     {"%PDF", 4, "a PDF", "extract its text first: pdftotext"},
     {"\xff\xfe", 2, "UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},
     {"\xfe\xff", 2, "UTF-16", "convert it: iconv -f UTF-16 -t UTF-8"},

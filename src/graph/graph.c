@@ -88,6 +88,19 @@ static dan_ref *copy_inputs(struct dan_builder *b, const struct dan_op *op, cons
     return copy;
 }
 
+/* Of a node that was inferred. */
+static bool fits(const struct dan_node *n)
+{
+    bool ok = n->n_out > 1 || dan_shape_fits(&n->shape);
+    for (int i = 0; i < n->n_out && n->n_out > 1; i++) ok = ok && dan_shape_fits(&n->part[i].shape);
+    return ok;
+}
+
+static dan_ref too_large(struct dan_builder *b, const char *what)
+{
+    return dan_poison(b, DAN_ESHAPE, "the shape of '%s' is negative or has 2^48 elements and more: are the sizes in config.json right?", what);
+}
+
 dan_ref dan_emit_body(struct dan_builder *b, const struct dan_op *op, const dan_ref *in, int n_in,
                       const union dan_attr *attr, int n_attr, const struct dan_graph *body)
 {
@@ -106,7 +119,7 @@ dan_ref dan_emit_body(struct dan_builder *b, const struct dan_op *op, const dan_
     if (b->scope[0]) n.name = dan_arena_strdup(b->g->arena, b->scope);     /* NULL when memory is out: only for reading */
     struct dan_err e = {0};
     if (op->infer(b->g, &n, &e)) return dan_poison(b, e.code ? e.code : DAN_ESHAPE, "%s", e.msg);
-    return append(b, &n);
+    return fits(&n) ? append(b, &n) : too_large(b, op->name);
 }
 
 dan_ref dan_emit(struct dan_builder *b, const struct dan_op *op, const dan_ref *in, int n_in, const union dan_attr *attr, int n_attr)
@@ -117,6 +130,7 @@ dan_ref dan_emit(struct dan_builder *b, const struct dan_op *op, const dan_ref *
 static dan_ref leaf(struct dan_builder *b, const struct dan_op *op, const char *name, const struct dan_dtype *t, struct dan_shape s)
 {
     if (b->err.code) return 0;
+    if (!dan_shape_fits(&s)) return too_large(b, name);
     dan_ref old = dan_leaf(b->g, name);
     if (old) {
         if (b->g->node[old].op == op && b->g->node[old].dtype == t && dan_shape_equal(&b->g->node[old].shape, &s)) return old;

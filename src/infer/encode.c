@@ -30,7 +30,8 @@ static int check_opts(struct dan_encode *s, struct dan_err *e)
     const struct { enum dan_pooling p; bool has; const char *what, *instead; } heads[] = {
         {DAN_POOL_POOLER, enc->pooler, "pooler", "take the mean or cls"},
         {DAN_POOL_CLASSES, enc->classifier, "classification head", "fine-tune one first"},
-        {DAN_POOL_WORDS, enc->masked_lm, "masked-LM head", "take a model saved with its head"}};
+        {DAN_POOL_WORDS, enc->masked_lm, "masked-LM head", "take a model saved with its head"},
+        {DAN_POOL_TAGS, enc->tagger, "token classification head", "fine-tune one first"}};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
         if (s->o.pooling == heads[i].p && !heads[i].has)
             return dan_fail(e, DAN_EINVAL, "the model has no %s; %s", heads[i].what, heads[i].instead);
@@ -43,8 +44,10 @@ static int check_opts(struct dan_encode *s, struct dan_err *e)
 static int compile(struct dan_encode *s, struct dan_err *e)
 {
     enum dan_pooling p = s->o.pooling;
-    struct dan_encoder_io io = {.max_rows = s->o.max_rows, .max_select = s->o.max_rows, .hidden = !selects(p),
-                                .pooled = p == DAN_POOL_POOLER, .classes = p == DAN_POOL_CLASSES, .words = p == DAN_POOL_WORDS};
+    int64_t select = s->o.mask && s->o.max_rows > DAN_ENCODE_MASKS ? DAN_ENCODE_MASKS : s->o.max_rows;
+    struct dan_encoder_io io = {.max_rows = s->o.max_rows, .max_select = select, .hidden = !selects(p) && p != DAN_POOL_TAGS,
+                                .pooled = p == DAN_POOL_POOLER, .classes = p == DAN_POOL_CLASSES, .words = p == DAN_POOL_WORDS,
+                                .tags = p == DAN_POOL_TAGS};
     struct dan_pass_opts po = {.prec = s->o.prec, .fusion = s->o.fusion};
     struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace,
                               .trace_ctx = s->o.trace_ctx};
@@ -89,6 +92,14 @@ void dan_encode_free(struct dan_encode *s)
     dan_free(s);
 }
 
+/* Rows of sentence i that are wanted one by one because of o.mask. */
+static int64_t masks_of(const struct dan_encode *s, const struct dan_sentences *x, int64_t i)
+{
+    int64_t n = 0;
+    for (int64_t k = x->start[i]; s->o.mask && k < x->start[i + 1]; k++) n += x->ids[k] == s->o.mask;
+    return n;
+}
+
 static int check_sentences(const struct dan_encode *s, const struct dan_sentences *x, struct dan_err *e)
 {
     const struct dan_encoder_config *c = &s->enc->cfg;
@@ -98,8 +109,11 @@ static int check_sentences(const struct dan_encode *s, const struct dan_sentence
         if (n < 1 || n > most)
             return dan_fail(e, DAN_EINVAL, "sentence %lld has %lld tokens; this model takes 1 to %lld: cut it", (long long)i, (long long)n,
                             (long long)most);
+        if (masks_of(s, x, i) > DAN_ENCODE_MASKS)
+            return dan_fail(e, DAN_EINVAL, "sentence %lld has %lld masks; %d can be filled at a time", (long long)i,
+                            (long long)masks_of(s, x, i), DAN_ENCODE_MASKS);
         for (int64_t k = x->start[i]; k < x->start[i + 1]; k++)
-            if (x->ids[k] < 0 || x->ids[k] >= c->vocab || (x->type && (x->type[k] < 0 || x->type[k] >= c->types)))
+            if (x->ids[k] < 0 || x->ids[k] >= c->vocab || (x->type && c->types && (x->type[k] < 0 || x->type[k] >= c->types)))
                 return dan_fail(e, DAN_EINVAL, "token %d (type %d) of sentence %lld is not in the model's vocabulary of %lld; do "
                                 "tokenizer and model belong together?", x->ids[k], x->type ? x->type[k] : 0, (long long)i,
                                 (long long)c->vocab);
@@ -119,7 +133,7 @@ static void put_sentence(struct dan_encode *s, const struct dan_sentences *x, in
         s->array[START][s->rows] = (int32_t)at;
         s->array[STOP][s->rows] = (int32_t)(at + n);
         s->array[SELF][s->rows] = (int32_t)s->rows;
-        if (words) s->array[SELECT][s->selected++] = (int32_t)s->rows;
+        if (words && (!s->o.mask || x->ids[from + k] == s->o.mask)) s->array[SELECT][s->selected++] = (int32_t)s->rows;
     }
 }
 
@@ -127,7 +141,7 @@ static int run(struct dan_encode *s, struct dan_err *e)
 {
     int rc = DAN_OK;
     for (int i = 0; i < N_ARRAYS && !rc; i++) {
-        if (i == SELECT && !selects(s->o.pooling)) continue;
+        if ((i == SELECT && !selects(s->o.pooling)) || (i == TYPE && !s->enc->cfg.types)) continue;
         struct dan_tensor t = dan_tensor_of(&dan_dtype_i32, DAN_SHAPE(i == SELECT ? s->selected : s->rows), s->array[i]);
         rc = dan_bind(s->program, array_name[i], &t, e);
     }
@@ -154,12 +168,19 @@ static void normalize(float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] *= by;
 }
 
+/* Rows of the result of a run of n sentences. */
+static int64_t outputs(const struct dan_encode *s, int64_t n)
+{
+    if (s->o.pooling == DAN_POOL_WORDS) return s->selected;
+    return dan_encode_per_token(s) ? s->rows : n;
+}
+
 /* Results of sentences [i, end) of the run -> out. */
 static void collect(const struct dan_encode *s, const struct dan_sentences *x, int64_t i, int64_t end, float *out)
 {
     const struct dan_tensor *y = dan_result(s->program, 0);
     enum dan_pooling p = s->o.pooling;
-    int64_t at = 0, n = dan_encode_per_token(s) ? s->rows : end - i, first = i;
+    int64_t at = 0, n = outputs(s, end - i), first = i;
     for (; i < end && (p <= DAN_POOL_MAX); i++) {
         int64_t len = x->start[i + 1] - x->start[i];
         pool_rows(y, at, p == DAN_POOL_CLS ? 1 : len, p == DAN_POOL_MAX, out + (i - first) * s->width);
@@ -177,11 +198,12 @@ int dan_encode_run(struct dan_encode *s, const struct dan_sentences *x, float *o
     for (int64_t i = 0; i < x->n && !rc;) {
         int64_t end = i;
         s->rows = s->selected = 0;
-        while (end < x->n && s->rows + x->start[end + 1] - x->start[end] <= s->o.max_rows) put_sentence(s, x, end++);
+        while (end < x->n && s->rows + x->start[end + 1] - x->start[end] <= s->o.max_rows &&
+               (end == i || !s->o.mask || masks_of(s, x, end) + s->selected <= DAN_ENCODE_MASKS)) put_sentence(s, x, end++);
         rc = run(s, e);
         if (rc) return rc;
         collect(s, x, i, end, out);
-        out += (dan_encode_per_token(s) ? s->rows : end - i) * s->width;
+        out += outputs(s, end - i) * s->width;
         i = end;
     }
     return rc;

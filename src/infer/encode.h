@@ -14,12 +14,14 @@ enum dan_pooling {
     DAN_POOL_POOLER,                           /* tanh(W h + b) at the first token */
     DAN_POOL_CLASSES,                          /* logits of the classification head */
     DAN_POOL_HIDDEN,                           /* every token: the last layer */
-    DAN_POOL_WORDS,                            /* every token: logits of the masked-LM head, [V] */
+    DAN_POOL_WORDS,                            /* every token: logits of the masked-LM head, [V]; see `mask` */
+    DAN_POOL_TAGS,                             /* every token: logits of the token classification head */
 };
 
 struct dan_encode_opts {
     enum dan_pooling pooling;
     bool    normalize;                         /* divide by the Euclidean norm (vectors of zeros stay) */
+    int32_t mask;                              /* WORDS: only of tokens with this id, DAN_ENCODE_MASKS of a run at most; 0: of all */
     int64_t max_rows;                          /* tokens of a run; 0: 2048.  At least the model's longest sentence */
     enum dan_prec prec;                        /* of products */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the encoder */
@@ -30,6 +32,7 @@ struct dan_encode_opts {
     void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
 };
 
+enum { DAN_ENCODE_MASKS = 64 };
 struct dan_encode;
 /* enc must outlive it; weights are bound, not copied.  Fails when the model has no such head. */
 int  dan_encode_new(struct dan_encoder *enc, const struct dan_encode_opts *o, struct dan_encode **out, struct dan_err *e);
@@ -39,7 +42,7 @@ bool    dan_encode_per_token(const struct dan_encode *s);
 size_t  dan_encode_bytes(const struct dan_encode *s);            /* planned memory of a run */
 
 /* n sentences, [CLS] and [SEP] included: sentence i is ids[start[i]] .. ids[start[i + 1] - 1]; type: token types,
- * NULL = all 0.  out: [n, width] or [start[n] - start[0], width], in the order given.  A sentence that is empty, too
+ * NULL = all 0.  out: [n, width] or [start[n] - start[0], width] ([masks, width] with `mask`), in the order given.  A sentence that is empty, too
  * long for the model or has an id out of its vocabulary fails before anything runs. */
 struct dan_sentences { const int32_t *ids, *type; const int64_t *start; int64_t n; };
 int  dan_encode_run(struct dan_encode *s, const struct dan_sentences *x, float *out, struct dan_err *e);

@@ -23,9 +23,9 @@ static int settle(const struct dan_lm *lm, struct dan_eval_opts *o, struct dan_e
 {
     bool recurrent = lm->model->time_major;
     if (o->context < 1) o->context = lm->cfg.context < MAX_CONTEXT ? lm->cfg.context : MAX_CONTEXT;
-    if (!recurrent && o->context > lm->cfg.context)
+    if (!recurrent && o->context > dan_lm_longest(&lm->cfg))
         return dan_fail(e, DAN_EINVAL, "the model was made for %lld positions, windows of %lld were asked for; use --context %lld or less",
-                        (long long)lm->cfg.context, (long long)o->context, (long long)lm->cfg.context);
+                        (long long)dan_lm_longest(&lm->cfg), (long long)o->context, (long long)dan_lm_longest(&lm->cfg));
     if (o->stride > 0 && recurrent)
         return dan_fail(e, DAN_EINVAL, "sliding windows need attention; leave out --stride for '%s'", lm->model->name);
     if (o->stride > o->context)

@@ -143,7 +143,7 @@ static int check_prompts(const struct drive *d, struct dan_err *e)
         if ((int64_t)d->g[i]->ids.n > dan_session_context(d->s))
             return dan_fail(e, DAN_EINVAL, "the prompt has %zu tokens, the context holds %lld; shorten the prompt%s", d->g[i]->ids.n,
                             (long long)dan_session_context(d->s),
-                            dan_session_context(d->s) < dan_session_lm(d->s)->cfg.context ? " or raise --context" : "");
+                            dan_session_context(d->s) < dan_lm_longest(&dan_session_lm(d->s)->cfg) ? " or raise --context" : "");
     return DAN_OK;
 }
 

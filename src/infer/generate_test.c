@@ -110,6 +110,23 @@ static void test_stop(void **state)
     dan_gen_release(&g);
 }
 
+/* Llama 3 has three ids that end a text: each does. */
+static void test_several_eos(void **state)
+{
+    struct fixture *f = *state;
+    int32_t eos[] = {dan_tokenizer_eos(f->tok), '!', '?'};
+    struct dan_gen_opts o = {.sampling = DAN_SAMPLING_PLAIN, .max_tokens = 9, .eos = eos, .n_eos = 3};
+    for (int k = 0; k < 3; k++) {
+        struct dan_gen g;
+        begin(f, &g, &o, 0, 0, "x");
+        tell(&g, "ab");
+        dan_gen_next(&g, eos[k], NULL);
+        assert_int_equal(g.finish, DAN_GEN_EOS);
+        assert_string_equal(g.text.p, "ab");
+        dan_gen_release(&g);
+    }
+}
+
 static void test_ends(void **state)
 {
     struct fixture *f = *state;
@@ -194,7 +211,7 @@ static void test_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_company), cmocka_unit_test(test_stop),   cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_company), cmocka_unit_test(test_stop),   cmocka_unit_test(test_ends), cmocka_unit_test(test_several_eos),
         cmocka_unit_test(test_context), cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

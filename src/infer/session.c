@@ -35,9 +35,9 @@ static int check_opts(const struct dan_lm *lm, struct dan_session_opts *o, struc
     if (o->max_rows < o->slots) o->max_rows = o->slots;
     if (recurrent) o->max_rows = o->max_rows / o->slots * o->slots;
     if (o->max_select < o->slots) o->max_select = o->slots;
-    if (!recurrent && o->context > lm->cfg.context)
+    if (!recurrent && o->context > dan_lm_longest(&lm->cfg))
         return dan_fail(e, DAN_EINVAL, "the model was made for %lld positions, %lld were asked for; use --context %lld or less",
-                        (long long)lm->cfg.context, (long long)o->context, (long long)lm->cfg.context);
+                        (long long)dan_lm_longest(&lm->cfg), (long long)o->context, (long long)dan_lm_longest(&lm->cfg));
     if (!recurrent && o->slots > INT32_MAX / o->context)
         return dan_fail(e, DAN_EINVAL, "%lld sequences of %lld tokens are too many for one cache; use fewer or a smaller --context",
                         (long long)o->slots, (long long)o->context);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/gguf_impl.h"
@@ -159,7 +158,7 @@ static int take_key(struct reader *r)
 /* Dimensions come innermost first; their product and the bytes are checked. */
 static int take_shape(struct reader *r, struct dan_gguf_tensor *t)
 {
-    uint64_t n, d, count = 1;
+    uint64_t n, d;
     size_t at = r->at;
     int rc = take(r, 4, "a tensor", &n);
     if (!rc && n > 4) rc = bad(r, at, "tensor '%.*s' has %llu dimensions (at most 4)", (int)t->name.n, t->name.p, (unsigned long long)n);
@@ -168,11 +167,9 @@ static int take_shape(struct reader *r, struct dan_gguf_tensor *t)
     for (int i = (int)n - 1; i >= 0; i--) {
         rc = take(r, 8, "the shape of a tensor", &d);
         if (rc) return rc;
-        if (d > INT64_MAX || __builtin_mul_overflow(count, d, &count) || count > INT64_MAX / 64)
-            return bad(r, at, "the shape of tensor '%.*s' overflows", (int)t->name.n, t->name.p);
-        t->shape.d[i] = (int64_t)d;
+        t->shape.d[i] = d > INT64_MAX ? -1 : (int64_t)d;
     }
-    return DAN_OK;
+    return dan_shape_fits(&t->shape) ? DAN_OK : bad(r, at, "the shape of tensor '%.*s' overflows", (int)t->name.n, t->name.p);
 }
 
 static int set_type(struct reader *r, size_t at, struct dan_gguf_tensor *t)
@@ -307,32 +304,15 @@ static int read_head(struct reader *r)
     return rc ? rc : place_tensors(r);
 }
 
-static void unmap(struct dan_buffer *b)
-{
-    dan_unmap_file(b->ctx);
-    dan_free(b->ctx);
-}
-
-/* From here on the buffer owns the mapping. */
-static int map_shard(struct dan_gguf_shard *s, const char *path, struct dan_err *e)
-{
-    struct dan_mapping *own = dan_calloc(1, sizeof *own);
-    s->path = dan_strdup(path);
-    int rc = own && s->path ? dan_map_file(path, own, e) : dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", path);
-    if (!rc && (rc = dan_buffer_wrap((void *)(uintptr_t)own->p, own->n, unmap, own, &s->file, e))) dan_unmap_file(own);
-    if (rc) {
-        dan_free(own);
-        return rc;
-    }
-    s->p = own->p;
-    s->n = own->n;
-    return DAN_OK;
-}
-
 static int read_shard(struct dan_gguf *g, const char *path, struct dan_err *e)
 {
     struct dan_gguf_shard *s = &g->shard[g->n_shards];
-    int rc = map_shard(s, path, e);
+    s->path = dan_strdup(path);
+    int rc = s->path ? dan_map_buffer(path, &s->file, e) : dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", path);
+    if (!rc) {
+        s->p = s->file->data;
+        s->n = s->file->n_bytes;
+    }
     struct reader r = {.g = g, .path = s->path, .p = s->p, .n = s->n, .shard = g->n_shards, .tensors_before = g->n_tensors, .alignment = ALIGN_DEFAULT, .e = e};
     g->n_shards++;
     return rc ? rc : read_head(&r);

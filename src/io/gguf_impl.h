@@ -1,9 +1,9 @@
 /* Shared by the files that implement gguf.h. */
 #ifndef DAN_IO_GGUF_IMPL_H
 #define DAN_IO_GGUF_IMPL_H
-#include "base/file.h"
 #include "base/map.h"
 #include "io/gguf.h"
+#include "io/tensor_file.h"
 
 struct dan_gguf_shard { char *path; struct dan_buffer *file; const char *p; size_t n; };
 
@@ -26,8 +26,5 @@ const struct dan_ggml_type *dan_ggml_type_at(uint32_t number);     /* NULL: the 
 const struct dan_dtype *dan_ggml_dtype(uint32_t number);           /* NULL: danlu cannot compute with it */
 
 size_t dan_gguf_type_bytes(enum dan_gguf_type t);                  /* of a scalar; 0 for strings and arrays */
-
-/* Little-endian, at any address. */
-uint64_t dan_le(const char *p, size_t n);
 
 #endif

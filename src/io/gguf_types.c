@@ -32,10 +32,3 @@ static const struct { const char *name; uint8_t bytes; } values[DAN_N_GGUF_TYPES
 
 const char *dan_gguf_type_name(enum dan_gguf_type t) { return (unsigned)t < DAN_N_GGUF_TYPES ? values[t].name : "unknown"; }
 size_t dan_gguf_type_bytes(enum dan_gguf_type t) { return (unsigned)t < DAN_N_GGUF_TYPES ? values[t].bytes : 0; }
-
-uint64_t dan_le(const char *p, size_t n)
-{
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint64_t)(unsigned char)p[i] << (8 * i);
-    return v;
-}

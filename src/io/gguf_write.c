@@ -2,7 +2,6 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/gguf_impl.h"
-#include "io/tensor_file.h"
 
 enum { ALIGN = 32, KEYS_MAX = 65536, NAME_BYTES_MAX = 64 };     /* ggml's own reader takes names below 64 bytes */
 

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/file.h"
-#include "io/json.h"
+#include "io/hf_rope.h"
 
 /* Keys that change the arithmetic, and the values that danlu's families compute ("|" between them; an
  * object is judged by its "rope_type", a list by each element; absent or null is always allowed).
@@ -32,6 +32,14 @@ static const struct rule { const char *model, *key, *allowed; } rules[] = {
     {"mistral", "hidden_act", "silu|swish"},
     {"qwen2", "hidden_act", "silu|swish"},
     {"qwen3", "hidden_act", "silu|swish"},
+    {"phi3", "hidden_act", "silu|swish"},
+    {"gemma", "hidden_act", "gelu_pytorch_tanh|gelu"},         /* "gelu" in old files means the tanh form: their models were trained so */
+    {"gemma", "hidden_activation", "gelu_pytorch_tanh"},
+    {"gemma2", "hidden_activation", "gelu_pytorch_tanh"},
+    {"gemma3_text", "hidden_activation", "gelu_pytorch_tanh"},
+    {"gemma", "use_bidirectional_attention", "false"},
+    {"gemma2", "use_bidirectional_attention", "false"},
+    {"gemma3_text", "use_bidirectional_attention", "false"},
     {"gpt2", "activation_function", "gelu_new|gelu_pytorch_tanh"},
     {"gpt2", "scale_attn_weights", "true"},
     {"gpt2", "scale_attn_by_inverse_layer_idx", "false"},
@@ -39,6 +47,9 @@ static const struct rule { const char *model, *key, *allowed; } rules[] = {
     {"bert", "is_decoder", "false"},
     {"roberta", "hidden_act", "gelu"},
     {"roberta", "is_decoder", "false"},
+    {"xlm-roberta", "hidden_act", "gelu"},
+    {"xlm-roberta", "is_decoder", "false"},
+    {"distilbert", "activation", "gelu"},
 };
 
 /* ---- reading ---- */
@@ -100,10 +111,10 @@ static bool set_field(void *at, char type, const json_t *j)
         if (ok) memcpy(at, &v, sizeof v);
         return ok;
     }
-    if (type == 'f') {
+    if (type == 'f' || type == 'o') {
         double v = json_number_value(j);
         memcpy(at, &v, sizeof v);
-        return json_is_number(j);
+        return json_is_number(j) || (type == 'o' && json_is_null(j));
     }
     bool v = json_is_true(j);
     memcpy(at, &v, sizeof v);
@@ -120,14 +131,16 @@ static void set_default(void *at, const struct dan_field *f)
 static int load_field(const char *dir, const json_t *config, const struct dan_field *f, void *cfg, struct dan_err *e)
 {
     char key[64];
-    const json_t *j = find_field(config, f->hf, key);
     void *at = (char *)cfg + f->offset;
+    if (f->type == 'r' || f->type == 'l') return dan_hf_rope_read(dir, config, f, at, e);
+    if (f->type == 'w') return dan_hf_window_read(dir, config, f, at, e);
+    const json_t *j = f->type == 'o' ? json_object_get(config, f->hf) : find_field(config, f->hf, key);
     if (!j && f->dflt.i == INT64_MIN)
         return dan_fail(e, DAN_EFORMAT, "'%s' is missing in the config.json of '%s': the model cannot be built without it", key, dir);
     if (!j) set_default(at, f);
     else if (!set_field(at, f->type, j))
-        return dan_fail(e, DAN_EFORMAT, "bad value of '%s' in the config.json of '%s': expected %s", key, dir,
-                        f->type == 'i' ? "an integer" : f->type == 'f' ? "a number" : "true or false");
+        return dan_fail(e, DAN_EFORMAT, "bad value of '%s' in the config.json of '%s': expected %s", f->type == 'o' ? f->hf : key, dir,
+                        f->type == 'i' ? "an integer" : f->type == 'b' ? "true or false" : "a number");
     return DAN_OK;
 }
 
@@ -220,7 +233,7 @@ static json_t *field_value(const struct dan_field *f, const void *cfg)
     int64_t i;
     double d;
     bool b;
-    if (f->type == 'f') return memcpy(&d, at, sizeof d), json_real(d);
+    if (f->type == 'f' || f->type == 'o') return memcpy(&d, at, sizeof d), d == 0 && f->type == 'o' ? json_null() : json_real(d);
     if (f->type == 'b') return memcpy(&b, at, sizeof b), json_boolean(b);
     memcpy(&i, at, sizeof i);
     return i == -1 && f->dflt.i == -1 ? json_null() : json_integer(i);
@@ -270,8 +283,11 @@ int dan_hf_config_save(const char *dir, const char *model_type, const char *arch
     int bad = json_object_set_new(config, "architectures", json_pack("[s]", architecture)) ||
               json_object_set_new(config, "model_type", json_string(model_type));
     for (const struct dan_field *f = fields; f->hf && !bad; f++) {
+        const void *at = (const char *)cfg + f->offset;
         alternative(f->hf, 0, key);
-        bad = set_dotted(config, key, field_value(f, cfg));
+        if (f->type == 'r' || f->type == 'l') bad = dan_hf_rope_write(config, f, at);
+        else if (f->type == 'w') bad = dan_hf_window_write(config, f, at);
+        else bad = set_dotted(config, key, field_value(f, cfg));
     }
     int rc = bad ? dan_fail(e, DAN_ENOMEM, "out of memory writing the config.json of '%s'", dir) : set_extra(config, extra, n_extra, e);
     if (!rc) rc = write_config(dir, "config.json", config, e);
@@ -308,9 +324,20 @@ int dan_hf_generation_load(const char *dir, struct dan_hf_generation *out, struc
     dan_path_join(&path, dir, "generation_config.json");
     json_t *j = NULL;
     int rc = path.failed ? dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", dir) : DAN_OK;
-    if (!rc && dan_path_exists(path.p)) rc = dan_json_read(path.p, &j, e);
+    bool own = !rc && dan_path_exists(path.p);
+    dan_str_clear(&path);
+    dan_path_join(&path, dir, own ? "generation_config.json" : "config.json");
+    if (!rc && path.failed) rc = dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", dir);
+    if (!rc && (own || dan_path_exists(path.p))) rc = dan_json_read(path.p, &j, e);
     dan_str_release(&path);
     if (rc || !j) return rc;
+    if (!own) {                                /* only what config.json is the place for */
+        get_int(j, "bos_token_id", &out->bos);
+        get_int(j, "pad_token_id", &out->pad);
+        get_eos(j, out);
+        json_decref(j);
+        return DAN_OK;
+    }
     get_int(j, "bos_token_id", &out->bos);
     get_int(j, "pad_token_id", &out->pad);
     get_int(j, "top_k", &out->top_k);

@@ -150,13 +150,126 @@ static void test_generation(void **state)
     }
     put("generation_config.json", "{\"eos");
     assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_EFORMAT);
+    char p[300];
+    snprintf(p, sizeof p, "%s/generation_config.json", dir);
+    unlink(p);
+    put("config.json", "{\"eos_token_id\":[128001,128008,128009],\"bos_token_id\":128000,\"temperature\":0.5}");
+    e = (struct dan_err){0};
+    assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_OK);
+    assert_true(g.n_eos == 3 && g.eos[0] == 128001 && g.eos[2] == 128009 && g.bos == 128000 && g.temperature == 1 && !g.sample);
+    put("generation_config.json", "{\"eos");
+    e = (struct dan_err){0};
+    assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_EFORMAT);
+}
+
+/* --- rotary positions and windows: both spellings, what is wrong, what is written */
+
+struct shape { int64_t layers; struct dan_rope rope, local; struct dan_window window; };
+#define IN(f) (uint16_t)offsetof(struct shape, f)
+static const struct dan_field shape_fields[] = {
+    {"num_hidden_layers", 'i', IN(layers), {.i = 8}}, {DAN_ROPE_KEYS, 'r', IN(rope), {.f = 10000}},
+    {"rope_local_base_freq", 'l', IN(local), {.f = 777}}, {DAN_WINDOW_KEYS, 'w', IN(window), {.i = DAN_WINDOW_IF_USED}}, {0}};
+
+static int load_shape(const char *text, enum dan_window_rule rule, struct shape *s, struct dan_err *e)
+{
+    struct dan_field f[5];
+    memcpy(f, shape_fields, sizeof f);
+    f[3].dflt.i = rule;
+    put("config.json", text);
+    return dan_hf_config_load(dir, "x", f, s, e);
+}
+
+static const struct { const char *json; struct dan_rope rope; double local; } ropes[] = {
+    {"{}", {.base = 10000, .part = 1}, 777},
+    {"{\"rope_theta\":5e5,\"rope_scaling\":null,\"partial_rotary_factor\":0.5,\"rope_local_base_freq\":99}", {.base = 5e5, .part = 0.5}, 99},
+    {"{\"rope_theta\":7,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}}", {.kind = DAN_ROPE_LINEAR, .base = 7, .factor = 2, .part = 1}, 777},
+    {"{\"rope_parameters\":{\"rope_type\":\"dynamic\",\"rope_theta\":7,\"factor\":4,\"partial_rotary_factor\":0.25}}",
+     {.kind = DAN_ROPE_DYNAMIC, .base = 7, .factor = 4, .part = 0.25}, 777},
+    {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":32,\"beta_fast\":16,\"truncate\":false,"
+     "\"attention_factor\":1.5}}", {.kind = DAN_ROPE_YARN_SMOOTH, .base = 10000, .factor = 4, .high = 16, .original = 32, .by = 1.5, .part = 1}, 777},
+    {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":8192}}",
+     {.kind = DAN_ROPE_LLAMA3, .base = 10000, .factor = 8, .low = 1, .high = 4, .original = 8192, .part = 1}, 777},
+    {"{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":8,\"rope_theta\":1e6},"
+     "\"sliding_attention\":{\"rope_type\":\"default\",\"rope_theta\":55}}}", {.kind = DAN_ROPE_LINEAR, .base = 1e6, .factor = 8, .part = 1}, 55},
+};
+
+static void test_rope(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof ropes / sizeof ropes[0]; i++) {
+        struct shape s, again;
+        struct dan_err e = {0};
+        if (load_shape(ropes[i].json, DAN_WINDOW_IF_USED, &s, &e)) fail_msg("%s", e.msg);
+        if (memcmp(&s.rope, &ropes[i].rope, sizeof s.rope) || s.local.base != ropes[i].local) fail_msg("case %zu", i);
+        dan_rope_complete(&s.rope, 64, 128);
+        assert_int_equal(dan_hf_config_save(dir, "x", "X", shape_fields, &s, NULL, 0, &e), DAN_OK);
+        if (dan_hf_config_load(dir, "x", shape_fields, &again, &e)) fail_msg("%s", e.msg);
+        dan_rope_complete(&again.rope, 64, 128);
+        if (memcmp(&s.rope, &again.rope, sizeof s.rope) || s.local.base != again.local.base) fail_msg("case %zu, written and read", i);
+    }
+}
+
+static const struct { enum dan_window_rule rule; const char *json; int64_t width; uint64_t layers; } windows[] = {
+    {DAN_WINDOW_ALL, "{\"num_hidden_layers\":8}", 0, 0},
+    {DAN_WINDOW_ALL, "{\"num_hidden_layers\":8,\"sliding_window\":5}", 5, 0xFF},
+    {DAN_WINDOW_ALL_4096, "{\"num_hidden_layers\":8}", 4096, 0xFF},
+    {DAN_WINDOW_ALL_4096, "{\"num_hidden_layers\":8,\"sliding_window\":null}", 0, 0},
+    {DAN_WINDOW_IF_USED, "{\"num_hidden_layers\":8,\"sliding_window\":5}", 0, 0},
+    {DAN_WINDOW_IF_USED, "{\"num_hidden_layers\":8,\"sliding_window\":5,\"use_sliding_window\":true,\"max_window_layers\":6}", 5, 0xC0},
+    {DAN_WINDOW_IF_USED, "{\"num_hidden_layers\":2,\"sliding_window\":5,\"use_sliding_window\":true,\"layer_types\":[\"sliding_attention\",\"full_attention\"]}", 5, 1},
+    {DAN_WINDOW_BUT_2ND, "{\"num_hidden_layers\":8,\"sliding_window\":5}", 5, 0x55},
+    {DAN_WINDOW_BUT_6TH, "{\"num_hidden_layers\":8,\"sliding_window\":5}", 5, 0xDF},
+    {DAN_WINDOW_BUT_6TH, "{\"num_hidden_layers\":8,\"sliding_window\":5,\"sliding_window_pattern\":4}", 5, 0x77},
+};
+
+static void test_windows(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++) {
+        struct shape s, again;
+        struct dan_err e = {0};
+        struct dan_field f[5];
+        memcpy(f, shape_fields, sizeof f);
+        f[3].dflt.i = windows[i].rule;
+        if (load_shape(windows[i].json, windows[i].rule, &s, &e)) fail_msg("%s", e.msg);
+        if (s.window.width != windows[i].width || s.window.layer[0] != windows[i].layers || s.window.layer[1])
+            fail_msg("case %zu: %lld, %llx", i, (long long)s.window.width, (unsigned long long)s.window.layer[0]);
+        assert_int_equal(dan_hf_config_save(dir, "x", "X", f, &s, NULL, 0, &e), DAN_OK);
+        if (dan_hf_config_load(dir, "x", f, &again, &e)) fail_msg("%s", e.msg);
+        if (memcmp(&s.window, &again.window, sizeof s.window)) fail_msg("case %zu, written and read", i);
+    }
+}
+
+static const struct { const char *json, *says; } misshapen[] = {
+    {"{\"rope_scaling\":{\"rope_type\":\"longrope\"}}", "'rope_scaling' (longrope)"},
+    {"{\"rope_scaling\":3}", "'rope_scaling'"},
+    {"{\"rope_scaling\":{\"type\":\"linear\"}}", "'factor' in 'rope_scaling'"},
+    {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":-1}}", "'factor'"},
+    {"{\"rope_scaling\":{\"type\":\"llama3\",\"factor\":8,\"low_freq_factor\":4,\"high_freq_factor\":4,\"original_max_position_embeddings\":9}}", "'low_freq_factor'"},
+    {"{\"rope_theta\":\"x\"}", "'rope_theta'"},
+    {"{\"rope_theta\":0}", "'rope_theta'"},
+    {"{\"partial_rotary_factor\":1.5}", "'partial_rotary_factor'"},
+    {"{\"layer_types\":[\"chunked_attention\"]}", "'layer_types' (chunked_attention)"},
+    {"{\"layer_types\":7}", "'layer_types'"},
+    {"{\"sliding_window\":-4}", "'sliding_window'"},
+    {"{\"sliding_window\":4,\"use_sliding_window\":true,\"num_hidden_layers\":300}", "300 layers"},
+};
+
+static void test_misshapen(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof misshapen / sizeof misshapen[0]; i++) {
+        struct shape s;
+        struct dan_err e = {0};
+        if (!load_shape(misshapen[i].json, DAN_WINDOW_IF_USED, &s, &e) || !strstr(e.msg, misshapen[i].says)) fail_msg("case %zu says: %s", i, e.msg);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values), cmocka_unit_test(test_refused), cmocka_unit_test(test_harmless), cmocka_unit_test(test_save),
-        cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_generation), cmocka_unit_test(test_rope), cmocka_unit_test(test_windows), cmocka_unit_test(test_misshapen),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

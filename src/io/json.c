@@ -19,8 +19,28 @@ static int nesting(const char *p, size_t n)
     return deepest;
 }
 
+/* What people get instead of JSON, NULL: none of these. */
+static const char *mistaken(const char *p, size_t n)
+{
+    static const struct { const char *mark; size_t n; const char *what; } kinds[] = {
+        {"version https://git-lfs", 23, "is a Git LFS pointer, not the file itself: run 'git lfs pull' in its repository"},
+        {"\xff\xfe", 2, "is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)"},
+        {"\xfe\xff", 2, "is UTF-16: convert it (iconv -f UTF-16 -t UTF-8)"},
+        {"<", 1, "is a web page or XML, not JSON: fetch the file with its direct link"},
+    };
+    if (!n) return "is empty: fetch or write it again";
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (n >= kinds[i].n && !memcmp(p, kinds[i].mark, kinds[i].n)) return kinds[i].what;
+    return NULL;
+}
+
 int dan_json_parse(const char *path, const char *bytes, size_t n, int max_depth, json_t **out, struct dan_err *e)
 {
+    const char *other = mistaken(bytes, n);
+    if (other) return dan_fail(e, DAN_EFORMAT, "'%s' %s", path, other);
+    size_t mark = n >= 3 && !memcmp(bytes, "\xef\xbb\xbf", 3) ? 3 : 0;     /* a UTF-8 byte order mark, as Windows' editors write */
+    bytes += mark;
+    n -= mark;
     int depth = nesting(bytes, n);
     if (depth > max_depth)
         return dan_fail(e, DAN_EFORMAT, "JSON of '%s' is nested %d deep (at most %d is allowed): the file is not what its name says",

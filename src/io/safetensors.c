@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "io/json.h"
+#include "io/tensor_file.h"
 
 enum { HEADER_MAX = 100000000, HEADER_DEPTH = 4 };
 
@@ -60,16 +61,15 @@ static int read_shape(struct reader *r, struct item *it, const json_t *j, uint64
     if (!json_is_array(j) || json_array_size(j) > DAN_MAX_DIMS)
         return dan_fail(r->e, DAN_EFORMAT, "bad shape of tensor '%s' in '%s': expected a list of at most %d sizes",
                         it->name, r->path, DAN_MAX_DIMS);
-    *count = 1;
     it->shape.n = (int32_t)json_array_size(j);
     for (int i = 0; i < it->shape.n; i++) {
         const json_t *d = json_array_get(j, (size_t)i);
-        if (!json_is_integer(d) || json_integer_value(d) < 0 ||
-            __builtin_mul_overflow(*count, (uint64_t)json_integer_value(d), count) || *count > INT64_MAX / 64)
-            return dan_fail(r->e, DAN_EFORMAT, "bad shape of tensor '%s' in '%s': dimension %d is no size, or the product overflows",
-                            it->name, r->path, i);
-        it->shape.d[i] = json_integer_value(d);
+        it->shape.d[i] = json_is_integer(d) ? json_integer_value(d) : -1;
     }
+    if (!dan_shape_fits(&it->shape))
+        return dan_fail(r->e, DAN_EFORMAT, "bad shape of tensor '%s' in '%s': a dimension is no size, or the product overflows", it->name,
+                        r->path);
+    *count = (uint64_t)dan_shape_count(&it->shape);
     return DAN_OK;
 }
 
@@ -168,23 +168,28 @@ static int check_meta(struct reader *r)
     return DAN_OK;
 }
 
-static int read_head(struct reader *r, const struct dan_mapping *m)
+static int parse_head(struct reader *r, const char *p, size_t size)
 {
     uint64_t n = 0;
-    if (m->n < 8)
-        return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': %zu bytes are no safetensors file; fetch it again", r->path, m->n);
-    for (int i = 0; i < 8; i++) n |= (uint64_t)(unsigned char)m->p[i] << (8 * i);
+    if (size < 8)
+        return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': %zu bytes are no safetensors file; fetch it again", r->path, size);
+    for (int i = 0; i < 8; i++) n |= (uint64_t)(unsigned char)p[i] << (8 * i);
     if (n > HEADER_MAX)
         return dan_fail(r->e, DAN_EFORMAT, "'%s' is no safetensors file: its header would have %llu bytes (at most %d)", r->path,
                         (unsigned long long)n, HEADER_MAX);
-    if (n > m->n - 8)
+    if (n > size - 8)
         return dan_fail(r->e, DAN_EFORMAT, "truncated file '%s': the header needs %llu bytes, the file has %zu; no tensor is whole; "
-                        "fetch it again", r->path, (unsigned long long)n, m->n);
-    if (n < 2 || m->p[8] != '{')
+                        "fetch it again", r->path, (unsigned long long)n, size);
+    if (n < 2 || p[8] != '{')
         return dan_fail(r->e, DAN_EFORMAT, "'%s' is no safetensors file: its header does not begin with '{'", r->path);
-    r->data = m->p + 8 + n;
-    r->n_data = m->n - 8 - n;
-    int rc = dan_json_parse(r->path, m->p + 8, (size_t)n, HEADER_DEPTH, &r->head, r->e);
+    r->data = p + 8 + n;
+    r->n_data = size - 8 - n;
+    return dan_json_parse(r->path, p + 8, (size_t)n, HEADER_DEPTH, &r->head, r->e);
+}
+
+static int read_head(struct reader *r, const char *p, size_t size)
+{
+    int rc = parse_head(r, p, size);
     if (!rc) rc = check_meta(r);
     if (!rc) rc = read_items(r);
     return rc ? rc : check_cover(r);
@@ -274,28 +279,6 @@ static int put_item(struct reader *r, const struct item *it)
     return quant ? put_quant(r, it) : put_plain(r, it);
 }
 
-static void unmap(struct dan_buffer *b)
-{
-    dan_unmap_file(b->ctx);
-    dan_free(b->ctx);
-}
-
-/* Maps the file and wraps it: from here on the buffer owns the mapping. */
-static int map_file(struct reader *r, struct dan_mapping *m)
-{
-    struct dan_mapping *own = dan_calloc(1, sizeof *own);
-    if (!own) return fail_out_of_memory(r);
-    int rc = dan_map_file(r->path, own, r->e);
-    if (!rc) {
-        *m = *own;
-        rc = dan_buffer_wrap((void *)(uintptr_t)own->p, own->n, unmap, own, &r->file, r->e);
-        if (!rc) return DAN_OK;
-        dan_unmap_file(own);
-    }
-    dan_free(own);
-    return rc;
-}
-
 static void reader_release(struct reader *r)
 {
     json_decref(r->head);
@@ -307,10 +290,9 @@ static void reader_release(struct reader *r)
 
 static int open_file(struct dan_store *store, const char *path, struct dan_err *e)
 {
-    struct dan_mapping m = {0};
     struct reader r = {.path = path, .store = store, .e = e};
-    int rc = map_file(&r, &m);
-    if (!rc) rc = read_head(&r, &m);
+    int rc = dan_map_buffer(path, &r.file, e);
+    if (!rc) rc = read_head(&r, r.file->data, r.file->n_bytes);
     if (!rc) rc = read_quant(&r);
     for (size_t i = 0; i < r.n && !rc; i++) rc = put_item(&r, &r.item[i]);
     reader_release(&r);
@@ -344,7 +326,8 @@ static int open_shard(struct dan_store *store, struct dan_map *seen, const char 
     if (dan_map_put(seen, file, strlen(file), 1)) return dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", index);
     struct dan_str path = {0};
     dan_path_join(&path, dir, file);
-    int rc = open_file(store, dan_str_c(&path), e);
+    int rc = dan_path_stays(dir, dan_str_c(&path)) ? open_file(store, dan_str_c(&path), e)
+        : dan_fail(e, DAN_EFORMAT, "'%s' is a link that leads out of the folder of '%s': shards must lie beside their index", file, index);
     dan_str_release(&path);
     return rc;
 }
@@ -405,12 +388,25 @@ int dan_safetensors_open(const char *path, struct dan_store **out, struct dan_er
     return rc;
 }
 
+int dan_safetensors_head(const char *path, struct json_t **head, uint64_t *data, uint64_t *bytes, struct dan_err *e)
+{
+    struct reader r = {.path = path, .e = e};
+    int rc = dan_map_buffer(path, &r.file, e);
+    if (!rc) rc = parse_head(&r, r.file->data, r.file->n_bytes);
+    if (!rc) {
+        *head = json_incref(r.head);
+        *data = (uint64_t)(r.data - (const char *)r.file->data);
+        *bytes = r.file->n_bytes;
+    }
+    reader_release(&r);
+    return rc;
+}
+
 int dan_safetensors_meta(const char *path, const char *key, char **value, struct dan_err *e)
 {
-    struct dan_mapping m = {0};
     struct reader r = {.path = path, .e = e};
-    int rc = map_file(&r, &m);
-    if (!rc) rc = read_head(&r, &m);
+    int rc = dan_map_buffer(path, &r.file, e);
+    if (!rc) rc = read_head(&r, r.file->data, r.file->n_bytes);
     if (!rc) {
         const char *v = json_string_value(json_object_get(json_object_get(r.head, "__metadata__"), key));
         *value = v ? dan_strdup(v) : NULL;

@@ -25,6 +25,11 @@ int dan_safetensors_open(const char *path, struct dan_store **out, struct dan_er
 /* One entry of "__metadata__" of a single file; *value = NULL when there is none, else dan_free it. */
 int dan_safetensors_meta(const char *path, const char *key, char **value, struct dan_err *e);
 
+/* The header alone, for a look inside, also of a truncated file: its JSON (json_decref), the byte at which the data begins and the size
+ * of the file.  Tensors are not checked; dan_safetensors_open does. */
+struct json_t;
+int dan_safetensors_head(const char *path, struct json_t **head, uint64_t *data, uint64_t *bytes, struct dan_err *e);
+
 struct dan_named { const char *name; const struct dan_tensor *t; };
 
 /* Writes a file whole or not at all (temporary file beside it, fsync, rename).  Tensors keep the order
@@ -34,6 +39,9 @@ struct dan_named { const char *name; const struct dan_tensor *t; };
 int dan_safetensors_save_list(const char *path, const struct dan_named *list, size_t n,
                               const struct dan_pair *meta, size_t n_meta, struct dan_err *e);
 int dan_safetensors_save(const char *path, const struct dan_store *s, const struct dan_pair *meta, size_t n_meta, struct dan_err *e);
+/* model.safetensors in dir, or, when the tensors take more than shard_bytes (> 0), shards of at most that and their index.  The
+ * other form of before is removed. */
+int dan_safetensors_save_dir(const char *dir, const struct dan_named *list, size_t n, int64_t shard_bytes, struct dan_err *e);
 /* Size of the file that save would write; 0 when it would refuse. */
 int64_t dan_safetensors_size(const struct dan_store *s, const struct dan_pair *meta, size_t n_meta);
 

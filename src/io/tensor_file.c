@@ -1,7 +1,30 @@
 #include "io/tensor_file.h"
 #include <string.h>
 #include <unistd.h>
+#include "base/mem.h"
 #include "base/str.h"
+
+uint64_t dan_le(const char *p, size_t n)
+{
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++) v |= (uint64_t)(unsigned char)p[i] << (8 * i);
+    return v;
+}
+
+static void unmap(struct dan_buffer *b)
+{
+    dan_unmap_file(b->ctx);
+    dan_free(b->ctx);
+}
+
+int dan_map_buffer(const char *path, struct dan_buffer **out, struct dan_err *e)
+{
+    struct dan_mapping *own = dan_calloc(1, sizeof *own);
+    int rc = own ? dan_map_file(path, own, e) : dan_fail(e, DAN_ENOMEM, "out of memory reading '%s'", path);
+    if (!rc && (rc = dan_buffer_wrap((void *)(uintptr_t)own->p, own->n, unmap, own, out, e))) dan_unmap_file(own);
+    if (rc) dan_free(own);
+    return rc;
+}
 
 int dan_put_tensor(struct dan_writer *w, const struct dan_tensor *t, struct dan_err *e)
 {

@@ -97,8 +97,10 @@ static void find_heads(struct dan_encoder *enc, const struct dan_store *file)
     char hf[NAME];
     enc->pooler = name_in_file(enc->family, file, "pooler.weight", hf);
     enc->masked_lm = name_in_file(enc->family, file, "mlm_dense.weight", hf);
-    enc->classifier = name_in_file(enc->family, file, "classifier.weight", hf) && dan_store_find(file, hf)->shape.n == 2;
-    enc->cfg.labels = enc->classifier ? dan_store_find(file, hf)->shape.d[0] : 0;
+    bool has = name_in_file(enc->family, file, enc->tagger ? "tagger.weight" : "classifier.weight", hf) && dan_store_find(file, hf)->shape.n == 2;
+    enc->cfg.labels = has ? dan_store_find(file, hf)->shape.d[0] : 0;
+    enc->classifier = has && !enc->tagger;
+    enc->tagger = has && enc->tagger;
 }
 
 static int take_all(struct dan_encoder *enc, const struct dan_store *file, enum dan_prec prec, struct dan_err *e)
@@ -109,7 +111,7 @@ static int take_all(struct dan_encoder *enc, const struct dan_store *file, enum 
                         (long long)enc->cfg.layers, dan_store_count(file));
     find_heads(enc, file);
     struct dan_encoder_io io = {.max_rows = 1, .max_select = 1, .hidden = true, .pooled = enc->pooler, .classes = enc->classifier,
-                                .words = enc->masked_lm};
+                                .words = enc->masked_lm, .tags = enc->tagger};
     int rc = dan_encoder_graph(enc, &io, "", NULL, &g, e);
     for (int32_t i = 1; !rc && i < g->n; i++)
         if (dan_op_is(&g->node[i], "param")) rc = take(enc, &g->node[i], file, prec, e);
@@ -122,13 +124,13 @@ static int take_all(struct dan_encoder *enc, const struct dan_store *file, enum 
 static int check(const struct dan_encoder *enc, const char *dir, struct dan_err *e)
 {
     const struct dan_encoder_config *c = &enc->cfg;
-    const struct { const char *key; int64_t v; } sizes[] = {{"vocab_size", c->vocab}, {"max_position_embeddings", c->context},
-        {"hidden_size", c->hidden}, {"num_hidden_layers", c->layers}, {"num_attention_heads", c->heads},
-        {"intermediate_size", c->ffn}, {"type_vocab_size", c->types}};
+    const struct { const char *key; int64_t v, most; } sizes[] = {{"vocab_size", c->vocab, INT32_MAX},
+        {"max_position_embeddings", c->context, INT32_MAX}, {"hidden_size", c->hidden, 1 << 24}, {"num_hidden_layers", c->layers, 4096},
+        {"num_attention_heads", c->heads, 65536}, {"intermediate_size", c->ffn, 1 << 24}, {"type_vocab_size", c->types, INT32_MAX}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (sizes[i].v < 1 || sizes[i].v > INT32_MAX)
-            return dan_fail(e, DAN_EFORMAT, "'%s' is %lld in the config.json of '%s'; it must be at least 1", sizes[i].key,
-                            (long long)sizes[i].v, dir);
+        if ((sizes[i].v < 1 && !(enc->family->no_types && i == 6)) || sizes[i].v > sizes[i].most)
+            return dan_fail(e, DAN_EFORMAT, "'%s' is %lld in the config.json of '%s'; it must be 1 to %lld", sizes[i].key,
+                            (long long)sizes[i].v, dir, (long long)sizes[i].most);
     if (c->hidden % c->heads)
         return dan_fail(e, DAN_EFORMAT, "num_attention_heads (%lld) does not divide hidden_size (%lld) in the config.json of '%s'",
                         (long long)c->heads, (long long)c->hidden, dir);
@@ -143,9 +145,14 @@ static int read_config(struct dan_encoder *enc, const char *dir, struct dan_err 
 {
     struct dan_str arch = {0}, type = {0};
     int rc = dan_hf_config_kind(dir, &arch, &type, e);
-    if (!rc && !(enc->family = dan_encoder_family_find(dan_str_c(&type))))
-        rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is no sentence encoder that danlu knows (model_type '%s', architecture '%s'); it reads "
-                      "bert and roberta", dir, dan_str_c(&type), dan_str_c(&arch));
+    if (!rc && !(enc->family = dan_encoder_family_find(dan_str_c(&type)))) {
+        struct dan_str known = {0};
+        for (int i = 0; dan_encoder_families[i]; i++) dan_str_printf(&known, "%s%s", i ? ", " : "", dan_encoder_families[i]->hf_model_type);
+        rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is no sentence encoder that danlu knows (model_type '%s', architecture '%s'); it reads %s",
+                      dir, dan_str_c(&type), dan_str_c(&arch), dan_str_c(&known));
+        dan_str_release(&known);
+    }
+    enc->tagger = dan_str_ends(dan_str_c(&arch), "ForTokenClassification");
     if (!rc) rc = dan_hf_config_load(dir, enc->family->hf_model_type, enc->family->fields, &enc->cfg, e);
     if (!rc) rc = check(enc, dir, e);
     dan_str_release(&arch);

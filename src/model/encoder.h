@@ -9,7 +9,7 @@
 
 struct dan_encoder_config {
     int64_t vocab, context, hidden, layers, heads, ffn;
-    int64_t types, pad;                        /* rows of the token type table; id of [PAD] */
+    int64_t types, pad;                        /* rows of the token type table, 0: there is none; id of [PAD] */
     int64_t labels;                            /* classes of the classification head, as the weights have them */
     double  norm_eps;
     bool    tied;                              /* the masked-LM head reads the token table */
@@ -22,6 +22,7 @@ struct dan_encoder_io {
     bool    pooled;                            /* output "pooled" [R,C]: the pooler at the selected rows (those of [CLS]) */
     bool    classes;                           /* output "classes" [R,K]: the classification head there */
     bool    words;                             /* output "words" [R,V]: the masked-LM head there */
+    bool    tags;                              /* output "tags" [N,K]: the token classification head */
 };
 
 struct dan_encoder_family {
@@ -30,6 +31,8 @@ struct dan_encoder_family {
     const struct dan_field  *fields;           /* of struct dan_encoder_config */
     const struct dan_rename *names;            /* without the prefix */
     bool    pos_after_pad;                     /* positions count from pad + 1 (RoBERTa), else from 0 */
+    bool    no_types;                          /* has no token types (DistilBERT) */
+    bool    twice_between;                     /* two sentences have what ends a text twice between them (RoBERTa) */
     int   (*build)(struct dan_builder *b, const struct dan_encoder_config *c, const struct dan_encoder_io *io);
 };
 extern const struct dan_encoder_family *const dan_encoder_families[];       /* generated */
@@ -40,6 +43,7 @@ struct dan_encoder {
     struct dan_encoder_config cfg;
     struct dan_store *store;                   /* by danlu's names */
     bool    pooler, classifier, masked_lm;     /* the heads that the file has */
+    bool    tagger;                            /* its classifier is for tokens, not for texts */
 };
 
 /* Opens a Hugging Face model directory.  f32 weights stay views of the mapped file; with DAN_PREC_BF16 the weights
@@ -77,6 +81,8 @@ static inline int64_t dan_encoder_first_pos(const struct dan_encoder *enc) { ret
 extern const struct dan_field dan_bert_fields[];
 /* The last layer [N,C]; also output "hidden" when io asks for it. */
 dan_ref dan_bert_body(struct dan_builder *b, const struct dan_encoder_config *c, const struct dan_encoder_io *io);
+/* The products of dan_bert_body with names and their biases; x [N,n_in]. */
+dan_ref dan_bert_linear(struct dan_builder *b, dan_ref x, const char *name, int64_t n_in, int64_t n_out);
 /* The rows [R,C] that "select" names, 0 when io asks for no head. */
 dan_ref dan_bert_select(struct dan_builder *b, const struct dan_encoder_io *io, dan_ref x);
 dan_ref dan_bert_pooler(struct dan_builder *b, const struct dan_encoder_config *c, dan_ref rows);   /* tanh(W x + b), [R,C] */

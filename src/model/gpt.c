@@ -14,6 +14,12 @@ static const struct dan_field fields[] = {
     {"danlu_bias", 'b', offsetof(struct dan_lm_config, bias), {.i = 1}},
     {0},
 };
+static const struct dan_field gguf[] = {
+    F("context_length", context, INT64_MIN), F("embedding_length", hidden, INT64_MIN), F("block_count", layers, INT64_MIN),
+    F("feed_forward_length", ffn, INT64_MIN), F("attention.head_count", heads, INT64_MIN),
+    {"attention.layer_norm_epsilon", 'f', offsetof(struct dan_lm_config, norm_eps), {.f = 1e-5}},
+    {0},
+};
 #undef F
 
 static const struct dan_rename names[] = {
@@ -81,4 +87,5 @@ static int build(struct dan_builder *b, const void *cfg, const struct dan_io *io
 const struct dan_model dan_model_gpt = {
     .name = "gpt", .hf_arch = "GPT2LMHeadModel", .hf_model_type = "gpt2", .doc = "GPT-2: learned positions, LayerNorm, GELU, tied head",
     .cfg_bytes = sizeof(struct dan_lm_config), .fields = fields, .names = names, .complete = complete, .build = build,
+    .gguf_arch = "gpt2", .gguf = gguf,
 };

@@ -14,11 +14,15 @@ struct dan_lm {
 /* Fresh weights: each tensor from its own Philox stream, named by the tensor, so that they do not
  * depend on order, threads or fusion. */
 int  dan_lm_init(struct dan_lm *lm, const struct dan_model *model, const struct dan_lm_config *cfg, uint64_t seed, struct dan_err *e);
-/* Opens a Hugging Face model directory.  writable: weights are copied to own f32 memory (training);
- * else they are views of the mapped file where the layout allows. */
-int  dan_lm_load(struct dan_lm *lm, const char *dir, bool writable, struct dan_err *e);
+/* Opens a Hugging Face model directory, a GGUF file or a llama2.c checkpoint.  writable: weights are copied to own f32 memory
+ * (training); else they are views of the mapped file where the layout allows. */
+int  dan_lm_load(struct dan_lm *lm, const char *path, bool writable, struct dan_err *e);
+/* The same with every tensor in the storage format that the file has: for conversion, not for running. */
+int  dan_lm_load_stored(struct dan_lm *lm, const char *path, struct dan_err *e);
 /* Writes config.json, generation_config.json and model.safetensors, each atomically. */
 int  dan_lm_save(const struct dan_lm *lm, const char *dir, struct dan_err *e);
+/* The same in files of at most so many bytes of tensors; 0: one. */
+int  dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_bytes, struct dan_err *e);
 /* Copies what belongs to a model but not to its weights: tokenizer files, chat template, generation_config.json. */
 int  dan_lm_copy_beside(const char *from, const char *to, struct dan_err *e);
 void dan_lm_release(struct dan_lm *lm);

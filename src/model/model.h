@@ -8,9 +8,16 @@
 /* What all causal language models share; a family's config struct starts with it. */
 struct dan_lm_config {
     int64_t vocab, context, hidden, layers, heads, kv_heads, head_dim, ffn;
-    double  norm_eps, rope_base, init_std;
+    double  norm_eps, init_std;
+    struct dan_rope rope, rope_local;          /* rotary positions; rope_local.base > 0: layers with a window have their own */
+    struct dan_window window;                  /* layers that see only the last tokens */
+    int64_t query_scale;                       /* scores are divided by its root; 0: head_dim (query_pre_attn_scalar) */
+    double  logit_cap, score_cap;              /* > 0: logits, scores of attention are cap tanh(x / cap) (*_logit_softcapping) */
     bool    tied, bias;
-    int64_t bos, eos;                          /* token ids, -1: none */
+    bool    qkv_bias, out_bias, mlp_bias;      /* of the products of attention and feed-forward */
+    bool    qk_norm;                           /* RMSNorm of every head of q and k */
+    bool    norm_plus;                         /* norms multiply by 1 + weight */
+    int64_t bos, eos, pad;                     /* token ids, -1: none */
 };
 
 /* Which inputs exist decides what is built (R5): targets present = loss; cache = KV state. */
@@ -37,6 +44,11 @@ struct dan_model {
     size_t      cfg_bytes;
     const struct dan_field  *fields;           /* config.json keys -> the config struct; ends with hf = NULL */
     const struct dan_rename *names;            /* ends with ours = NULL */
+    /* GGUF: tensors have danlu's names. */
+    const char *gguf_arch;                     /* "llama"; NULL: the family has no GGUF form */
+    const struct dan_field  *gguf;             /* keys without "ARCH." -> the config struct; ends with hf = NULL */
+    bool        gguf_pairs;                    /* rows of attn_q and attn_k lie there as pairs (2i, 2i+1) of each head; here and in HF as halves */
+    bool        gguf_norm_plus;                /* norm weights there are those of HF + 1 */
     /* Fills what the command line left 0 (ffn, kv_heads, head_dim) and checks the rest. */
     int (*complete)(void *cfg, struct dan_err *e);
     int (*build)(struct dan_builder *b, const void *cfg, const struct dan_io *io);   /* adds the outputs; errors stick in b */
@@ -46,5 +58,11 @@ const struct dan_model *dan_model_find(const char *name);         /* by name, hf
 
 /* The checks that all language models share: heads divide hidden, kv_heads divide heads; fills 0s. */
 int dan_lm_complete(struct dan_lm_config *c, struct dan_err *e);
+/* Tokens of a sequence that the model can take: its context, or with dynamic scaling of positions factor times that. */
+int64_t dan_lm_longest(const struct dan_lm_config *c);
+static inline bool dan_lm_windowed(const struct dan_lm_config *c, int64_t layer)
+{
+    return c->window.width > 0 && layer >= 0 && layer < 256 && c->window.layer[layer / 64] >> (layer % 64) & 1;
+}
 
 #endif

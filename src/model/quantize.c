@@ -4,7 +4,8 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-static bool is_block_format(const struct dan_dtype *t) { return t->block > 1 && t->from_f32 && t->to_f32; }
+/* Formats with products of their own: the others are for files (danlu convert). */
+static bool is_block_format(const struct dan_dtype *t) { return t->block > 1 && t->from_f32 && t->dot; }
 
 int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_err *e)
 {

@@ -34,4 +34,11 @@ dan_ref dan_nn_rms_norm(struct dan_builder *b, dan_ref x, const char *name, int6
     return dan_rms_norm(b, x, vector(b, name, "weight", n, "ones"), eps);
 }
 
+dan_ref dan_nn_norm(struct dan_builder *b, const struct dan_lm_config *c, dan_ref x, const char *name, int64_t n)
+{
+    if (!c->norm_plus) return dan_nn_rms_norm(b, x, name, n, c->norm_eps);
+    dan_ref w = vector(b, name, "weight", n, "zeros");
+    return dan_rms_norm(b, x, dan_add(b, w, dan_fill_like(b, w, 1)), c->norm_eps);
+}
+
 double dan_nn_residual_std(const struct dan_lm_config *c) { return c->init_std / sqrt(2.0 * (double)c->layers); }

@@ -17,24 +17,33 @@ struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_io *io, b
     } else {
         in.pos = ints(b, "pos", n, 1);
         in.slot = ints(b, "self", n, 1);
-        dan_ref start = ints(b, "start", n, 1), stop = ints(b, "stop", n, 1);
-        in.range = dan_attend_range(b, start, stop, in.slot, 0, DAN_MASK_CAUSAL, 0);
+        in.start = ints(b, "start", n, 1);
+        in.stop = ints(b, "stop", n, 1);
+        in.range = dan_attend_range(b, in.start, in.stop, in.slot, 0, DAN_MASK_CAUSAL, 0);
     }
     if (io->dropout > 0) in.seed = ints(b, "seed", 2, 0);
     return in;
 }
 
-void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head)
+void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head) { dan_lm_outputs_capped(b, io, h, head, 0); }
+
+static dan_ref logits(struct dan_builder *b, dan_ref h, dan_ref head, double cap)
+{
+    dan_ref y = dan_matmul(b, h, head, 0, 1);
+    return cap > 0 ? dan_scale(b, dan_tanh(b, dan_scale(b, y, 1 / cap)), cap) : y;
+}
+
+void dan_lm_outputs_capped(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head, double cap)
 {
     if (io->loss) {
         dan_ref targets = ints(b, "targets", io->max_rows, io->lanes > 0 ? io->lanes : 1);
         dan_ref weights = dan_input(b, "weights", &dan_dtype_f32, DAN_SHAPE(io->max_rows), io->lanes > 0 ? io->lanes : 1);
-        dan_ref loss = dan_softmax_ce(b, dan_matmul(b, h, head, 0, 1), targets);
+        dan_ref loss = dan_softmax_ce(b, logits(b, h, head, cap), targets);
         dan_output(b, "loss", dan_sum_all(b, dan_mul(b, loss, weights)));
         dan_output(b, "row_loss", loss);
     }
     if (io->logits) {
         dan_ref rows = dan_embed(b, h, ints(b, "select", io->max_select, 1));
-        dan_output(b, "logits", dan_matmul(b, rows, head, 0, 1));
+        dan_output(b, "logits", logits(b, rows, head, cap));
     }
 }

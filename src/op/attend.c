@@ -1,5 +1,6 @@
 /* Attention over packed rows.  For row n and query head h, which reads kv head h / (H/K):
  *   s_j = scale * q_n . k_j for lo <= j < hi;   o = sum_j softmax(s)_j v_j;   lse = ln sum_j e^(s_j)
+ * with cap > 0 of cap tanh(s_j / cap) (Gemma 2).
  * Vaswani et al. 2017, "Attention is all you need"; shared kv heads: Ainslie et al. 2023, "GQA".
  * A row that sees no key gives o = 0, lse = -inf.  Only o is differentiable. */
 #include "op/op.h"
@@ -37,13 +38,14 @@ static const real *elements(const struct dan_tensor *x, int64_t j, int64_t c, in
 /* One row of one head: scores [lo,hi) in s. */
 static real attend_row(const struct dan_args *a, const real *q, int64_t kv_head, int64_t lo, int64_t hi, real *s, real *o, int64_t d)
 {
-    real max = -INFINITY, sum = 0;
+    real max = -INFINITY, sum = 0, cap = (real)a->attr[DAN_ATTEND_CAP].f;
     for (int64_t i = 0; i < d; i++) o[i] = 0;
     for (int64_t j = lo; j < hi; j++) {
         const real *k = elements(&a->in[1], j, kv_head * d, d, s + a->in[1].shape.d[0]);
         s[j] = 0;
         for (int64_t i = 0; i < d; i++) s[j] += q[i] * k[i];
         s[j] *= (real)a->attr[DAN_ATTEND_SCALE].f;
+        if (cap > 0) s[j] = cap * (real)tanh(s[j] / cap);
         if (s[j] > max) max = s[j];
     }
     for (int64_t j = lo; j < hi; j++) {
@@ -82,7 +84,8 @@ static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx
         return;
     }
     dan_ref grad = dan_attend_grad(b, n.in[0], n.in[1], n.in[2], n.in[3], dan_pick(b, y, 0), dan_pick(b, y, 1), dy[0],
-                                   n.attr[DAN_ATTEND_HEADS].i, n.attr[DAN_ATTEND_KV_HEADS].i, n.attr[DAN_ATTEND_SCALE].f);
+                                   n.attr[DAN_ATTEND_HEADS].i, n.attr[DAN_ATTEND_KV_HEADS].i, n.attr[DAN_ATTEND_SCALE].f,
+                                   n.attr[DAN_ATTEND_CAP].f);
     for (int i = 0; i < 3; i++) dx[i] = dan_pick(b, grad, i);
 }
 
@@ -97,7 +100,7 @@ static bool sample(struct dan_sample *s, int i)
     if (i >= 2 * ATTEND_N_CASES) return false;
     const struct attend_case *c = &attend_cases[i / 2];
     struct attend_inputs in = attend_sample_inputs(s, c);
-    dan_ref both = dan_attend(s->b, in.q, in.k, in.v, attend_sample_range(s, c), c->heads, c->kv_heads, 1 / sqrt(c->dim));
+    dan_ref both = dan_attend_capped(s->b, in.q, in.k, in.v, attend_sample_range(s, c), c->heads, c->kv_heads, 1 / sqrt(c->dim), c->cap);
     s->no_grad = i & 1;                                /* lse is checked too, but has no gradient */
     s->y = i & 1 ? both : dan_pick(s->b, both, 0);
     return true;
@@ -107,7 +110,7 @@ DAN_OP(attend) = {
     .name = "attend",
     .doc = "attention over packed rows; parts: o, log-sum-exp",
     .n_in = 4, .half_in = 0x7, .half_out = 0x1,
-    .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}},
+    .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}, {"cap", 'f'}},
     .infer = infer,
     .ref = ref,
     .ref_ws = ref_ws,

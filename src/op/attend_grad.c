@@ -1,5 +1,6 @@
 /* Gradient of attend from its outputs o and lse and the gradient do, without keeping any probability:
- *   p_j = e^(scale q.k_j - lse);  D = do.o;  ds_j = p_j (do.v_j - D) scale
+ *   p_j = e^(scale q.k_j - lse);  D = do.o;  ds_j = p_j (do.v_j - D) scale      (capped: t = tanh(scale q.k_j / cap),
+ *   p_j = e^(cap t - lse), ds_j times 1 - t^2)
  *   dq = sum_j ds_j k_j;  dk_j = sum_n ds_nj q_n;  dv_j = sum_n p_nj do_n   (n over rows and heads of the group)
  * Dao et al. 2022, "FlashAttention", appendix B.2. */
 #include "op/op.h"
@@ -57,8 +58,9 @@ struct pair { real p, ds; };
 static struct pair pair_at(const struct dan_args *a, const struct row *r, int64_t j)
 {
     const real *k = (const real *)dan_row(&a->in[K], j) + r->kv_col, *v = (const real *)dan_row(&a->in[V], j) + r->kv_col;
-    real p = (real)exp(dot(r->q, k, r->d) * r->scale - r->lse);
-    return (struct pair){.p = p, .ds = p * (dot(r->d_o, v, r->d) - dot(r->d_o, r->o, r->d)) * r->scale};
+    real s = dot(r->q, k, r->d) * r->scale, cap = (real)a->attr[DAN_ATTEND_CAP].f, t = cap > 0 ? (real)tanh(s / cap) : 0;
+    real p = (real)exp((cap > 0 ? cap * t : s) - r->lse);
+    return (struct pair){.p = p, .ds = p * (dot(r->d_o, v, r->d) - dot(r->d_o, r->o, r->d)) * r->scale * (1 - t * t)};
 }
 
 static void grad_q(const struct dan_args *a, int64_t n, int64_t h)
@@ -116,7 +118,7 @@ static bool sample(struct dan_sample *s, int i)
     /* o and lse are free: those of attend would make all of dq and dk cancel to zero where a row sees one key */
     struct dan_shape nc = DAN_SHAPE(s->rows, c->heads * c->dim);
     dan_ref range = attend_sample_range(s, c), o = s->real(s, nc, 1, true), lse = s->real(s, DAN_SHAPE(s->rows, c->heads), 1, true);
-    s->y = dan_attend_grad(s->b, in.q, in.k, in.v, range, o, lse, s->real(s, nc, 1, true), c->heads, c->kv_heads, 1 / sqrt(c->dim));
+    s->y = dan_attend_grad(s->b, in.q, in.k, in.v, range, o, lse, s->real(s, nc, 1, true), c->heads, c->kv_heads, 1 / sqrt(c->dim), c->cap);
     return true;
 }
 
@@ -125,7 +127,7 @@ DAN_OP(attend_grad) = {
     .doc = "gradient of attend: dq, dk, dv",
     .n_in = 7, .half_in = 0x57, .half_out = 0x7,
     .props = DAN_OP_NO_GRAD | DAN_OP_STRIDED,
-    .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}},
+    .attrs = {{"heads", 'i'}, {"kv_heads", 'i'}, {"scale", 'f'}, {"cap", 'f'}},
     .infer = infer,
     .ref = ref,
     .cost = cost,

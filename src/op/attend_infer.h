@@ -35,15 +35,16 @@ static inline double attend_products(const struct dan_graph *g, const struct dan
     return 2.0 * (double)q->d[0] * (double)q->d[1] * (double)k->d[0];
 }
 
-struct attend_case { int heads, kv_heads, dim; enum dan_mask mask; int segment, window; bool slices; };
+struct attend_case { int heads, kv_heads, dim; enum dan_mask mask; int segment, window; bool slices; double cap; };
 
 static const struct attend_case attend_cases[] = {
-    {2, 2, 8, DAN_MASK_CAUSAL, 1 << 20, 0, false},     /* one document */
-    {4, 2, 6, DAN_MASK_CAUSAL, 5, 0, true},            /* documents of 5 rows, columns of one buffer, grouped heads */
-    {3, 1, 64, DAN_MASK_WINDOW, 11, 3, true},
-    {2, 1, 7, DAN_MASK_FULL, 7, 0, false},
-    {2, 2, 32, DAN_MASK_CAUSAL, 150, 0, true},         /* more than two blocks of keys when N allows */
-    {1, 1, 16, DAN_MASK_WINDOW, 1 << 20, 40, false},
+    {2, 2, 8, DAN_MASK_CAUSAL, 1 << 20, 0, false, 0},     /* one document */
+    {4, 2, 6, DAN_MASK_CAUSAL, 5, 0, true, 0},            /* documents of 5 rows, columns of one buffer, grouped heads */
+    {3, 1, 64, DAN_MASK_WINDOW, 11, 3, true, 0},
+    {2, 1, 7, DAN_MASK_FULL, 7, 0, false, 0},
+    {2, 2, 32, DAN_MASK_CAUSAL, 150, 0, true, 0},         /* more than two blocks of keys when N allows */
+    {1, 1, 16, DAN_MASK_WINDOW, 1 << 20, 40, false, 0},
+    {4, 2, 18, DAN_MASK_WINDOW, 150, 70, true, 1.5},   /* capped scores */
 };
 enum { ATTEND_N_CASES = sizeof attend_cases / sizeof attend_cases[0] };
 

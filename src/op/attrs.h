@@ -20,10 +20,10 @@ enum dan_prec { DAN_PREC_F32, DAN_PREC_BF16 }; /* bf16: operands rounded to bf16
 enum dan_act { DAN_ACT_NONE, DAN_ACT_GELU, DAN_ACT_GELU_TANH, DAN_ACT_SILU, DAN_ACT_RELU, DAN_ACT_TANH, DAN_ACT_SIGMOID, DAN_N_ACTS };
 
 enum { DAN_NORM_EPS };                         /* layer_norm, rms_norm and their gradients and skip_ forms */
-enum { DAN_ROPE_DIM, DAN_ROPE_BASE, DAN_ROPE_BACKWARD };    /* head dim D, theta, 1 = rotate back (the vjp) */
+enum { DAN_ROPE_DIM, DAN_ROPE_BACKWARD };      /* head dim D, 1 = rotate back (the vjp).  rope_table: struct dan_rope (core/rope.h) */
 
 /* attend and attend_grad */
-enum { DAN_ATTEND_HEADS, DAN_ATTEND_KV_HEADS, DAN_ATTEND_SCALE };
+enum { DAN_ATTEND_HEADS, DAN_ATTEND_KV_HEADS, DAN_ATTEND_SCALE, DAN_ATTEND_CAP };    /* CAP > 0: scores are CAP tanh(score / CAP) */
 /* attend_range: which keys a row may see */
 enum { DAN_RANGE_MASK, DAN_RANGE_WINDOW };
 enum dan_mask { DAN_MASK_CAUSAL, DAN_MASK_FULL, DAN_MASK_WINDOW, DAN_MASK_PREFIX };

@@ -4,6 +4,7 @@
 #ifndef DAN_OP_OPS_H
 #define DAN_OP_OPS_H
 #include <stdint.h>
+#include "core/rope.h"
 #include "graph/graph.h"
 #include "op/attrs.h"
 
@@ -27,7 +28,7 @@ extern const struct dan_op dan_op_input, dan_op_param, dan_op_state, dan_op_pick
     dan_op_sum, dan_op_sum_all, dan_op_sum_to, dan_op_broadcast_like, dan_op_softmax, dan_op_softmax_grad,
     dan_op_softmax_ce, dan_op_softmax_ce_grad, dan_op_head_ce, dan_op_head_ce_grad,
     dan_op_layer_norm, dan_op_layer_norm_grad, dan_op_rms_norm, dan_op_rms_norm_grad, dan_op_skip_layer_norm, dan_op_skip_rms_norm,
-    dan_op_rope, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
+    dan_op_rope, dan_op_rope_table, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
     dan_op_dropout, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
     dan_op_permute, dan_op_matmul, dan_op_linear_act, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
 
@@ -86,15 +87,22 @@ static inline dan_ref dan_skip_rms_norm(struct dan_builder *b, dan_ref x, dan_re
 /* attention over packed rows: q [N,H*D], k, v [S,K*D], range i32[N,3] = (base, lo, hi): row i sees
  * key rows lo <= j < hi; base = first key row of its sequence (blocks of keys are counted from it,
  * so that a row's result does not depend on where its sequence lies).  Parts: o [N,H*D], lse [N,H]. */
-static inline dan_ref dan_attend(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, int64_t heads, int64_t kv_heads, double scale) { return DAN_EMIT(b, attend, 3, ((const union dan_attr[]){DAN_I(heads), DAN_I(kv_heads), DAN_F(scale)}), q, k, v, range); }
-static inline dan_ref dan_attend_grad(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, dan_ref o, dan_ref lse, dan_ref d_o, int64_t heads, int64_t kv_heads, double scale) { return DAN_EMIT(b, attend_grad, 3, ((const union dan_attr[]){DAN_I(heads), DAN_I(kv_heads), DAN_F(scale)}), q, k, v, range, o, lse, d_o); }  /* parts: dq, dk, dv */
+static inline dan_ref dan_attend_capped(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, int64_t heads, int64_t kv_heads, double scale, double cap) { return DAN_EMIT(b, attend, 4, ((const union dan_attr[]){DAN_I(heads), DAN_I(kv_heads), DAN_F(scale), DAN_F(cap)}), q, k, v, range); }  /* cap > 0: scores are cap tanh(score / cap) */
+static inline dan_ref dan_attend(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, int64_t heads, int64_t kv_heads, double scale) { return dan_attend_capped(b, q, k, v, range, heads, kv_heads, scale, 0); }
+static inline dan_ref dan_attend_grad(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, dan_ref o, dan_ref lse, dan_ref d_o, int64_t heads, int64_t kv_heads, double scale, double cap) { return DAN_EMIT(b, attend_grad, 4, ((const union dan_attr[]){DAN_I(heads), DAN_I(kv_heads), DAN_F(scale), DAN_F(cap)}), q, k, v, range, o, lse, d_o); }  /* parts: dq, dk, dv */
 /* start, stop i32[N]: key rows of the row's sequence; self i32[N]: its own key row; prefix i32[N] (mask
  * PREFIX): keys start..start+prefix are seen by all rows of the sequence.  -> range i32[N,3] */
 static inline dan_ref dan_attend_range(struct dan_builder *b, dan_ref start, dan_ref stop, dan_ref self, dan_ref prefix, enum dan_mask mask, int64_t window) { return DAN_EMIT(b, attend_range, 2, ((const union dan_attr[]){DAN_I(mask), DAN_I(window)}), start, stop, self, prefix); }
-static inline dan_ref dan_rope(struct dan_builder *b, dan_ref x, dan_ref pos, int64_t head_dim, double base, int backward) { return DAN_EMIT(b, rope, 3, ((const union dan_attr[]){DAN_I(head_dim), DAN_F(base), DAN_I(backward)}), x, pos); }  /* x [N,H*D], halves (x[i], x[i+D/2]) are rotated, as in Hugging Face */
+/* positions i32[N] -> f32 [N,R]: cosines and sines; start, stop i32[N] or 0: of the row's sequence, for scaling that looks at its length */
+static inline dan_ref dan_rope_table(struct dan_builder *b, dan_ref pos, dan_ref start, dan_ref stop, const struct dan_rope *r)
+{
+    const union dan_attr a[] = {DAN_I(r->dim), DAN_I(r->kind), DAN_F(r->base), DAN_F(r->factor), DAN_F(r->low), DAN_F(r->high), DAN_F(r->original), DAN_F(r->by)};
+    return DAN_EMIT(b, rope_table, 8, a, pos, start, stop);
+}
+static inline dan_ref dan_rope(struct dan_builder *b, dan_ref x, dan_ref table, int64_t head_dim, int backward) { return DAN_EMIT(b, rope, 2, ((const union dan_attr[]){DAN_I(head_dim), DAN_I(backward)}), x, table); }  /* x [N,H*D], table [N,R]: halves (x[i], x[i+R/2]) of each head are rotated, as in Hugging Face */
 static inline dan_ref dan_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot) { return DAN_EMIT(b, kv_write, 0, DAN_NO_ATTR, cache, rows, slot); }  /* cache [S,C], rows [N,C], slot i32[N] (-1: drop) -> new version */
 
-static inline dan_ref dan_rope_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, dan_ref pos, int64_t head_dim, double base) { return DAN_EMIT(b, rope_kv_write, 2, ((const union dan_attr[]){DAN_I(head_dim), DAN_F(base)}), cache, rows, slot, pos); }  /* kv_write(cache, rope(rows, pos), slot) */
+static inline dan_ref dan_rope_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, dan_ref table, int64_t head_dim) { return DAN_EMIT(b, rope_kv_write, 1, &DAN_I(head_dim), cache, rows, slot, table); }  /* kv_write(cache, rope(rows, table), slot) */
 
 /* rows by index; ids out of [0, V) give zero rows and no gradient */
 static inline dan_ref dan_embed(struct dan_builder *b, dan_ref table, dan_ref ids) { return DAN_EMIT(b, embed, 0, DAN_NO_ATTR, table, ids); }

@@ -1,24 +1,20 @@
-/* kv_write(cache, rope(rows, pos), slot): the rotated keys go straight into the cache.  See rope.c and kv_write.c. */
+/* kv_write(cache, rope(rows, table), slot): the rotated keys go straight into the cache.  See rope.c and kv_write.c. */
 #include "op/op.h"
-#include "op/node.h"
+#include "op/rope_infer.h"
 
-enum { CACHE, ROWS, SLOT, POS };
+enum { CACHE, ROWS, SLOT, TABLE };
 
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
-    const struct dan_node *cache = dan_in(g, n, CACHE), *rows = dan_in(g, n, ROWS);
-    int64_t d = n->attr[DAN_ROPE_DIM].i;
-    if (cache->shape.n != 2 || rows->shape.n != 2 || rows->shape.d[1] != cache->shape.d[1])
+    const struct dan_node *cache = dan_in(g, n, CACHE), *rows = dan_in(g, n, ROWS), *slot = dan_in(g, n, SLOT);
+    int rc = rope_check(g, n, rows, dan_in(g, n, TABLE), e);
+    if (rc) return rc;
+    if (cache->shape.n != 2 || rows->shape.d[1] != cache->shape.d[1])
         return dan_infer_fail(n, e, "cache must be [S,C] and rows [N,C] with the same C");
-    if (d <= 0 || d % 2 || rows->shape.d[1] % d)
-        return dan_infer_fail(n, e, "head dim %lld does not fit %lld columns: it must be even and divide them", (long long)d,
-                              (long long)rows->shape.d[1]);
-    if (!dan_is_float(rows->dtype)) return dan_infer_fail(n, e, "rows must be f32 or f64, not '%s'", rows->dtype->name);
     if (cache->dtype != rows->dtype && (cache->dtype->block != 1 || !cache->dtype->from_f32))
         return dan_infer_fail(n, e, "cache in '%s' cannot be written row by row: use f32, bf16 or f16", cache->dtype->name);
-    for (int k = SLOT; k <= POS; k++)
-        if (dan_in(g, n, k)->dtype != &dan_dtype_i32 || dan_in(g, n, k)->shape.n != 1 || dan_in(g, n, k)->shape.d[0] != rows->shape.d[0])
-            return dan_infer_fail(n, e, "slot and pos must be i32 [N], one a row");
+    if (slot->dtype != &dan_dtype_i32 || slot->shape.n != 1 || slot->shape.d[0] != rows->shape.d[0])
+        return dan_infer_fail(n, e, "slot must be i32 [N], one a row");
     return dan_infer_same(g, n, e);
 }
 
@@ -35,12 +31,8 @@ static void write_head(const struct dan_args *a, int64_t r, int64_t h)
     const int64_t d = a->attr[DAN_ROPE_DIM].i, bytes = cache->dtype->bytes;
     const real *x = (const real *)dan_row(&a->in[ROWS], r) + h * d;
     char *y = (char *)dan_row(cache, ((const int32_t *)a->in[SLOT].data)[r]) + h * d * bytes;
-    for (int64_t i = 0; i < d / 2; i++) {
-        double angle = ((const int32_t *)a->in[POS].data)[r] * pow(a->attr[DAN_ROPE_BASE].f, -2.0 * (double)i / (double)d);
-        real cs = (real)cos(angle), sn = (real)sin(angle);
-        store(cache->dtype, x[i] * cs - x[i + d / 2] * sn, y + i * bytes);
-        store(cache->dtype, x[i + d / 2] * cs + x[i] * sn, y + (i + d / 2) * bytes);
-    }
+    for (int64_t i = 0; i < d; i++)
+        store(cache->dtype, rope_turned(x, dan_row(&a->in[TABLE], r), dan_cols(&a->in[TABLE]), i, false), y + i * bytes);
 }
 
 /* Heads are shared out, not rows: equal slots then keep their order. */
@@ -62,8 +54,8 @@ static void cost(const struct dan_graph *g, const struct dan_node *n, double *fl
 
 static bool sample(struct dan_sample *s, int i)
 {
-    static const int64_t dim[] = {8, 6, 64}, heads[] = {3, 1, 2};
-    if (i >= 3) return false;
+    static const int64_t dim[] = {8, 6, 64, 10}, heads[] = {3, 1, 2, 2}, turn[] = {8, 6, 64, 4};
+    if (i >= 4) return false;
     s->no_grad = true;
     int64_t c = dim[i] * heads[i];
     dan_ref cache = dan_state(s->b, "cache", s->dtype, DAN_SHAPE(12, c)), rows = dan_sample_columns(s, c, i == 1);
@@ -71,7 +63,7 @@ static bool sample(struct dan_sample *s, int i)
     for (int64_t r = 0; r < 64; r++) slots[r] = (int32_t)(r * 5 % 13) - 1;
     struct dan_shape n = DAN_SHAPE(s->rows);
     dan_ref slot = s->rows <= 64 ? s->values(s, n, slots, true) : s->ints(s, n, 12, true);
-    s->y = dan_rope_kv_write(s->b, cache, rows, slot, s->ints(s, n, i == 2 ? 100000 : 64, true), dim[i], i == 1 ? 500000 : 10000);
+    s->y = dan_rope_kv_write(s->b, cache, rows, slot, rope_sample_table(s, turn[i]), dim[i]);
     return true;
 }
 
@@ -80,7 +72,7 @@ DAN_OP(rope_kv_write) = {
     .doc = "cache[slot[i]] = rope(rows[i]) in place; slot -1 drops the row",
     .n_in = 4,
     .props = DAN_OP_STATE | DAN_OP_NO_GRAD,
-    .attrs = {{"dim", 'i'}, {"base", 'f'}},
+    .attrs = {{"dim", 'i'}},
     .infer = infer,
     .ref = ref,
     .cost = cost,

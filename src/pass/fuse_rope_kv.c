@@ -1,4 +1,4 @@
-/* kv_write(cache, rope(k, pos), slot) -> rope_kv_write: rotated keys go straight into the cache, one pass and one
+/* kv_write(cache, rope(k, table), slot) -> rope_kv_write: rotated keys go straight into the cache, one pass and one
  * barrier less a layer.  The same rotation, the same conversion: exact (E0). */
 #include "base/mem.h"
 #include "op/ops.h"
@@ -33,7 +33,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
     if (!dan_op_is(n, "kv_write") || !s->gone[n->in[1]]) return DAN_KEEP;
     const struct dan_node *rope = &r->old->node[n->in[1]];
     return dan_rope_kv_write(&r->b, r->map[n->in[0]], r->map[rope->in[0]], r->map[n->in[2]], r->map[rope->in[1]],
-                             rope->attr[DAN_ROPE_DIM].i, rope->attr[DAN_ROPE_BASE].f);
+                             rope->attr[DAN_ROPE_DIM].i);
 }
 
 static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_err *e)

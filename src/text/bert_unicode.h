@@ -1,9 +1,7 @@
 /* Made by tools/make_bert_unicode.py from tokenizers 0.23.3: categories of Unicode 8. */
 #ifndef DAN_TEXT_BERT_UNICODE_H
 #define DAN_TEXT_BERT_UNICODE_H
-#include <stdint.h>
-
-struct dan_range { int32_t first, last, value; };
+#include "text/unicode.h"
 
 /* clean_text removes these */
 static const struct dan_range bert_control[] = {

@@ -17,28 +17,19 @@ struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind)
     return t;
 }
 
-static int by_length(const void *a, const void *b)
-{
-    const struct dan_added *x = a, *y = b;
-    return x->n != y->n ? (x->n < y->n ? 1 : -1) : (x->id > y->id) - (x->id < y->id);
-}
-
 static int set_added(struct dan_tokenizer *t, const struct dan_tok_entry *entry)
 {
     t->added = dan_calloc(t->n_added + 1, sizeof *t->added);
-    t->by_length = dan_calloc(t->n_added + 1, sizeof *t->by_length);
-    if (!t->added || !t->by_length) return -1;
+    if (!t->added) return -1;
     size_t m = 0;
     for (int32_t id = 0; id < t->n_vocab; id++) {
-        if (!entry[id].added) continue;
-        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, (entry[id].added & 3) == 1, entry[id].added & 4,
-                              entry[id].added & 8};
-        t->added[m] = t->by_length[m] = a;
+        int how = entry[id].added;
+        if (!(how & 3)) continue;
+        struct dan_added a = {id, t->bytes + t->start[id], entry[id].n, (how & 3) == 1, how & 4, how & 8, how & 16, how & 32, NULL};
+        t->added[m] = a;
+        if (dan_added_put(a.normalized ? &t->normal : &t->raw, a.p, a.n, (int64_t)m, a.special)) return -1;
         m++;
-        t->added_begins[(unsigned char)a.p[0]] = true;
-        if (!a.special) t->ordinary_added = true;
     }
-    qsort(t->by_length, m, sizeof *t->by_length, by_length);
     return 0;
 }
 
@@ -57,10 +48,10 @@ int dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry
 {
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
-        if (entry[i].n > MAX_TOKEN || (entry[i].added && entry[i].n == 0))
+        if (entry[i].n > MAX_TOKEN || (entry[i].added & 3 && entry[i].n == 0))
             return dan_fail(e, DAN_EFORMAT, "bad vocabulary: token %zu has %zu bytes; is the file damaged?", i, entry[i].n);
         total += entry[i].n;
-        t->n_added += entry[i].added != 0;
+        t->n_added += (entry[i].added & 3) != 0;
     }
     t->n_vocab = (int32_t)n;
     t->bytes = dan_malloc(total + 1);
@@ -70,7 +61,7 @@ int dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry
     for (size_t i = 0; i < n; i++) {
         if (entry[i].n) memcpy(t->bytes + t->start[i], entry[i].p, entry[i].n);
         t->start[i + 1] = t->start[i] + entry[i].n;
-        if (entry[i].n && !entry[i].added && set_ordinary(t, (int32_t)i, entry[i].n) != 0) goto memory;
+        if (entry[i].n && !(entry[i].added & 128) && (!(entry[i].added & 3) || entry[i].added & 64) && set_ordinary(t, (int32_t)i, entry[i].n) != 0) goto memory;
     }
     if (set_added(t, entry) == 0) return DAN_OK;
 memory:
@@ -95,42 +86,12 @@ static int32_t merged_id(const struct dan_tokenizer *t, int32_t left, int32_t ri
     return dan_map_get(t->by_bytes, buf, a + b, &id) ? (int32_t)id : -1;
 }
 
-/* A pair that occurs twice keeps its last rank, as in Hugging Face's map. */
-static void put_merge(struct dan_tokenizer *t, struct dan_merge m)
-{
-    uint64_t i = dan_merge_hash(m.key) & t->merge_mask;
-    while (t->merge[i].key != UINT64_MAX && t->merge[i].key != m.key) i = (i + 1) & t->merge_mask;
-    t->merge[i] = m;
-}
-
-static void put_byte_pair(struct dan_tokenizer *t, int32_t left, int32_t right, int32_t rank)
-{
-    size_t a, b;
-    const char *p = dan_tokenizer_token(t, left, &a), *q = dan_tokenizer_token(t, right, &b);
-    if (a == 1 && b == 1 && t->byte_id[(unsigned char)*p] == left && t->byte_id[(unsigned char)*q] == right)
-        t->byte_pair_rank[(unsigned char)*p << 8 | (unsigned char)*q] = rank;
-}
-
-static int merge_tables(struct dan_tokenizer *t)
-{
-    uint64_t cap = 16;
-    while (cap < t->n_merges * 2) cap *= 2;
-    t->merge = dan_malloc(cap * sizeof *t->merge);
-    t->byte_pair_rank = dan_malloc(65536 * sizeof *t->byte_pair_rank);
-    t->merge_id = dan_malloc((t->n_merges + 1) * sizeof *t->merge_id);
-    if (!t->merge || !t->byte_pair_rank || !t->merge_id) return -1;
-    t->merge_mask = cap - 1;
-    for (uint64_t i = 0; i < cap; i++) t->merge[i].key = UINT64_MAX;
-    for (int i = 0; i < 65536; i++) t->byte_pair_rank[i] = DAN_NO_RANK;
-    return 0;
-}
-
 int dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e)
 {
     t->merge_pair = pair;
     t->n_merges = n;
     char *buf = dan_malloc(2 * MAX_TOKEN);
-    if (!buf || merge_tables(t) != 0) {
+    if (!buf || dan_merges_new(t, n, n) != 0) {
         dan_free(buf);
         return dan_fail(e, DAN_ENOMEM, "out of memory for %zu merges", n);
     }
@@ -142,8 +103,7 @@ int dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const c
                             "that is not supported yet", where, r);
         }
         t->merge_id[r] = id;
-        put_merge(t, (struct dan_merge){dan_pair_key(left, right), (int32_t)r, id});
-        put_byte_pair(t, left, right, (int32_t)r);
+        dan_merges_put(t, (struct dan_merge){dan_pair_key(left, right), (int32_t)r, id});
     }
     dan_free(buf);
     return DAN_OK;

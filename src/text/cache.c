@@ -1,20 +1,17 @@
-/* Words of up to 15 bytes and up to 3 tokens, direct-mapped: a newcomer takes the slot.  65536 slots of
- * 32 bytes hold nearly all of running text (98 % of English pre-tokens are at most 2 tokens). */
+/* Words of up to 15 bytes and up to 4 tokens, two places for each hash: a newcomer takes the first, which moves to the second.  16 MiB: of
+ * the 7.4 million pre-tokens of 37 MB of English (229,000 different ones) 0.7 % are not found in a second pass, 1.7 % with half
+ * of it, 5.6 % with an eighth. */
 #include <string.h>
 #include "base/mem.h"
 #include "text/impl.h"
 
-enum { SLOT_BITS = 16 };
-
-struct dan_tok_cache { const struct dan_tokenizer *t; struct dan_tok_word *word; };
-
 int dan_tok_cache_new(const struct dan_tokenizer *t, struct dan_tok_cache **out, struct dan_err *e)
 {
     struct dan_tok_cache *c = dan_calloc(1, sizeof *c);
-    if (c) c->word = dan_huge_alloc(sizeof *c->word << SLOT_BITS);
+    if (c) c->word = dan_huge_alloc(sizeof *c->word << DAN_CACHE_BITS);
     if (!c || !c->word) {
         dan_free(c);
-        return dan_fail(e, DAN_ENOMEM, "out of memory for a word cache of %zu bytes", sizeof *c->word << SLOT_BITS);
+        return dan_fail(e, DAN_ENOMEM, "out of memory for a word cache of %zu bytes", sizeof *c->word << DAN_CACHE_BITS);
     }
     c->t = t;
     *out = c;
@@ -24,20 +21,8 @@ int dan_tok_cache_new(const struct dan_tokenizer *t, struct dan_tok_cache **out,
 void dan_tok_cache_free(struct dan_tok_cache *c)
 {
     if (!c) return;
-    dan_huge_free(c->word, sizeof *c->word << SLOT_BITS);
+    dan_huge_free(c->word, sizeof *c->word << DAN_CACHE_BITS);
     dan_free(c);
-}
-
-/* Key: the bytes, then zeros; the 16th byte is the length, so that no word's key is all zero. */
-struct dan_tok_word *dan_cache_slot(struct dan_tok_cache *c, const char *p, size_t n, uint64_t *lo, uint64_t *hi)
-{
-    unsigned char key[16] = {0};
-    memcpy(key, p, n);
-    key[15] = (unsigned char)n;
-    memcpy(lo, key, 8);
-    memcpy(hi, key + 8, 8);
-    uint64_t h = (*lo ^ *hi * 0xa0761d6478bd642fu) * 0xe7037ed1a0b428dbu;
-    return &c->word[(h ^ h >> 32) * 0x8ebc6af09c88c6e3u >> (64 - SLOT_BITS)];
 }
 
 int dan_tok_cache_encode(struct dan_tok_cache *c, const char *bytes, size_t n, int flags, struct dan_ids *out, struct dan_err *e)

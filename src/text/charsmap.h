@@ -17,6 +17,8 @@ void dan_charsmap_free(struct dan_charsmap *m);        /* NULL is fine */
 /* How many bytes at p (n there are) the longest entry replaces, 0: none; *to, *to_n: by what (perhaps nothing), valid as
  * long as m.  m may be NULL. */
 size_t dan_charsmap_longest(const struct dan_charsmap *m, const char *p, size_t n, const char **to, size_t *to_n);
+/* [256] not 0 for an ASCII byte that no entry touches when ASCII or nothing follows.  m is not NULL. */
+const unsigned char *dan_charsmap_plain(const struct dan_charsmap *m);
 
 /* The normaliser "Precompiled" of `tokenizers` walks differently: by grapheme clusters; a cluster of less than 6 bytes is
  * replaced as a whole by the *shortest* entry that begins it, others are looked up character by character, again the

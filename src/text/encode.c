@@ -2,41 +2,8 @@
 #include <utf8proc.h>
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/impl.h"
-
-/* With <unk> allowed a word's ids depend on the flags, so such words are not remembered. */
-static int encode_word(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
-                       struct dan_err *e)
-{
-    if (!cache || n > 15 || flags & DAN_ENCODE_UNK) return dan_bpe_merge(t, p, n, flags, out, e);
-    uint64_t lo, hi;
-    struct dan_tok_word *w = dan_cache_slot(cache, p, n, &lo, &hi);
-    if (w->lo == lo && w->hi == hi) {
-        for (int32_t i = 0; i < w->n; i++) dan_ids_push(out, w->id[i]);
-        return DAN_OK;
-    }
-    size_t before = out->n;
-    int r = dan_bpe_merge(t, p, n, flags, out, e);
-    size_t m = out->n - before;
-    if (r || out->failed || m > 3) return r;
-    w->lo = lo;
-    w->hi = hi;
-    w->n = (int32_t)m;
-    memcpy(w->id, out->v + before, m * sizeof *w->id);
-    return DAN_OK;
-}
-
-static int bpe_words(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
-                     struct dan_err *e)
-{
-    for (size_t i = 0; i < n;) {
-        size_t k = dan_split_next(&t->split, p + i, n - i);
-        int r = encode_word(t, cache, p + i, k, flags, out, e);
-        if (r) return r;
-        i += k;
-    }
-    return DAN_OK;
-}
+#include "text/pipeline.h"
+#include "text/sp_model.h"
 
 static bool is_ascii(const char *p, size_t n)
 {
@@ -75,10 +42,10 @@ static int encode_bpe(const struct dan_tokenizer *t, struct dan_tok_cache *cache
 {
     p += from;
     size_t n = to - from;
-    if (!t->nfc || is_ascii(p, n)) return bpe_words(t, cache, p, n, flags, out, e);
+    if (!t->nfc || is_ascii(p, n)) return dan_bpe_words(t, cache, p, n, flags, out, e);
     struct dan_str s = {0};
     put_nfc(p, n, &s);
-    int r = s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory to normalise %zu bytes", n) : bpe_words(t, cache, s.p, s.n, flags, out, e);
+    int r = s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory to normalise %zu bytes", n) : dan_bpe_words(t, cache, s.p, s.n, flags, out, e);
     dan_str_release(&s);
     return r;
 }
@@ -120,24 +87,50 @@ const struct dan_tok_kind dan_tok_bpe = {.name = "bpe", .encode = encode_bpe};
 const struct dan_tok_kind dan_tok_char = {.name = "char", .encode = encode_char};
 const struct dan_tok_kind dan_tok_bytes = {.name = "bytes", .encode = encode_bytes};
 
-/* \s, as added tokens with lstrip and rstrip take it: ASCII only */
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+/* --- SentencePiece: what is between control tokens is a text of its own */
+static int encode_sp(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
+                     struct dan_ids *out, struct dan_err *e)
+{
+    (void)flags;
+    return dan_sp_encode(t->sp, cache, p + from, to - from, out, e);
+}
+
+const struct dan_tok_kind dan_tok_sp_bpe = {.name = "bpe", .encode = encode_sp};
+const struct dan_tok_kind dan_tok_sp_unigram = {.name = "unigram", .encode = encode_sp};
+
+/* --- added tokens, and what is between them */
+struct between { const struct dan_tokenizer *t; struct dan_tok_cache *cache; int flags; struct dan_ids *out; struct dan_err *e; };
+
+/* The tokens of a set take their places; rest gets what is between. */
+static int around(const struct between *b, const struct dan_added_set *set, const char *p, size_t from, size_t to,
+                  int (*rest)(const struct between *b, const char *p, size_t from, size_t to))
+{
+    struct dan_added_walk w = {.t = b->t, .set = set, .p = p + from, .n = to - from, .flags = b->flags};
+    const struct dan_added *a;
+    size_t at = 0, start, stop;
+    int r = DAN_OK;
+    while (!r && (a = dan_added_next(&w, &start, &stop)) != NULL) {
+        if (start > at) r = rest(b, p, from + at, from + start);
+        if (!r) dan_ids_push(b->out, a->id);
+        at = stop;
+    }
+    return r || from + at == to ? r : rest(b, p, from + at, to);
+}
+
+static int plain(const struct between *b, const char *p, size_t from, size_t to)
+{
+    return b->t->kind->encode(b->t, b->cache, p, from, to, b->flags, b->out, b->e);
+}
+
+static int normal(const struct between *b, const char *p, size_t from, size_t to) { return around(b, &b->t->normal, p, from, to, plain); }
 
 int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
                    struct dan_err *e)
 {
-    for (size_t i = 0; i < n;) {
-        size_t at = n;
-        const struct dan_added *a = dan_added_find(t, p, n, i, flags, &at);
-        size_t stop = at, next = at + (a ? a->n : 0);
-        while (a && a->lstrip && stop > i && is_blank(p[stop - 1])) stop--;
-        while (a && a->rstrip && next < n && is_blank(p[next])) next++;
-        int r = stop > i ? t->kind->encode(t, cache, p, i, stop, flags, out, e) : DAN_OK;
-        if (r) return r;
-        if (a) dan_ids_push(out, a->id);
-        i = next;
-    }
-    return out->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n) : DAN_OK;
+    struct between b = {t, cache, flags, out, e};
+    int r = !t->kind->encode ? dan_pipeline_encode(t, cache, p, n, flags, out, NULL, e)
+                             : around(&b, &t->raw, p, 0, n, t->normal.index ? normal : plain);
+    return r || !out->failed ? r : dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n);
 }
 
 int dan_tokenizer_encode(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out, struct dan_err *e)

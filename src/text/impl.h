@@ -4,6 +4,7 @@
 #include "base/map.h"
 #include "text/split.h"
 #include "text/tokenizer.h"
+#include "text/word_key.h"
 
 #define DAN_END_OF_TEXT "<|endoftext|>"
 enum { DAN_NO_RANK = -1 };
@@ -14,13 +15,39 @@ static inline uint64_t dan_pair_key(int32_t left, int32_t right) { return (uint6
 
 struct dan_tok_kind {
     const char *name;
-    /* p[from, to) without special tokens; offsets in messages count from p.  cache may be NULL. */
+    /* p[from, to) without special tokens; offsets in messages count from p.  cache may be NULL.  NULL: the pipeline does it all. */
     int (*encode)(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
                   struct dan_ids *out, struct dan_err *e);
 };
-extern const struct dan_tok_kind dan_tok_bpe, dan_tok_char, dan_tok_bytes, dan_tok_wordpiece;
+extern const struct dan_tok_kind dan_tok_bpe, dan_tok_char, dan_tok_bytes, dan_tok_wordpiece, dan_tok_sp_bpe, dan_tok_sp_unigram;
 
-struct dan_added { int32_t id; const char *p; size_t n; bool special, lstrip, rstrip; };   /* strip: takes the white space beside it */
+/* strip: takes the white space beside it; single_word: not inside a word; normalized: found in the normalised text. */
+struct dan_added {
+    int32_t id;
+    const char *p;                             /* its text */
+    size_t n;
+    bool special, lstrip, rstrip, single_word, normalized;
+    char *shown;                               /* its normal form, which decoding gives, if it is another; or NULL */
+};
+
+/* --- match.c: added tokens in a text, the leftmost, the longest of those. */
+struct dan_added_set {
+    struct dan_map *index;                     /* text -> place in dan_tokenizer.added; NULL: empty */
+    size_t *length, n_lengths;                 /* of their texts, longest first */
+    bool   begins[256], ordinary;              /* first bytes of all; is one not special? */
+    int    only;                               /* the one byte that all begin with; -1: several */
+};
+int  dan_added_put(struct dan_added_set *s, const char *p, size_t n, int64_t value, bool special);     /* -1: out of memory */
+void dan_added_release(struct dan_added_set *s);
+struct dan_added_walk {
+    const struct dan_tokenizer *t;
+    const struct dan_added_set *set;
+    const char *p;
+    size_t n, at, from;                        /* at: where to look on; from: what is before has been dealt with */
+    int flags;
+};
+/* The next token and the bytes [*from, *to) that it takes, white space included; NULL: none. */
+const struct dan_added *dan_added_next(struct dan_added_walk *w, size_t *from, size_t *to);
 
 struct dan_tokenizer {
     const struct dan_tok_kind *kind;
@@ -32,26 +59,34 @@ struct dan_tokenizer {
     struct dan_map *by_bytes;                  /* ordinary tokens -> id */
 
     struct dan_added *added;                   /* by id */
-    struct dan_added *by_length;               /* the same, longest first: what the matcher tries */
     size_t  n_added;
-    bool    added_begins[256], ordinary_added; /* first bytes of all; is one not special? */
+    struct dan_added_set raw, normal;          /* found before normalisation, after it */
 
     /* bpe, bytes */
     struct dan_split split;
-    bool    nfc, ignore_merges;
+    bool    nfc, ignore_merges, bytes_are_text;        /* bytes_are_text: pieces are the bytes that they stand for */
     int32_t byte_id[256];                      /* -1: the vocabulary lacks it */
     struct dan_merge *merge;                   /* open addressing, key UINT64_MAX is free */
     uint64_t merge_mask;
+    uint64_t *merge_seen;                      /* 8 bits for each merge, set where it hashes: most pairs do not merge, and a bit tells */
+    uint64_t merge_seen_mask;
     int32_t *byte_pair_rank;                   /* [256][256] ranks of pairs of single bytes */
     int32_t *merge_pair;                       /* [n_merges][2], as learnt, for saving */
     int32_t *merge_id;                         /* [n_merges] what comes out */
     size_t  n_merges;
+    struct dan_word_table *word_table;         /* bpe_words.c */
 
     /* char: page[cp >> 8][cp & 255], ids or -1 */
     int32_t *page[0x1100];
 
     struct dan_wordpiece *wordpiece;           /* wordpiece */
+    struct dan_sp *sp;                         /* SentencePiece */
+    struct dan_pipeline *pipe;                 /* pipeline.c: what has no faster way, and offsets of all */
+    struct dan_decoder *decoder;               /* NULL: bytes one after the other */
+    struct dan_post *post;                     /* NULL: nothing around a text */
     struct dan_ids before, after;              /* what post_processor puts around a text */
+    struct dan_tok_spec *spec;                 /* what it was made of, unless json says it; NULL: made by training */
+    const char *assumed;                       /* what its file does not say and was taken for granted; or NULL */
 
     char *json, *config, *chat_template;       /* as read, or NULL */
     size_t json_n, config_n;
@@ -61,7 +96,8 @@ struct dan_tokenizer {
 /* --- build.c.  The order: new, tokens in any order, finish; then bpe's merges. */
 struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind);
 /* What a builder is given per id. */
-/* Raw bytes; added as in parts, + 4 lstrip, + 8 rstrip; p NULL: a hole. */
+/* Raw bytes; added as in parts, + 4 lstrip, + 8 rstrip, + 16 single word, + 32 normalised, + 64 the model has it too, + 128 the model never
+ * gives it; p NULL: a hole. */
 struct dan_tok_entry { const char *p; size_t n; uint8_t added; };
 int  dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry, size_t n, struct dan_err *e);
 /* pair: [n][2] ids, in order of rank; taken over.  `where` names the source in messages. */
@@ -85,22 +121,29 @@ size_t  dan_alphabet_get(const char *text, size_t n, char *out);
 /* The bytes in the order of their names: rank 0 is '!'. */
 void    dan_alphabet_order(unsigned char order[256]);
 
-/* --- match.c: the first added token at or after `from`, longest first.  NULL: none. */
-const struct dan_added *dan_added_find(const struct dan_tokenizer *t, const char *p, size_t n, size_t from, int flags, size_t *at);
-
 /* NULL: the pair does not merge.  The multiplier is 2^64 / golden ratio: neighbouring ids spread. */
-static inline uint64_t dan_merge_hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15u >> 20; }
+static inline uint64_t dan_merge_hash(uint64_t key) { return (key ^ key >> 29) * 0x9E3779B97F4A7C15u; }
 static inline const struct dan_merge *dan_merge_find(const struct dan_tokenizer *t, int32_t left, int32_t right)
 {
-    uint64_t key = dan_pair_key(left, right), i = dan_merge_hash(key) & t->merge_mask;
+    uint64_t key = dan_pair_key(left, right), h = dan_merge_hash(key), bit = h >> 36 & t->merge_seen_mask;
+    if (!(t->merge_seen[bit >> 6] >> (bit & 63) & 1)) return NULL;
+    uint64_t i = h >> 20 & t->merge_mask;
     while (t->merge[i].key != key) {
         if (t->merge[i].key == UINT64_MAX) return NULL;
         i = (i + 1) & t->merge_mask;
     }
     return &t->merge[i];
 }
+/* --- merges.c: room for n merges whose ranks are below n_ranks; then each.  A pair that occurs twice keeps its last rank, as in Hugging
+ * Face's map.  -1: out of memory. */
+int  dan_merges_new(struct dan_tokenizer *t, size_t n, size_t n_ranks);
+void dan_merges_put(struct dan_tokenizer *t, struct dan_merge m);
+/* --- ranks.c: the merges of rank BPE, from the vocabulary that is set; merge_pair is their list as Hugging Face's converter makes it. */
+int  dan_tok_set_ranks(struct dan_tokenizer *t, struct dan_err *e);
 /* --- bpe_merge.c: the ids of one pre-token, n > 0 bytes. */
 int dan_bpe_merge(const struct dan_tokenizer *t, const char *p, size_t n, int flags, struct dan_ids *out, struct dan_err *e);
+
+const struct dan_added *dan_tok_added_of(const struct dan_tokenizer *t, int32_t id);       /* tokenizer.c; NULL: it is none */
 
 /* --- encode.c: added tokens, then the kind's own; cache may be NULL */
 int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
@@ -110,9 +153,10 @@ int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, c
 struct dan_wordpiece;
 uint64_t dan_wordpiece_hash(const struct dan_wordpiece *w, uint64_t h);
 
-/* --- cache.c */
-struct dan_tok_word { uint64_t lo, hi; int32_t id[3]; int32_t n; };     /* 32 bytes, two in a cache line */
-/* The slot of a word of 1..15 bytes and its key. */
-struct dan_tok_word *dan_cache_slot(struct dan_tok_cache *c, const char *p, size_t n, uint64_t *lo, uint64_t *hi);
+/* --- bpe_words.c: a text without added tokens.  prepare makes word_table, when the merges are there. */
+int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e);
+void dan_bpe_release(struct dan_tokenizer *t);
+int dan_bpe_words(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
+                  struct dan_err *e);
 
 #endif

@@ -1,23 +1,21 @@
-/* What the readers of tokenizer.json share. */
+/* What the readers of files about tokenizers share. */
 #ifndef DAN_TEXT_LOAD_H
 #define DAN_TEXT_LOAD_H
-#include <jansson.h>
-#include "text/impl.h"
+#include "text/normal.h"
+#include "text/spec.h"
 
-/* "PATH: KEY 'VALUE' is not supported yet; ..." */
-int dan_tok_unsupported(const char *path, const char *key, const char *value, struct dan_err *e);
-/* "" when the key is absent, null or no string. */
-const char *dan_tok_text(const json_t *object, const char *key);
+/* bos, eos, unk and chat template from what lies beside the tokenizer's file in dir; fine when nothing does. */
+int  dan_tok_load_config(struct dan_tokenizer *t, const char *dir, struct dan_err *e);
 
-/* "model.vocab" (in GPT-2's alphabet of bytes or not) and "added_tokens". */
-int dan_tok_load_vocab(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, bool alphabet,
-                       struct dan_err *e);
-/* What "post_processor" puts before and after a text. */
-int dan_tok_load_template(struct dan_tokenizer *t, const char *path, const json_t *root, struct dan_err *e);
-
-/* The scanner for "pre_tokenizer". */
-int dan_tok_load_split(const char *path, const json_t *pre, struct dan_split *out, struct dan_err *e);
-/* bos, eos, unk and chat template from what lies beside tokenizer.json in dir; fine when nothing does. */
-int dan_tok_load_config(struct dan_tokenizer *t, const char *dir, struct dan_err *e);
+/* The directory of a file. */
+void dan_path_dir(struct dan_str *out, const char *path);
+/* An object, from DIR/NAME or the first of several names; *out NULL when there is none. */
+int  dan_json_beside(const char *dir, const char *name, json_t **out, struct dan_err *e);
+/* The text of a token: "text" or {"content": "text"}; "" when absent. */
+const char *dan_token_text(const json_t *config, const char *key);
+/* A token that was put under this text, -1: none. */
+int64_t dan_tok_spec_find(const struct dan_tok_spec *s, const char *p, size_t n);
+/* Makes a piece an added token (it need not be in the vocabulary: id -1 then means the next free one). */
+int  dan_tok_spec_add(struct dan_tok_spec *s, int64_t id, const char *text, int flags, struct dan_err *e);
 
 #endif

@@ -9,7 +9,7 @@
 static int32_t token_id(const struct dan_tokenizer *t, const json_t *config, const char *key)
 {
     const json_t *v = json_object_get(config, key);
-    const char *text = json_is_string(v) ? json_string_value(v) : dan_tok_text(v, "content");
+    const char *text = json_is_string(v) ? json_string_value(v) : dan_json_name(v, "content");
     if (!*text) return -1;
     int32_t id = dan_tokenizer_find_special(t, text);
     int64_t found;
@@ -31,7 +31,7 @@ static int take_template(struct dan_tokenizer *t, const json_t *v)
     if (json_is_array(v)) {
         const json_t *list = v;
         v = NULL;
-        json_array_foreach(list, i, one) if (strcmp(dan_tok_text(one, "name"), "default") == 0) v = json_object_get(one, "template");
+        json_array_foreach(list, i, one) if (strcmp(dan_json_name(one, "name"), "default") == 0) v = json_object_get(one, "template");
     }
     if (!json_is_string(v)) return 0;
     t->chat_template = dan_strdup(json_string_value(v));

@@ -67,6 +67,7 @@ int dan_tokenizer_from_parts(const struct dan_tokenizer_parts *p, struct dan_tok
     t->ignore_merges = strcmp(split->name, "llama3") == 0;          /* GGUF does not say; Llama 3's own file does */
     int r = t->split.classes ? parts_vocab(t, p, e) : dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     if (!r) r = parts_merges(t, p, e);
+    if (!r) r = dan_bpe_prepare(t, e);
     if (!r && p->chat_template && !(t->chat_template = dan_strdup(p->chat_template))) r = dan_fail(e, DAN_ENOMEM, "out of memory");
     if (r) {
         dan_tokenizer_free(t);

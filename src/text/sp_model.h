@@ -34,12 +34,13 @@ int  dan_sp_new(const struct dan_tok_spec *s, struct dan_sp **out, struct dan_er
 void dan_sp_free(struct dan_sp *m);                    /* NULL is fine */
 /* cache may be NULL: bpe remembers words in it. */
 int  dan_sp_encode(const struct dan_sp *m, struct dan_tok_cache *cache, const char *p, size_t n, struct dan_ids *out, struct dan_err *e);
-/* span gets for each id the bytes [from, to) of p that it came from, as SentencePiece's begin and end. */
+/* span gets for each id the bytes [from, to) of p that it came from, as SentencePiece's begin and end; each piece of a byte has
+ * those of its whole character. */
 int  dan_sp_encode_spans(const struct dan_sp *m, const char *p, size_t n, struct dan_ids *out, struct dan_ids *span, struct dan_err *e);
 /* As SentencePiece's Decode, but ids out of range give nothing and control tokens their text if `control`. */
 void dan_sp_decode(const struct dan_sp *m, const int32_t *ids, size_t n, bool control, struct dan_str *out);
 /* One id after the other: a piece of a byte gives the byte; the denormaliser is not applied.  {0} is ready. */
-struct dan_sp_detok { bool past_start, ate_space; };
+struct dan_sp_detok { bool past_start, ate_space, any; };
 void dan_sp_detok_push(const struct dan_sp *m, struct dan_sp_detok *d, int32_t id, bool control, struct dan_str *out);
 
 #endif

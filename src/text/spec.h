@@ -35,6 +35,7 @@ struct dan_tok_spec {
     struct dan_str bytes;
     struct dan_spec_piece *piece;              /* by id */
     size_t  n, cap;
+    size_t  max_ids;                           /* put refuses more: what the file's size allows; 0: 2^24 */
 
     /* bpe.  Exactly one of: merges listed (Hugging Face), scores (SentencePiece: the adjacent pair whose joined piece scores
      * highest merges first, leftmost of equals), ranks (tiktoken: the pair whose joined piece has the lowest id). */
@@ -52,6 +53,7 @@ struct dan_tok_spec {
     int32_t bos, eos, pad;                     /* -1: none */
     char   *chat_template;                     /* or NULL */
     const char *where;                         /* the file, in messages */
+    const char *assumed;                       /* what the file does not say and was assumed; NULL: nothing */
 };
 
 void dan_tok_spec_init(struct dan_tok_spec *s, enum dan_spec_model model, const char *where);
@@ -59,15 +61,18 @@ void dan_tok_spec_release(struct dan_tok_spec *s);
 /* Piece `id` (ids in any order).  A second text for an id is an error; the same text adds its flags. */
 int  dan_tok_spec_put(struct dan_tok_spec *s, int64_t id, const char *p, size_t n, double score, int flags, struct dan_err *e);
 
-/* Compiles; s is left as it was and may be released.  What danlu does not know is refused with its key. */
-int  dan_tok_build(const struct dan_tok_spec *s, struct dan_tokenizer **out, struct dan_err *e);
+/* Compiles, and takes the spec over: s is empty afterwards and may be released.  After a failure s is as it was.  What danlu does not know
+ * is refused with its key. */
+int  dan_tok_build(struct dan_tok_spec *s, struct dan_tokenizer **out, struct dan_err *e);
 
 /* Readers, one file each; each fills an initialised spec.  path is the file. */
 int  dan_spec_from_json(const char *path, struct dan_tok_spec *s, struct dan_err *e);            /* tokenizer.json */
+int  dan_spec_of_json_text(const char *text, size_t n, struct dan_tok_spec *s, struct dan_err *e);   /* the same, in memory */
 int  dan_spec_from_vocab_merges(const char *vocab_json, const char *merges_txt, struct dan_tok_spec *s, struct dan_err *e);
 int  dan_spec_from_vocab_txt(const char *path, struct dan_tok_spec *s, struct dan_err *e);       /* WordPiece */
 int  dan_spec_from_sentencepiece(const char *path, struct dan_tok_spec *s, struct dan_err *e);   /* tokenizer.model, .spm */
 int  dan_spec_from_tiktoken(const char *path, struct dan_tok_spec *s, struct dan_err *e);        /* NAME.tiktoken */
+bool dan_spec_is_tiktoken(const char *bytes, size_t n);          /* by content: Llama 3 calls such a file tokenizer.model */
 int  dan_spec_from_llama2c(const char *path, struct dan_tok_spec *s, struct dan_err *e);         /* tokenizer.bin */
 struct dan_gguf;
 int  dan_spec_from_gguf(const struct dan_gguf *g, struct dan_tok_spec *s, struct dan_err *e);

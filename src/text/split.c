@@ -6,7 +6,7 @@
 
 enum { N_CLASSED = 0x40000, S = DAN_CLASS_SPACE, L = DAN_CLASS_LETTER, N = DAN_CLASS_NUMBER, O = DAN_CLASS_OTHER };
 
-static const uint8_t ascii_class[128] = {
+const uint8_t dan_ascii_class[128] = {
     O, O, O, O, O, O, O, O, O, S, S, S, S, S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O,
     S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, N, N, N, N, N, N, N, N, N, N, O, O, O, O, O, O,
     O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
@@ -36,21 +36,10 @@ uint8_t *dan_classes_new(void)
     return c;
 }
 
-/* Class of the character at p (n > 0) and its length; an invalid byte is one `other`. */
-static inline int class_at(const uint8_t *classes, const char *p, size_t n, size_t *len)
-{
-    unsigned char b = (unsigned char)*p;
-    *len = 1;
-    if (b < 0x80) return ascii_class[b];
-    int32_t cp;
-    *len = (size_t)dan_utf8_next(p, n, &cp);
-    return cp < 0 || cp >= N_CLASSED ? O : classes[cp >> 2] >> (2 * (cp & 3)) & 3;
-}
-
 /* End of the run of class c that goes on at i. */
 static inline size_t run_end(const uint8_t *classes, const char *p, size_t n, size_t i, int c)
 {
-    for (size_t len; i < n && class_at(classes, p + i, n - i, &len) == c; i += len) {}
+    for (size_t len; i < n && dan_class_at(classes, p + i, n - i, &len) == c; i += len) {}
     return i;
 }
 
@@ -59,7 +48,7 @@ struct white { size_t end, last, newline; };
 static struct white white_run(const uint8_t *classes, const char *p, size_t n)
 {
     struct white w = {0};
-    for (size_t len; w.end < n && class_at(classes, p + w.end, n - w.end, &len) == S; w.end += len) {
+    for (size_t len; w.end < n && dan_class_at(classes, p + w.end, n - w.end, &len) == S; w.end += len) {
         w.last = w.end;
         if (p[w.end] == '\n' || p[w.end] == '\r') w.newline = w.end + 1;
     }
@@ -69,8 +58,7 @@ static struct white white_run(const uint8_t *classes, const char *p, size_t n)
 /* \s+(?!\S)|\s+ : before something visible the run leaves its last character, unless it is the only one. */
 static size_t white_next(const struct white *w, size_t n) { return w->end == n || w->last == 0 ? w->end : w->last; }
 
-/* 's 't 'm 'd 're 've 'll; returns the length or 0.  fold: in any case, where U+017F is an s too. */
-static size_t contraction(const char *p, size_t n, bool fold)
+size_t dan_split_contraction(const char *p, size_t n, bool fold)
 {
     if (n < 2 || p[0] != '\'') return 0;
     char a = p[1], b = n > 2 ? p[2] : 0;
@@ -84,11 +72,11 @@ static size_t contraction(const char *p, size_t n, bool fold)
 /* '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
 static size_t gpt2_next(const struct dan_split *s, const char *p, size_t n)
 {
-    size_t len, i = 0, k = contraction(p, n, false);
+    size_t len, i = 0, k = dan_split_contraction(p, n, false);
     if (k) return k;
-    int c = class_at(s->classes, p, n, &len);
+    int c = dan_class_at(s->classes, p, n, &len);
     if (p[0] == ' ' && n > 1) {
-        int after = class_at(s->classes, p + 1, n - 1, &len);
+        int after = dan_class_at(s->classes, p + 1, n - 1, &len);
         if (after != S && !(after == N && s->digits_alone)) {
             c = after;
             i = 1;
@@ -97,7 +85,7 @@ static size_t gpt2_next(const struct dan_split *s, const char *p, size_t n)
     if (c == N && s->digits_alone) return len;
     if (c != S) return run_end(s->classes, p, n, i + len, c);
     struct white w = white_run(s->classes, p, n);
-    if (s->digits_alone && w.end < n && class_at(s->classes, p + w.end, n - w.end, &len) == N) return w.end;
+    if (s->digits_alone && w.end < n && dan_class_at(s->classes, p + w.end, n - w.end, &len) == N) return w.end;
     return white_next(&w, n);
 }
 
@@ -110,16 +98,16 @@ static size_t newlines(const char *p, size_t n, size_t i)
 /* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
 static size_t llama3_next(const struct dan_split *s, const char *p, size_t n)
 {
-    size_t first, len, k = contraction(p, n, true);
+    size_t first, len, k = dan_split_contraction(p, n, true);
     if (k) return k;
-    int c = class_at(s->classes, p, n, &first);
+    int c = dan_class_at(s->classes, p, n, &first);
     if (c == L) return run_end(s->classes, p, n, first, L);
     if (c == N) {
         size_t i = first;
-        for (int m = 1; m < s->max_digits && i < n && class_at(s->classes, p + i, n - i, &len) == N; m++) i += len;
+        for (int m = 1; m < s->max_digits && i < n && dan_class_at(s->classes, p + i, n - i, &len) == N; m++) i += len;
         return i;
     }
-    int after = first < n ? class_at(s->classes, p + first, n - first, &len) : S;
+    int after = first < n ? dan_class_at(s->classes, p + first, n - first, &len) : S;
     if (after == L && p[0] != '\n' && p[0] != '\r') return run_end(s->classes, p, n, first + len, L);
     if (c == O) return newlines(p, n, run_end(s->classes, p, n, first, O));
     if (p[0] == ' ' && after == O) return newlines(p, n, run_end(s->classes, p, n, first + len, O));
@@ -131,11 +119,11 @@ static size_t llama3_next(const struct dan_split *s, const char *p, size_t n)
 #define LLAMA3_TAIL "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 static const struct dan_split splits[] = {
-    {.name = "gpt2", .next = gpt2_next, .aliases = "|gpt-2|phi-2|mpt|olmo|"},
-    {.name = "gpt2-digits", .next = gpt2_next, .digits_alone = true, .aliases = "|smollm|starcoder|refact|command-r|codeshell|"},
-    {.name = "llama3", .next = llama3_next, .max_digits = 3, .regex = LLAMA3_HEAD "\\p{N}{1,3}" LLAMA3_TAIL,
+    {.name = "gpt2", .next = gpt2_next, .starts = dan_gpt2_starts, .aliases = "|gpt-2|phi-2|mpt|olmo|"},
+    {.name = "gpt2-digits", .next = gpt2_next, .starts = dan_gpt2_starts, .digits_alone = true, .aliases = "|smollm|starcoder|refact|command-r|codeshell|"},
+    {.name = "llama3", .next = llama3_next, .starts = dan_llama3_starts, .max_digits = 3, .regex = LLAMA3_HEAD "\\p{N}{1,3}" LLAMA3_TAIL,
      .aliases = "|cl100k|llama-bpe|llama-v3|falcon3|dbrx|smaug-bpe|"},
-    {.name = "qwen2", .next = llama3_next, .max_digits = 1, .regex = LLAMA3_HEAD "\\p{N}" LLAMA3_TAIL,
+    {.name = "qwen2", .next = llama3_next, .starts = dan_llama3_starts, .max_digits = 1, .regex = LLAMA3_HEAD "\\p{N}" LLAMA3_TAIL,
      .aliases = "|deepseek-r1-qwen|stablelm2|"},
 };
 enum { N_SPLITS = sizeof splits / sizeof splits[0] };

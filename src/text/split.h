@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/utf8.h"
 
 /* What the patterns distinguish: \s (White_Space), \p{L}, \p{N}, the rest (also invalid UTF-8). */
 enum dan_class { DAN_CLASS_SPACE, DAN_CLASS_LETTER, DAN_CLASS_NUMBER, DAN_CLASS_OTHER };
@@ -13,9 +14,11 @@ enum dan_class { DAN_CLASS_SPACE, DAN_CLASS_LETTER, DAN_CLASS_NUMBER, DAN_CLASS_
  * From utf8proc, 2 ms; free with dan_free.  NULL: out of memory. */
 uint8_t *dan_classes_new(void);
 
+struct dan_block;                                  /* split_fast.c */
 struct dan_split {
     const char *name;                          /* "gpt2" */
     size_t (*next)(const struct dan_split *s, const char *p, size_t n);
+    uint64_t (*starts)(const struct dan_split *s, const struct dan_block *b, const char *p, size_t n, unsigned *sure);   /* split_fast.c; may be NULL */
     int         max_digits;                    /* llama3 style: \p{N}{1,max} */
     bool        digits_alone;                  /* gpt2 style: every \p{N} is split off first */
     const char *regex;                         /* as tokenizer.json's Split has it; NULL: ByteLevel's own */
@@ -25,6 +28,30 @@ struct dan_split {
 
 /* Bytes (> 0) of the pre-token that p begins; n > 0 bytes are there.  Every byte belongs to one. */
 static inline size_t dan_split_next(const struct dan_split *s, const char *p, size_t n) { return s->next(s, p, n); }
+
+/* The same for many: ends of the pre-tokens from p on, at most max >= 64 of them; returns how many (> 0 for n > 0).  The last is not
+ * n when there are more. */
+size_t dan_split_many(const struct dan_split *s, const char *p, size_t n, size_t *end, size_t max);
+
+/* Class of the character at p (n > 0) and its length; an invalid byte is one `other`. */
+extern const uint8_t dan_ascii_class[128];
+static inline int dan_class_at(const uint8_t *classes, const char *text, size_t n, size_t *len)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    int32_t cp;
+    *len = 1;
+    if (p[0] < 0x80) return dan_ascii_class[p[0]];
+    /* most of three bytes: no overlong forms, no surrogates */
+    if (n >= 3 && p[0] > 0xE0 && p[0] < 0xED && (p[1] & 0xC0) == 0x80 && (p[2] & 0xC0) == 0x80) {
+        *len = 3;
+        cp = (p[0] & 15) << 12 | (p[1] & 63) << 6 | (p[2] & 63);
+    } else *len = (size_t)dan_utf8_next(text, n, &cp);
+    return cp < 0 || cp >= 0x40000 ? DAN_CLASS_OTHER : classes[cp >> 2] >> (2 * (cp & 3)) & 3;
+}
+/* 's 't 'm 'd 're 've 'll; returns the length or 0.  fold: in any case, where U+017F is an s too. */
+size_t dan_split_contraction(const char *p, size_t n, bool fold);
+uint64_t dan_gpt2_starts(const struct dan_split *s, const struct dan_block *b, const char *p, size_t n, unsigned *sure);
+uint64_t dan_llama3_starts(const struct dan_split *s, const struct dan_block *b, const char *p, size_t n, unsigned *sure);
 
 /* By name or alias; by the pattern of a Split.  NULL: not known. */
 const struct dan_split *dan_split_named(const char *name);

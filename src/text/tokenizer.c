@@ -2,7 +2,10 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/utf8.h"
-#include "text/impl.h"
+#include "text/decoder.h"
+#include "text/pipeline.h"
+#include "text/post.h"
+#include "text/sp_model.h"
 #include "text/wordpiece.h"
 
 void dan_ids_push(struct dan_ids *ids, int32_t id)
@@ -20,15 +23,41 @@ void dan_ids_release(struct dan_ids *ids)
     *ids = (struct dan_ids){0};
 }
 
+void dan_spans_push(struct dan_spans *s, size_t from, size_t to)
+{
+    if (s->n == s->cap && (s->failed || dan_vec_grow(&s->v, &s->cap, s->n + 1, sizeof *s->v) != 0)) {
+        s->failed = true;
+        return;
+    }
+    s->v[s->n++] = (struct dan_span){from, to};
+}
+
+void dan_spans_release(struct dan_spans *s)
+{
+    dan_free(s->v);
+    *s = (struct dan_spans){0};
+}
+
 void dan_tokenizer_free(struct dan_tokenizer *t)
 {
     if (!t) return;
     for (size_t i = 0; i < sizeof t->page / sizeof t->page[0]; i++) dan_free(t->page[i]);
     dan_map_free(t->by_bytes);
     dan_wordpiece_free(t->wordpiece);
+    dan_huge_free(t->merge, (t->merge_mask + 1) * sizeof *t->merge);
+    dan_bpe_release(t);
+    dan_sp_free(t->sp);
+    dan_pipeline_free(t->pipe);
+    dan_decoder_free(t->decoder);
+    dan_post_free(t->post);
+    dan_added_release(&t->raw);
+    dan_added_release(&t->normal);
+    for (size_t i = 0; t->added && i < t->n_added; i++) dan_free(t->added[i].shown);
+    if (t->spec) dan_tok_spec_release(t->spec);
+    dan_free(t->spec);
     dan_ids_release(&t->before);
     dan_ids_release(&t->after);
-    void *const owned[] = {t->bytes, t->start, t->added, t->by_length, (void *)(uintptr_t)t->split.classes, t->merge, t->byte_pair_rank,
+    void *const owned[] = {t->bytes, t->start, t->added, (void *)(uintptr_t)t->split.classes, t->merge_seen, t->byte_pair_rank,
                            t->merge_pair, t->merge_id, t->json, t->config, t->chat_template};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) dan_free(owned[i]);
     dan_free(t);
@@ -44,6 +73,8 @@ const struct dan_ids *dan_tokenizer_before(const struct dan_tokenizer *t) { retu
 const struct dan_ids *dan_tokenizer_after(const struct dan_tokenizer *t) { return &t->after; }
 const char *dan_tokenizer_chat_template(const struct dan_tokenizer *t) { return t->chat_template; }
 
+const char *dan_tokenizer_assumed(const struct dan_tokenizer *t) { return t->assumed; }
+
 const char *dan_tokenizer_token(const struct dan_tokenizer *t, int32_t id, size_t *n)
 {
     *n = 0;
@@ -53,7 +84,7 @@ const char *dan_tokenizer_token(const struct dan_tokenizer *t, int32_t id, size_
 }
 
 /* added is sorted by id */
-static const struct dan_added *added_of(const struct dan_tokenizer *t, int32_t id)
+const struct dan_added *dan_tok_added_of(const struct dan_tokenizer *t, int32_t id)
 {
     size_t lo = 0, hi = t->n_added;
     while (lo < hi) {
@@ -66,7 +97,7 @@ static const struct dan_added *added_of(const struct dan_tokenizer *t, int32_t i
 
 bool dan_tokenizer_is_special(const struct dan_tokenizer *t, int32_t id)
 {
-    const struct dan_added *a = added_of(t, id);
+    const struct dan_added *a = dan_tok_added_of(t, id);
     return a && a->special;
 }
 
@@ -80,29 +111,73 @@ int32_t dan_tokenizer_find_special(const struct dan_tokenizer *t, const char *te
 
 int32_t dan_tokenizer_added(const struct dan_tokenizer *t, size_t i) { return i < t->n_added ? t->added[i].id : -1; }
 
-void dan_tokenizer_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out)
+/* A token as the decoder gets it. */
+static const char *shown(const struct dan_tokenizer *t, int32_t id, size_t *n)
 {
-    if (t->wordpiece) {
-        dan_wordpiece_decode(t, ids, n, out);
+    const struct dan_added *a = dan_tok_added_of(t, id);
+    if (!a || !a->shown) return dan_tokenizer_token(t, id, n);
+    *n = strlen(a->shown);
+    return a->shown;
+}
+
+static void decode_chain(const struct dan_tokenizer *t, const int32_t *ids, size_t n, bool special, struct dan_str *out)
+{
+    struct dan_decoding *g = dan_decoding_new(t->decoder);
+    if (!g) {
+        out->failed = true;
         return;
     }
     for (size_t i = 0; i < n; i++) {
         size_t len;
-        const char *p = dan_tokenizer_token(t, ids[i], &len);
-        if (p) dan_str_append(out, p, len);
+        const char *p = shown(t, ids[i], &len);
+        if (p && (special || !dan_tokenizer_is_special(t, ids[i]))) dan_decoding_push(g, p, len, out);
     }
+    dan_decoding_finish(g, out);
+    dan_decoding_free(g);
 }
 
-void dan_detok_push(struct dan_detok *d, int32_t id, struct dan_str *out)
+static void decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, bool special, struct dan_str *out)
 {
-    if (d->skip_special && dan_tokenizer_is_special(d->t, id)) return;
-    size_t n, before = out->n;
-    const char *p = dan_tokenizer_token(d->t, id, &n);
+    if (t->sp) dan_sp_decode(t->sp, ids, n, special, out);
+    else if (t->decoder) decode_chain(t, ids, n, special, out);
+    else
+        for (size_t i = 0; i < n; i++) {
+            size_t len;
+            const char *p = dan_tokenizer_token(t, ids[i], &len);
+            if (p && (special || !dan_tokenizer_is_special(t, ids[i]))) dan_str_append(out, p, len);
+        }
+}
+
+void dan_tokenizer_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out) { decode(t, ids, n, true, out); }
+
+void dan_tokenizer_decode_plain(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out)
+{
+    decode(t, ids, n, false, out);
+}
+
+/* --- one id at a time */
+/* The text of one more token, as far as it is certain. */
+static void next_text(struct dan_detok *d, int32_t id, struct dan_str *out)
+{
+    size_t n;
+    const char *p = d->t->decoder ? shown(d->t, id, &n) : dan_tokenizer_token(d->t, id, &n);
     if (!p) return;
-    dan_str_append(out, d->held, (size_t)d->n_held);
-    dan_str_append(out, p, n);
+    if (d->t->sp) {
+        struct dan_sp_detok s = {d->past_start, d->ate_space, d->any};
+        dan_sp_detok_push(d->t->sp, &s, id, !d->skip_special, out);
+        d->past_start = s.past_start, d->ate_space = s.ate_space, d->any = s.any;
+    } else if (d->t->decoder) {
+        if (!d->state) d->state = dan_decoding_new(d->t->decoder);
+        if (d->state) dan_decoding_push(d->state, p, n, out);
+        else out->failed = true;
+    } else dan_str_append(out, p, n);
+}
+
+/* Bytes at the end that may be the beginning of a character wait. */
+static void hold(struct dan_detok *d, size_t before, struct dan_str *out)
+{
     d->n_held = 0;
-    if (out->failed) return;
+    if (out->failed || out->n == before) return;
     size_t wait = dan_utf8_partial(out->p + before, out->n - before);
     memcpy(d->held, out->p + out->n - wait, wait);
     d->n_held = (int)wait;
@@ -110,8 +185,21 @@ void dan_detok_push(struct dan_detok *d, int32_t id, struct dan_str *out)
     out->p[out->n] = 0;
 }
 
+void dan_detok_push(struct dan_detok *d, int32_t id, struct dan_str *out)
+{
+    if (d->skip_special && dan_tokenizer_is_special(d->t, id)) return;
+    size_t before = out->n;
+    dan_str_append(out, d->held, (size_t)d->n_held);
+    next_text(d, id, out);
+    hold(d, before, out);
+}
+
 void dan_detok_finish(struct dan_detok *d, struct dan_str *out)
 {
     dan_str_append(out, d->held, (size_t)d->n_held);
     d->n_held = 0;
+    d->past_start = d->ate_space = d->any = false;
+    if (d->state) dan_decoding_finish(d->state, out);
+    dan_decoding_free(d->state);
+    d->state = NULL;
 }

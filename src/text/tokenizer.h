@@ -16,6 +16,11 @@
 struct dan_ids { int32_t *v; size_t n, cap; bool failed; };
 void dan_ids_push(struct dan_ids *ids, int32_t id);
 void dan_ids_release(struct dan_ids *ids);
+/* Bytes [from, to) of a text, and a list of such. */
+struct dan_span { size_t from, to; };
+struct dan_spans { struct dan_span *v; size_t n, cap; bool failed; };
+void dan_spans_push(struct dan_spans *s, size_t from, size_t to);
+void dan_spans_release(struct dan_spans *s);
 
 struct dan_tokenizer;
 
@@ -46,6 +51,8 @@ int32_t  dan_tokenizer_added(const struct dan_tokenizer *t, size_t i);
 /* What belongs around every text of a model ([CLS] and [SEP], <s> and </s>), as post_processor says; may be empty. */
 const struct dan_ids *dan_tokenizer_before(const struct dan_tokenizer *t);
 const struct dan_ids *dan_tokenizer_after(const struct dan_tokenizer *t);
+/* What the tokenizer's file does not say and was taken for granted (a pattern), or NULL. */
+const char *dan_tokenizer_assumed(const struct dan_tokenizer *t);
 /* Text of the chat template in tokenizer_config.json or chat_template.jinja, or NULL. */
 const char *dan_tokenizer_chat_template(const struct dan_tokenizer *t);
 
@@ -60,6 +67,31 @@ enum dan_encode_flags {
 int dan_tokenizer_encode(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
                          struct dan_err *e);
 
+/* The same ids; span gets for each the bytes of the text that it stands for, through normalisation, as `tokenizers`
+ * has them (whole characters; its post-processor may leave out white space). */
+int dan_tokenizer_encode_offsets(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
+                                 struct dan_spans *span, struct dan_err *e);
+
+/* Many texts on the threads of a pool (NULL: one thread): out[i] is what encode appends for text[i], however many threads there
+ * are.  The failure of the text with the lowest number is reported. */
+struct dan_pool;
+struct dan_bytes { const char *p; size_t n; };
+int dan_tokenizer_encode_batch(const struct dan_tokenizer *t, struct dan_pool *pool, const struct dan_bytes *text, size_t n, int flags,
+                               struct dan_ids *out, struct dan_err *e);
+
+/* What post_processor makes of the ids of one text (b NULL) or of two: control tokens around and between them.  types: 0 or 1 for each id,
+ * which of the two it belongs to, as the model was trained; may be NULL. */
+int dan_tokenizer_join(const struct dan_tokenizer *t, const struct dan_ids *a, const struct dan_ids *b, struct dan_ids *out,
+                       struct dan_ids *types, struct dan_err *e);
+
+/* A text that comes in pieces, cut anywhere: together the ids of the whole.  Memory is bounded by the longest line or so where the
+ * tokenizer has sure boundaries (byte-level BPE with a known pattern, WordPiece of BERT); else everything waits for the end. */
+struct dan_tok_stream;
+int  dan_tok_stream_new(const struct dan_tokenizer *t, int flags, struct dan_tok_stream **out, struct dan_err *e);
+int  dan_tok_stream_push(struct dan_tok_stream *s, const char *bytes, size_t n, struct dan_ids *out, struct dan_err *e);
+int  dan_tok_stream_finish(struct dan_tok_stream *s, struct dan_ids *out, struct dan_err *e);
+void dan_tok_stream_free(struct dan_tok_stream *s);    /* NULL is fine */
+
 /* Remembers the ids of short words (2 MiB, bounded): same ids, twice as fast on English (GPT-2's vocabulary, 37 MB of
  * Wikipedia, one core: 43 and 90 MB/s).  One per thread. */
 struct dan_tok_cache;
@@ -68,15 +100,25 @@ void dan_tok_cache_free(struct dan_tok_cache *c);
 int  dan_tok_cache_encode(struct dan_tok_cache *c, const char *bytes, size_t n, int flags, struct dan_ids *out,
                           struct dan_err *e);
 
-/* Appends the exact bytes.  Special tokens give their text; ids out of range give nothing.  WordPiece forgets spaces and
- * case: its words are joined with spaces. */
+/* Appends the text of ids as the tokenizer's decoder makes it: the exact bytes of byte-level BPE; WordPiece forgets spaces and
+ * case, its words are joined with spaces.  Special tokens give their text; ids out of range give nothing.  _plain leaves special
+ * tokens out. */
 void dan_tokenizer_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out);
+void dan_tokenizer_decode_plain(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out);
 
-/* Decoding one id at a time, for printing while generating: bytes that are the beginning of a UTF-8
- * sequence wait for its end, so that a terminal never sees half a character.  {0} with `t` set is ready. */
-struct dan_detok { const struct dan_tokenizer *t; char held[4]; int n_held; bool skip_special; };
+/* Decoding one id at a time, for printing while generating: what a later token may still change, and bytes that are the beginning of a
+ * UTF-8 sequence, wait, so that a terminal never sees half a character and all pieces together are the whole decode.  {0} with `t` set (and
+ * skip_special) is ready; finish gives out what waits, complete or not, and must be called: it frees. */
+struct dan_decoding;
+struct dan_detok {
+    const struct dan_tokenizer *t;
+    char held[4];
+    int  n_held;
+    bool skip_special, past_start, ate_space, any;
+    struct dan_decoding *state;
+};
 void dan_detok_push(struct dan_detok *d, int32_t id, struct dan_str *out);
-void dan_detok_finish(struct dan_detok *d, struct dan_str *out);        /* gives out what waits, complete or not */
+void dan_detok_finish(struct dan_detok *d, struct dan_str *out);
 
 /* --- making tokenizers */
 

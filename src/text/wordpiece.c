@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-enum { SHORT = 15, SLACK = 16, CONTINUES = 128 };
+enum { SHORT = 15, SLACK = 16, CONTINUES = 128, LONGEST = 250 };
 
 /* --- the vocabulary */
 
@@ -71,29 +71,28 @@ static int put(struct dan_wordpiece *w, const char *p, size_t n, int continues, 
     return 0;
 }
 
-int dan_wordpiece_set_vocab(struct dan_wordpiece *w, json_t *words, struct dan_err *e)
+int dan_wordpiece_set_vocab(struct dan_wordpiece *w, const struct dan_tok_spec *s, struct dan_err *e)
 {
     uint64_t cap = 64;
-    while (cap < 4 * json_object_size(words)) cap *= 2;        /* each token is a word and perhaps a continuation */
+    while (cap < 4 * (uint64_t)s->n) cap *= 2;                 /* each token is a word and perhaps a continuation */
     w->piece = dan_malloc(cap * sizeof *w->piece);
     w->long_piece = dan_map_new();
     w->mask = cap - 1;
     int bad = !w->piece || !w->long_piece;
     for (uint64_t i = 0; i < cap && !bad; i++) w->piece[i] = (struct dan_piece){0, 0, -1};
-    const char *key = "";
-    json_t *value;
-    size_t n = 0;
-    json_object_keylen_foreach(words, key, n, value) {
-        int32_t id = (int32_t)json_integer_value(value);
-        if (bad || n > 250) break;
-        if (n) bad = put(w, key, n, 0, id);
-        if (!bad && n > w->prefix_n && memcmp(key, w->prefix, w->prefix_n) == 0)
-            bad = put(w, key + w->prefix_n, n - w->prefix_n, CONTINUES, id);
+    for (size_t id = 0; id < s->n && !bad; id++) {
+        const struct dan_spec_piece *one = &s->piece[id];
+        const char *p = s->bytes.p + one->at;
+        size_t n = one->n;
+        if (!(one->flags & DAN_PIECE_MODEL) || one->flags & (DAN_PIECE_SPECIAL | DAN_PIECE_UNUSED) || n == 0) continue;
+        if (n > LONGEST)
+            return dan_fail(e, DAN_EUNSUPPORTED, "model.vocab: the token '%.40s...' has %zu bytes, more than %d; WordPiece tokens are parts "
+                            "of words", p, n, LONGEST);
+        bad = put(w, p, n, 0, (int32_t)id);
+        if (!bad && n > w->prefix_n && memcmp(p, w->prefix, w->prefix_n) == 0)
+            bad = put(w, p + w->prefix_n, n - w->prefix_n, CONTINUES, (int32_t)id);
     }
-    if (!bad && n > 250)
-        return dan_fail(e, DAN_EUNSUPPORTED, "model.vocab: the token '%.40s...' has %zu bytes, more than 250; WordPiece tokens are parts "
-                        "of words", key, n);
-    return bad ? dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", json_object_size(words)) : DAN_OK;
+    return bad ? dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", s->n) : DAN_OK;
 }
 
 void dan_wordpiece_free(struct dan_wordpiece *w)
@@ -143,18 +142,13 @@ static void cut_cached(const struct dan_wordpiece *w, struct dan_tok_cache *cach
         cut(w, p, n, out);
         return;
     }
-    uint64_t lo, hi;
-    struct dan_tok_word *slot = dan_cache_slot(cache, p, n, &lo, &hi);
-    if (slot->lo != lo || slot->hi != hi) {
-        size_t before = out->n;
-        cut(w, p, n, out);
-        size_t m = out->n - before;
-        if (out->failed || m > 3) return;
-        *slot = (struct dan_tok_word){.lo = lo, .hi = hi, .n = (int32_t)m};
-        memcpy(slot->id, out->v + before, m * sizeof *slot->id);
-        return;
-    }
-    for (int32_t i = 0; i < slot->n; i++) dan_ids_push(out, slot->id[i]);
+    struct dan_word_key k = dan_word_key(p, n);
+    const int32_t *id;
+    size_t before = out->n, known = dan_cache_find(cache, k, &id);
+    for (size_t i = 0; i < known; i++) dan_ids_push(out, id[i]);
+    if (known) return;
+    cut(w, p, n, out);
+    if (!out->failed) dan_cache_put(cache, k, out->v + before, out->n - before);
 }
 
 /* --- words of a text */
@@ -288,30 +282,3 @@ static int encode(const struct dan_tokenizer *t, struct dan_tok_cache *cache, co
 }
 
 const struct dan_tok_kind dan_tok_wordpiece = {.name = "wordpiece", .encode = encode};
-
-/* --- and back */
-
-static bool starts(const char *p, size_t n, const char *with) { return n >= strlen(with) && memcmp(p, with, strlen(with)) == 0; }
-
-/* The decoder's cleanup: no space before these. */
-static bool joins(const char *p, size_t n)
-{
-    static const char *const with[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
-    for (size_t i = 0; i < sizeof with / sizeof *with; i++)
-        if (starts(p, n, with[i])) return true;
-    return false;
-}
-
-void dan_wordpiece_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out)
-{
-    const struct dan_wordpiece *w = t->wordpiece;
-    for (size_t i = 0; i < n; i++) {
-        size_t len;
-        const char *p = dan_tokenizer_token(t, ids[i], &len);
-        if (!p) continue;
-        bool continues = i && w->prefix_n && len >= w->prefix_n && memcmp(p, w->prefix, w->prefix_n) == 0;
-        if (continues) p += w->prefix_n, len -= w->prefix_n;
-        else if (i && !(w->cleanup && joins(p, len))) dan_str_putc(out, ' ');
-        dan_str_append(out, p, len);
-    }
-}

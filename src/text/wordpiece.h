@@ -1,13 +1,12 @@
 /* What the files about BERT's tokenizer share. */
 #ifndef DAN_TEXT_WORDPIECE_H
 #define DAN_TEXT_WORDPIECE_H
-#include <jansson.h>
-#include "text/impl.h"
+#include "text/spec.h"
 
 struct dan_piece { uint64_t lo, hi; int32_t id; };     /* key: up to 15 bytes; byte 15 = length, + 128 when it continues a word */
 
 struct dan_wordpiece {
-    bool    clean, chinese, strip, lower, cleanup;     /* BertNormalizer's switches; the decoder's */
+    bool    clean, chinese, strip, lower;      /* BertNormalizer's switches */
     char    prefix[16];                        /* "##" */
     size_t  prefix_n;
     int32_t unk;
@@ -19,10 +18,8 @@ struct dan_wordpiece {
     unsigned char ascii[128], ascii_low[128];  /* the same for ASCII: enum dan_bert_kind, and the character */
 };
 void dan_wordpiece_free(struct dan_wordpiece *w);      /* NULL is fine */
-/* words: {token: id}; switches, prefix and limits are set. */
-int  dan_wordpiece_set_vocab(struct dan_wordpiece *w, json_t *words, struct dan_err *e);
-/* Joins tokens with spaces, as the decoder of tokenizer.json does. */
-void dan_wordpiece_decode(const struct dan_tokenizer *t, const int32_t *ids, size_t n, struct dan_str *out);
+/* The pieces of the model that text may become; switches, prefix and limits are set. */
+int  dan_wordpiece_set_vocab(struct dan_wordpiece *w, const struct dan_tok_spec *s, struct dan_err *e);
 
 /* --- bert_normal.c: code points */
 enum dan_bert_kind {
@@ -43,10 +40,5 @@ enum { DAN_BERT_MOST = 24 };
  * of its own.  Returns how many, at most DAN_BERT_MOST. */
 struct dan_bert_char { int32_t cp; uint8_t kind, mark; };
 int  dan_bert_expand(const struct dan_wordpiece *w, int32_t cp, struct dan_bert_char out[DAN_BERT_MOST], bool *alone);
-
-/* --- load_wordpiece.c */
-int dan_tok_load_wordpiece(struct dan_tokenizer *t, const char *path, const json_t *root, const json_t *model, struct dan_err *e);
-/* vocab.txt and the tokenizer_config.json beside it, as the tokenizer.json that would mean the same. */
-int dan_tok_vocab_txt(const char *vocab_txt, const char *config_json, json_t **root, struct dan_err *e);
 
 #endif

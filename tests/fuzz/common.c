@@ -5,7 +5,13 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "core/buffer.h"
+#include "text/split.h"
 #include "text/tokenizer.h"
+#include "text/wordpiece.h"
+
+/* Speed: shallow stacks of allocations, a small quarantine. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void) { return "malloc_context_size=3:quarantine_size_mb=16:detect_stack_use_after_return=0"; }
 
 /* --- the folder in memory */
 
@@ -20,6 +26,7 @@ void __real_dan_unmap_file(struct dan_mapping *m);
 int  __real_dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e);
 bool __real_dan_path_exists(const char *path);
 bool __real_dan_path_is_dir(const char *path);
+bool __real_dan_path_stays(const char *dir, const char *path);
 int64_t __real_dan_file_size(const char *path);
 int  __real_dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e);
 int  __real_dan_list_dir(const char *path, char ***names, size_t *n, struct dan_err *e);
@@ -28,6 +35,7 @@ void __wrap_dan_unmap_file(struct dan_mapping *m);
 int  __wrap_dan_read_file(const char *path, char **bytes, size_t *n, struct dan_err *e);
 bool __wrap_dan_path_exists(const char *path);
 bool __wrap_dan_path_is_dir(const char *path);
+bool __wrap_dan_path_stays(const char *dir, const char *path);
 int64_t __wrap_dan_file_size(const char *path);
 int  __wrap_dan_file_crc(const char *path, uint32_t *crc, int64_t *bytes, struct dan_err *e);
 int  __wrap_dan_list_dir(const char *path, char ***names, size_t *n, struct dan_err *e);
@@ -125,6 +133,8 @@ bool __wrap_dan_path_is_dir(const char *path)
     return name ? !*name : __real_dan_path_is_dir(path);
 }
 
+bool __wrap_dan_path_stays(const char *dir, const char *path) { return in_memory(path) || __real_dan_path_stays(dir, path); }
+
 int64_t __wrap_dan_file_size(const char *path)
 {
     const char *name = in_memory(path);
@@ -155,6 +165,41 @@ int __wrap_dan_list_dir(const char *path, char ***names, size_t *n, struct dan_e
     return DAN_OK;
 }
 
+/* --- tables over all characters, which are the same for every file: made once */
+
+enum { CLASSES = 0x110000 / 4, ACTIONS = 65536 };
+uint8_t *__real_dan_classes_new(void);
+int      __real_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
+uint8_t *__wrap_dan_classes_new(void);
+int      __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
+
+uint8_t *__wrap_dan_classes_new(void)
+{
+    static uint8_t *made;
+    uint8_t *copy = dan_malloc(CLASSES);
+    if (!made) made = __real_dan_classes_new();
+    DAN_ASSERT(copy && made);
+    return memcpy(copy, made, CLASSES);
+}
+
+int __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e)
+{
+    static struct dan_wordpiece *made[16];
+    size_t k = (size_t)w->clean | (size_t)w->chinese << 1 | (size_t)w->strip << 2 | (size_t)w->lower << 3;
+    if (!made[k]) {
+        made[k] = calloc(1, sizeof *made[k]);
+        DAN_ASSERT(made[k]);
+        *made[k] = (struct dan_wordpiece){.clean = w->clean, .chinese = w->chinese, .strip = w->strip, .lower = w->lower};
+        if (__real_dan_bert_prepare(made[k], e)) return DAN_ENOMEM;
+    }
+    w->action = dan_malloc(ACTIONS * sizeof *w->action);
+    DAN_ASSERT(w->action);
+    memcpy(w->action, made[k]->action, ACTIONS * sizeof *w->action);
+    memcpy(w->ascii, made[k]->ascii, sizeof w->ascii);
+    memcpy(w->ascii_low, made[k]->ascii_low, sizeof w->ascii_low);
+    return DAN_OK;
+}
+
 /* --- inputs */
 
 bool fuzz_next(struct fuzz_input *in, struct fuzz_input *part)
@@ -178,6 +223,7 @@ void fuzz_put_parts(const uint8_t *p, size_t n, const char *const *names, size_t
 int fuzz_expect(int rc, const struct dan_err *e)
 {
     DAN_ASSERT(rc <= 0 && (rc == 0) == (e->code == 0) && (rc == 0 || e->msg[0]));
+    DAN_ASSERT(rc != DAN_ENOMEM);              /* inputs are small */
     for (const char *p = rc ? e->msg : ""; *p; p++) DAN_ASSERT((unsigned char)*p >= ' ' && *p != 0x7f);
     return rc;
 }
@@ -213,6 +259,17 @@ void fuzz_use_store(const struct dan_store *s)
 static const char sample[] = "Hello, World's  12345\n\n\t don't <s>x</s> [MASK]<|endoftext|>\r\n"
                              "na\xc3\xafve caf\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd\xe2\x96\x81\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd \xff\xc3 \x00 e\xcc\x81 aaaaaaaaaaaaaaab";
 
+static void use_offsets(const struct dan_tokenizer *t, const char *p, size_t n, int flags)
+{
+    struct dan_ids ids = {0};
+    struct dan_spans spans = {0};
+    struct dan_err e = {0};
+    if (!fuzz_expect(dan_tokenizer_encode_offsets(t, p, n, flags, &ids, &spans, &e), &e)) DAN_ASSERT(spans.n == ids.n);
+    for (size_t i = 0; i < spans.n; i++) DAN_ASSERT(spans.v[i].from <= spans.v[i].to && spans.v[i].to <= n);
+    dan_ids_release(&ids);
+    dan_spans_release(&spans);
+}
+
 static void use_encoder(const struct dan_tokenizer *t, const char *p, size_t n, int flags)
 {
     struct dan_ids ids = {0};
@@ -238,10 +295,22 @@ void fuzz_use_tokenizer(const struct dan_tokenizer *t, const uint8_t *p, size_t 
     use_encoder(t, sample, sizeof sample - 1, 0);
     use_encoder(t, sample, sizeof sample - 1, DAN_ENCODE_SPECIAL | DAN_ENCODE_UNK);
     use_encoder(t, (const char *)p, n < 64 ? n : 64, DAN_ENCODE_UNK);
+    use_offsets(t, sample, sizeof sample - 1, DAN_ENCODE_UNK);
     const char *last = dan_tokenizer_token(t, vocab - 1, &bytes);
     fuzz_touch(last, last ? bytes : 0);
     const int32_t odd[] = {0, vocab - 1, vocab, -1, INT32_MIN, INT32_MAX, dan_tokenizer_bos(t), dan_tokenizer_eos(t)};
     dan_tokenizer_decode(t, odd, sizeof odd / sizeof *odd, &out);
     dan_str_release(&out);
     for (size_t i = 0; i < dan_tokenizer_before(t)->n; i++) DAN_ASSERT(dan_tokenizer_before(t)->v[i] < vocab);
+}
+
+void fuzz_load_tokenizer(const char *name, const uint8_t *p, size_t n)
+{
+    struct dan_err e = {0};
+    struct dan_tokenizer *t = NULL;
+    char path[80];
+    snprintf(path, sizeof path, "mem%s%s", *name ? "/" : "", name);
+    if (fuzz_expect(dan_tokenizer_load(path, &t, &e), &e)) return;
+    fuzz_use_tokenizer(t, p, n);
+    dan_tokenizer_free(t);
 }

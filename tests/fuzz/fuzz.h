@@ -24,7 +24,10 @@ bool fuzz_next(struct fuzz_input *in, struct fuzz_input *part);
 /* Every part as a file of that name, as many as there are; the folder is empty before. */
 void fuzz_put_parts(const uint8_t *p, size_t n, const char *const *names, size_t n_names);
 
-/* A failure must say so in one printable line; rc is given back. */
+/* Lines of text as a GGUF file: gguf_text.c. */
+void fuzz_put_gguf(const char *name, const uint8_t *p, size_t n);
+
+/* A failure must say so in one printable line, and may not be that memory is out; rc is given back. */
 int fuzz_expect(int rc, const struct dan_err *e);
 
 struct dan_store;
@@ -33,7 +36,9 @@ struct dan_tokenizer;
 void fuzz_use_store(const struct dan_store *s);
 /* Encodes a text that has everything and n bytes of p, decodes the ids at once and one by one. */
 void fuzz_use_tokenizer(const struct dan_tokenizer *t, const uint8_t *p, size_t n);
-/* The byte is read. */
+/* Loads "mem/NAME" as a tokenizer and uses it. */
+void fuzz_load_tokenizer(const char *name, const uint8_t *p, size_t n);
+/* The bytes at both ends and in the middle are read. */
 void fuzz_touch(const void *p, size_t n);
 
 /* Inputs that load, for the harness `name`: tests/fuzz/seeds.c.  False at the end; valid until the next call. */

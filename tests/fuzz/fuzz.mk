@@ -1,11 +1,13 @@
 # Fuzzing.  `make fuzz` runs every harness of tests/fuzz under libFuzzer, AddressSanitizer and UBSan (needs clang);
 # `make fuzz-NAME` one of them; `make fuzz-afl` all under AFL++ (needs afl++).  What a build without clang needs is only
 # tests/fuzz/replay_test.c, which is part of `make test`.
+comma := ,
 FUZZ := $(BUILD)/fuzz
 FUZZ_SECONDS ?= 60
 FUZZ_NAMES := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_FILES := map_file unmap_file read_file path_exists path_is_dir file_size file_crc list_dir
-FUZZ_WRAP := $(FUZZ_FILES:%=-Wl,--wrap=dan_%)
+FUZZ_COMMON := tests/fuzz/common.c tests/fuzz/gguf_text.c
+FUZZ_FILES := map_file unmap_file read_file path_exists path_is_dir path_stays file_size file_crc list_dir
+FUZZ_WRAP := $(patsubst %,-Wl$(comma)--wrap=dan_%,$(FUZZ_FILES) classes_new bert_prepare)
 # No kernels, no executor: what reads files, and what it needs to be used.
 FUZZ_ROOMS := base core dtype graph op pass io text data nn model infer
 FUZZ_SAN := address,undefined
@@ -25,12 +27,11 @@ fuzz-build: $(FUZZ_NAMES:%=$(FUZZ)/fuzz_%) $(FUZZ)/seeds
 
 fuzz-lib:
 	+@$(call fuzz_lib,$(FUZZ),$(FUZZ_CLANG),fuzzer-no-link$(comma)$(FUZZ_SAN))
-comma := ,
 
 $(FUZZ)/libdanlu.a: fuzz-lib ;
-$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/common.c tests/fuzz/fuzz.h $(FUZZ)/libdanlu.a
+$(FUZZ)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/fuzz.h $(FUZZ)/libdanlu.a
 	@echo "  fuzz  $*"
-	@$(FUZZ_CLANG) $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=fuzzer,$(FUZZ_SAN) $(FUZZ_WRAP) -o $@ $< tests/fuzz/common.c \
+	@$(FUZZ_CLANG) $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=fuzzer,$(FUZZ_SAN) $(FUZZ_WRAP) -o $@ $< $(FUZZ_COMMON) \
 		$(FUZZ)/libdanlu.a $(LIBS)
 
 # Inputs that load, one folder a harness.
@@ -45,14 +46,25 @@ afl-lib:
 	+@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 $(call fuzz_lib,$(AFL),afl-clang-fast,undefined)
 .PHONY: afl-lib
 $(AFL)/libdanlu.a: afl-lib ;
-$(AFL)/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/common.c tests/fuzz/fuzz.h $(AFL)/libdanlu.a
+$(AFL)/fuzz_%: tests/fuzz/fuzz_%.c $(FUZZ_COMMON) tests/fuzz/fuzz.h $(AFL)/libdanlu.a
 	@AFL_QUIET=1 AFL_USE_ASAN=1 AFL_USE_UBSAN=1 afl-clang-fast $(STD) $(WARN) $(FUZZ_OPT) -Itests/fuzz -fsanitize=fuzzer $(FUZZ_WRAP) \
-		-o $@ $< tests/fuzz/common.c $(AFL)/libdanlu.a $(LIBS)
+		-o $@ $< $(FUZZ_COMMON) $(AFL)/libdanlu.a $(LIBS)
 fuzz-afl: $(FUZZ_NAMES:%=$(AFL)/fuzz_%) $(FUZZ)/seeds
 	@FUZZ_ENGINE=afl SEEDS=$(FUZZ)/seeds sh tools/fuzz.sh $(AFL) $(FUZZ_SECONDS) $(FUZZ_NAMES)
 
 # Every harness over its seeds, damaged in every place, and over what once failed: no clang needed, part of `make test`.
-$(BUILD)/test/tests/fuzz/replay_test: private LDFLAGS += $(FUZZ_WRAP)
-$(BUILD)/test/tests/fuzz/replay_test: private CFLAGS += -Itests/fuzz
-fuzz-regress: $(BUILD)/test/tests/fuzz/replay_test
+REPLAY := $(BUILD)/test/tests/fuzz/replay_test
+REPLAY_OBJ := $(FUZZ_NAMES:%=$(BUILD)/fuzz-obj/fuzz_%.o) $(BUILD)/fuzz-obj/common.o $(BUILD)/fuzz-obj/gguf_text.o $(BUILD)/fuzz-obj/seeds.o
+$(BUILD)/fuzz-obj/%.o: tests/fuzz/%.c tests/fuzz/fuzz.h
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) -Itests/fuzz $(if $(filter fuzz_%,$*),-DLLVMFuzzerTestOneInput=$*) -c -o $@ $<
+$(REPLAY): tests/fuzz/replay_test.c $(REPLAY_OBJ) $(BUILD)/libdanlu.a
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -Itests/fuzz '-DFUZZ_LIST=$(patsubst %,FUZZ(%),$(FUZZ_NAMES))' $(FUZZ_WRAP) -o $@ $^ $(LIBS) -lcmocka
+fuzz-regress: $(REPLAY)
 	@$<
+
+# Hostile and odd files (tests/hostile/README.md).
+$(BUILD)/test/tests/hostile/hostile_test: tests/hostile/hostile_test.c tests/hostile/files.c tests/hostile/files.h $(BUILD)/libdanlu.a
+	@mkdir -p $(@D)
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -Itests/hostile -o $@ $(filter %.c,$^) $(BUILD)/libdanlu.a $(LIBS) -lcmocka

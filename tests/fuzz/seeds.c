@@ -57,6 +57,30 @@ static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
                "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":\"sentence_transformers.models.Transformer\"}]" FUZZ_CUT "{\"max_seq_length\":128}")},
     {"config", TEXT("{\"architectures\":[\"GPT2LMHeadModel\"],\"model_type\":\"gpt2\",\"n_embd\":8,\"n_layer\":1,\"n_head\":2,\"n_positions\":16,\"vocab_size\":16,"
                "\"layer_norm_epsilon\":1e-5,\"activation_function\":\"gelu_new\"}")},
+    {"gguf", TEXT("general.architecture=s:llama\ngeneral.name=s:x\nllama.block_count=u:1\nllama.rope.freq_base=f:1e4\ntokenizer.ggml.tokens=S:a|b|<s>\n"
+                  "tokenizer.ggml.token_type=I:1,1,3\ntokenizer.ggml.scores=F:0,-1,-2\ntokenizer.ggml.add_bos_token=b:1\nsmall=B:1,2\nbig=U:12345678901\nless=i:-1\n"
+                  "@token_embd.weight 0 4 3\n@blk.0.attn_q.weight 8 32 2\n@blk.0.ffn_up.weight 12 256 1\n@output.weight 2 64\n@x 20 32 1 2")},
+    {"gguf", TEXT("GGUF\3\0\0\0" "\1\0\0\0\0\0\0\0" "\2\0\0\0\0\0\0\0" "\21\0\0\0\0\0\0\0general.alignment\4\0\0\0\10\0\0\0"
+                  "\1\0\0\0\0\0\0\0k\11\0\0\0\10\0\0\0\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0b"
+                  "\1\0\0\0\0\0\0\0w\1\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0" "01234567")},
+    {"sentencepiece", TEXT("1\n2 0 <unk>\n3 0 <s>\n3 0 </s>\n1 -1 \xe2\x96\x81\n1 -2 a\n1 -2.5 \xe2\x96\x81" "a\n4 0 Hello\n5 -1 b\n1 -3 \xc3\xa9")},
+    {"sentencepiece", TEXT("2bs\n2 0 <unk>\n3 0 <s>\n3 0 </s>\n1 -1 ab\n1 -2 aba\n1 -3 a\n1 -4 b\n1 -5 \xe2\x96\x81")},
+    {"sentencepiece", TEXT("\n\x0e\n\5<unk>\x15\0\0\0\0\x18\2\n\7\n\1a\x15\0\0\x80\xbf\x12\2\x18\2\x1a\2\x18\1")},
+    {"llama2c_tokenizer", TEXT("+-1 ab\n-2  a\n-3 a\n-4 b\n-5  \n-6 \xc3\xa9")},
+    {"llama2c", TEXT("+8 16 1 2 1 16 4 0")},
+    {"llama2c", TEXT("+8 16 2 2 2 -16 4 0")},
+    {"llama2c", TEXT("+8 16 1 2 1 16 4 1x")},
+    {"llama2c", TEXT("+8 16 1 2 1 16 4 8x")},
+    {"tiktoken", TEXT("YQ== 0\nYg== 1\nIA== 2\nYWI= 3\nIGE= 4\n")},
+    {"gguf_tokenizer", TEXT("general.architecture=s:llama\ntokenizer.ggml.model=s:llama\ntokenizer.ggml.tokens=S:<unk>|<s>|</s>|\xe2\x96\x81|a|\xe2\x96\x81" "a|<0x41>\n"
+                            "tokenizer.ggml.scores=F:0,0,0,-1,-2,-3,0\ntokenizer.ggml.token_type=I:2,3,3,1,1,1,6\ntokenizer.ggml.bos_token_id=u:1\n"
+                            "tokenizer.ggml.eos_token_id=u:2\ntokenizer.ggml.add_space_prefix=b:1")},
+    {"gguf_tokenizer", TEXT("tokenizer.ggml.model=s:gpt2\ntokenizer.ggml.pre=s:llama-bpe\ntokenizer.ggml.tokens=S:a|b|\xc4\xa0|ab|<s>\n"
+                            "tokenizer.ggml.merges=S:a b\ntokenizer.ggml.token_type=I:1,1,1,1,3\ntokenizer.ggml.bos_token_id=u:4\ntokenizer.chat_template=s:{{ x }}")},
+    {"gguf_tokenizer", TEXT("tokenizer.ggml.model=s:bert\ntokenizer.ggml.tokens=S:[PAD]|[UNK]|[CLS]|[SEP]|\xe2\x96\x81hello|a\n"
+                            "tokenizer.ggml.token_type=I:3,3,3,3,1,1\ntokenizer.ggml.unknown_token_id=u:1\ntokenizer.ggml.seperator_token_id=u:3")},
+    {"gguf_tokenizer", TEXT("tokenizer.ggml.model=s:t5\ntokenizer.ggml.tokens=S:<pad>|</s>|<unk>|\xe2\x96\x81|a\ntokenizer.ggml.scores=F:0,0,0,-2,-3\n"
+                            "tokenizer.ggml.token_type=I:3,3,2,1,1\ntokenizer.ggml.precompiled_charsmap=B:4,0,0,0,0,0,0,0,0")},
     {"graph", TEXT("%1 = input \"x\" dynamic 1 : f32[4,8]\n%2 = param \"w\" init \"normal:0.02\" : f32[8,8]\n%3 = matmul(%1, %2, _, _) {ta=0, tb=1, prec=0, act=0} : f32[4,8] @0\n"
               "%4 = add(%3, %1) : f32[4,8]\n%5 = softmax(%4) : f32[4,8]\n%6 = sum(%5) {axis=1} : f32[4,1]\noutput \"y\" = %5\n")},
 };
@@ -106,7 +130,19 @@ static void make_shard(struct dan_str *out)
     dan_str_puts(out, "DANLUEND");
 }
 
+/* A charsmap that makes "b" of "A": units of Darts-clone (text/charsmap.h). */
+static void make_charsmap(struct dan_str *out)
+{
+    enum { UNITS = 0x48 };
+    uint32_t unit[UNITS] = {[0] = 1 << 10, [0x40] = 0x41 | 1 << 8 | 1 << 10, [0x41] = (uint32_t)1 << 31};
+    dan_str_puts(out, "1\n2 0 <unk>\n1 -1 a\n1 -2 b\n1 -3 \xe2\x96\x81\n" FUZZ_CUT);
+    put_number(out, sizeof unit, 4);
+    for (int i = 0; i < UNITS; i++) put_number(out, unit[i], 4);
+    dan_str_append(out, "b", 2);
+}
+
 static const struct made_seed made[] = {
+    {"sentencepiece", make_charsmap},
     {"checkpoint", make_checkpoint},
     {"shards", make_shard},
 };

@@ -257,9 +257,11 @@ static void broken_config(const char *from, const char *to, const char *part)
 static void test_hostile(void **state)
 {
     (void)state;
-    broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000", "num_hidden_layers is 2000000000");
+    broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000", "num_hidden_layers is 2000");
+    broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000", "1 to 4096");
     broken_config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "encoder.layer.2.");
-    broken_config("\"hidden_size\": 32", "\"hidden_size\": 2147483644", "has shape");
+    broken_config("\"hidden_size\": 32", "\"hidden_size\": 16777212", "has shape");
+    broken_config("\"hidden_size\": 32", "\"hidden_size\": 2147483644", "1 to 16777216");
     broken_config("\"vocab_size\": 96", "\"vocab_size\": -1", "'vocab_size' is -1");
     broken_config("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "does not divide");
     broken_config("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "'hidden_act' (relu)");

@@ -383,7 +383,7 @@ static void grad_unit(const struct dan_args *a, const struct grad *g, int64_t i,
 
 static bool accepts(const struct dan_args *a)
 {
-    if (a->in[LSE].dtype != &dan_dtype_f32) return false;
+    if (a->in[LSE].dtype != &dan_dtype_f32 || a->attr[DAN_ATTEND_CAP].f > 0) return false;
     return all_stored(a->in, 3, &dan_dtype_bf16) && a->in[O].dtype == &dan_dtype_bf16 && a->in[DO].dtype == &dan_dtype_bf16;
 }
 

@@ -121,6 +121,13 @@ static void move_top(const struct sizes *s, const struct area *w, int64_t i, flo
     for (int64_t c = 0; c < s->dp; c += VF) vf_store(o + c, vf_mul(drop, vf_load(o + c)));
 }
 
+/* Scores, in powers of 2, in columns [c0, c1): cap tanh(score / cap). */
+static void cap_scores(float *p, int64_t c0, int64_t c1, float cap)
+{
+    vf by = vf_set(cap * LOG2E), inv = vf_set(1 / (cap * LOG2E));
+    for (int64_t c = c0; c < c1; c += VF) vf_store(p + c, vf_mul(by, vf_tanh(vf_mul(inv, vf_load(p + c)))));
+}
+
 /* Scores p of item i, which sees keys k of the block, become weights in columns [c0, c1); maximum, sum and older outputs are
  * brought up to date.  A maximum moves when a score is 2^SLACK above it: seldom, and what is kept has the same precision. */
 static inline void weigh(const struct sizes *s, const struct area *w, float *p, int64_t i, struct keys k, int64_t c0, int64_t c1)
@@ -144,7 +151,9 @@ static void attend_items(const struct sizes *s, const struct area *w, int64_t i0
     set_products(n, groups, (struct left){w->q + i0 * s->dp, s->dp, 1}, w->kt, BLOCK, w->p, BLOCK, s->d);
     for (int64_t i = 0; i < n; i++) {
         struct keys k = groups[i / TILE_ROWS];
-        if (!no_keys(k)) weigh(s, w, w->p + i * BLOCK, i0 + i, each[i], k.lo / VF * VF, pad(k.hi));
+        if (no_keys(k)) continue;
+        if (s->cap > 0) cap_scores(w->p + i * BLOCK, k.lo / VF * VF, pad(k.hi), s->cap);
+        weigh(s, w, w->p + i * BLOCK, i0 + i, each[i], k.lo / VF * VF, pad(k.hi));
     }
     add_products(n, groups, (struct left){w->p, BLOCK, 1}, v, ldv, w->o + i0 * s->dp, s->dp, s->d);
 }

@@ -88,6 +88,18 @@ INLINE void grad_scores(bool all, float *p, float *ds, struct keys k, int64_t c0
     }
 }
 
+/* The same where scores are capped. */
+static void grad_capped(float *p, float *ds, struct keys k, int64_t c0, int64_t c1, const struct sizes *s, float lse, float delta)
+{
+    vf zero = vf_set(0), one = vf_set(1), less = vf_set(-lse * LOG2E), inv = vf_set(s->scale / s->cap), by = vf_set(s->cap * LOG2E);
+    for (int64_t c = c0; c < c1; c += VF) {
+        vf t = vf_tanh(vf_mul(inv, vf_load(p + c))), x = vf_keep(vf_exp2(vf_fma(t, by, less)), k.lo - c, k.hi - c, zero);
+        vf slope = vf_mul(vf_set(s->scale), vf_sub(one, vf_mul(t, t)));
+        vf_store(p + c, x);
+        vf_store(ds + c, vf_mul(vf_mul(x, slope), vf_sub(vf_load(ds + c), vf_set(delta))));
+    }
+}
+
 /* p and ds of the tile's rows and n keys, from products in columns of their groups; zero where a row does not see the key. */
 static void weigh_rows(const struct sizes *s, const struct work *t, const struct area *w, const struct keys *each,
                        const struct keys *groups, int64_t n)
@@ -99,8 +111,10 @@ static void weigh_rows(const struct sizes *s, const struct work *t, const struct
         if (no_keys(k)) c0 = c1 = pad(n);
         for (int64_t c = 0; c < c0; c += VF) vf_store(p + c, vf_set(0)), vf_store(ds + c, vf_set(0));
         for (int64_t c = c1; c < n; c += VF) vf_store(p + c, vf_set(0)), vf_store(ds + c, vf_set(0));
-        if (k.lo <= c0 && k.hi >= c1 && !no_keys(k)) grad_scores(true, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
-        else if (!no_keys(k)) grad_scores(false, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
+        if (no_keys(k)) continue;
+        if (s->cap > 0) grad_capped(p, ds, k, c0, c1, s, w->lse[i], w->delta[i]);
+        else if (k.lo <= c0 && k.hi >= c1) grad_scores(true, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
+        else grad_scores(false, p, ds, k, c0, c1, s->scale, w->lse[i], w->delta[i]);
     }
 }
 

@@ -16,7 +16,7 @@ static inline int64_t pad(int64_t n) { return (n + VF - 1) / VF * VF; }
 static inline int64_t up32(int64_t n) { return (n + 31) / 32 * 32; }
 
 /* dp: head dim padded to vectors */
-struct sizes { int64_t rows, heads, kv, group, d, dp; float scale; };
+struct sizes { int64_t rows, heads, kv, group, d, dp; float scale, cap; };
 
 static inline struct sizes sizes_of(const struct dan_args *a)
 {
@@ -25,6 +25,7 @@ static inline struct sizes sizes_of(const struct dan_args *a)
     s.d = a->in[0].shape.d[1] / s.heads;
     s.dp = pad(s.d);
     s.scale = (float)a->attr[DAN_ATTEND_SCALE].f;
+    s.cap = (float)a->attr[DAN_ATTEND_CAP].f;
     return s;
 }
 

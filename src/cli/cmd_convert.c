@@ -1,0 +1,218 @@
+/* danlu convert: a model in another file format. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/convert.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/sniff.h"
+#include "model/gguf_write.h"
+
+struct convert_opts { const char *src, *dst, *dtype, *tokenizer; int64_t shard_size; bool force; };
+
+#define AT(f) offsetof(struct convert_opts, f)
+static const struct dan_opt options[] = {
+    {.name = "src", .type = 'p', .offset = AT(src), .meta = "SRC", .help = "model folder, .gguf file or llama2.c .bin"},
+    {.name = "dst", .type = 'p', .offset = AT(dst), .meta = "DST", .help = "a name that ends in .gguf, or a folder for the Hugging Face layout"},
+    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "as-is", .choices = "as-is|f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1",
+     .alias = "outtype|type|to", .help = "storage format of matrices (q*: only to .gguf)"},
+    {.name = "shard-size", .type = 'i', .offset = AT(shard_size), .dflt = "0", .meta = "BYTES", .min = 0, .max = INFINITY,
+     .help = "folder: files of at most so many bytes (5G); 0: one file"},
+    {.name = "tokenizer", .type = 's', .offset = AT(tokenizer), .meta = "FILE",
+     .help = "tokenizer of a llama2.c checkpoint (else tokenizer.bin or tokN.bin beside it)"},
+    {.name = "force", .type = 'b', .offset = AT(force), .help = "replace what DST holds"},
+    {.name = NULL}};
+
+struct work {
+    struct dan_cli *cli;
+    const struct convert_opts *o;
+    enum dan_file_kind kind;
+    const struct dan_dtype *to;                /* NULL: as it is */
+    bool to_gguf;
+};
+
+/* ---- what is there already ---- */
+
+static bool holds(const char *dir, const char *name)
+{
+    struct dan_str path = {0};
+    dan_path_join(&path, dir, name);
+    bool yes = dan_path_exists(dan_str_c(&path));
+    dan_str_release(&path);
+    return yes;
+}
+
+static bool taken(const struct work *w)
+{
+    if (w->to_gguf) return dan_path_exists(w->o->dst);
+    return holds(w->o->dst, "config.json") || holds(w->o->dst, "model.safetensors") || holds(w->o->dst, "model.safetensors.index.json");
+}
+
+static bool same_place(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    bool same = x && y && !strcmp(x, y);
+    dan_free(x);
+    dan_free(y);
+    return same;
+}
+
+static int check(struct work *w, struct dan_err *e)
+{
+    const struct convert_opts *o = w->o;
+    const char *advice;
+    int rc = dan_file_kind(o->src, &w->kind, e);
+    if (rc) return rc;
+    w->to_gguf = dan_str_ends(o->dst, ".gguf");
+    w->to = strcmp(o->dtype, "as-is") ? dan_dtype_find(o->dtype) : NULL;
+    advice = dan_file_kind_advice(w->kind);
+    if (advice) return dan_fail(e, DAN_EFORMAT, "'%s' is %s: %s", o->src, dan_file_kind_name(w->kind), advice);
+    if (w->kind != DAN_FILE_DIR && w->kind != DAN_FILE_GGUF && w->kind != DAN_FILE_LLAMA2C)
+        return dan_fail(e, DAN_EUSAGE, "'%s' is %s; give the model's folder, a .gguf or a llama2.c .bin", o->src, dan_file_kind_name(w->kind));
+    if (w->to && w->to->block > 1 && !w->to_gguf)
+        return dan_fail(e, DAN_EUSAGE, "--dtype %s is for .gguf files; 'danlu quantize' makes a folder in q8_0", w->to->name);
+    if (w->to_gguf && o->shard_size) return dan_fail(e, DAN_EUSAGE, "--shard-size is for folders");
+    if (same_place(o->src, o->dst)) return dan_fail(e, DAN_EINVAL, "'%s' is source and destination; choose another name", o->dst);
+    if (!o->force && taken(w)) return dan_fail(e, DAN_EINVAL, "'%s' already holds a model; choose another name, or add --force", o->dst);
+    return DAN_OK;
+}
+
+/* ---- folder to folder: any architecture, tensors as they are named ---- */
+
+static bool is_real(const struct dan_dtype *t) { return t == &dan_dtype_f32 || t == &dan_dtype_f16 || t == &dan_dtype_bf16 || t == &dan_dtype_f64; }
+
+/* Every row through f32; `made` owns the copy. */
+static int cast_tensor(const struct dan_dtype *to, const char *name, const struct dan_tensor **t, struct dan_store *made, struct dan_err *e)
+{
+    const struct dan_tensor *from = *t;
+    if (!to || from->dtype == to || !is_real(from->dtype)) return DAN_OK;
+    int64_t n = dan_cols(from);
+    float *tmp = dan_malloc((size_t)n * sizeof *tmp);
+    int rc = tmp ? dan_store_add(made, name, to, from->shape, e) : dan_fail(e, DAN_ENOMEM, "out of memory converting '%s'", name);
+    if (!rc) *t = dan_store_find(made, name);
+    for (int64_t r = 0; r < dan_rows(from) && !rc; r++) {
+        from->dtype->to_f32(dan_row(from, r), tmp, n);
+        to->from_f32(tmp, dan_row(*t, r), n);
+    }
+    dan_free(tmp);
+    return rc;
+}
+
+static int copy_tensors(struct work *w, const struct dan_store *from, struct dan_err *e)
+{
+    size_t n = dan_store_count(from);
+    struct dan_store *made = NULL;
+    struct dan_named *list = dan_calloc(n + 1, sizeof *list);
+    int rc = list ? dan_store_new(&made, e) : dan_fail(e, DAN_ENOMEM, "out of memory for %zu tensors", n);
+    for (size_t i = 0; i < n && !rc; i++) {
+        list[i] = (struct dan_named){dan_store_name(from, i), dan_store_at(from, i)};
+        rc = cast_tensor(w->to, list[i].name, &list[i].t, made, e);
+    }
+    if (!rc) rc = dan_safetensors_save_dir(w->o->dst, list, n, w->o->shard_size, e);
+    dan_store_free(made);
+    dan_free(list);
+    return rc;
+}
+
+/* config.json as it is, but for the type that it names. */
+static int copy_config(struct work *w, struct dan_err *e)
+{
+    static const char *const keys[] = {"torch_dtype", "dtype"};
+    const char *name = !w->to ? NULL : w->to == &dan_dtype_bf16 ? "bfloat16" : w->to == &dan_dtype_f16 ? "float16" : "float32";
+    struct dan_str from = {0}, to = {0};
+    json_t *j = NULL;
+    dan_path_join(&from, w->o->src, "config.json");
+    dan_path_join(&to, w->o->dst, "config.json");
+    int rc = from.failed || to.failed ? dan_fail(e, DAN_ENOMEM, "out of memory copying config.json") : DAN_OK;
+    if (!rc && !name) rc = convert_copy_file(from.p, to.p, e);
+    else if (!rc && !(rc = dan_json_read(from.p, &j, e))) {
+        for (int i = 0; i < 2; i++)
+            if (json_object_get(j, keys[i])) json_object_set_new(j, keys[i], json_string(name));
+        rc = dan_json_write(to.p, j, e);
+    }
+    json_decref(j);
+    dan_str_release(&from);
+    dan_str_release(&to);
+    return rc;
+}
+
+static int dir_to_dir(struct work *w, struct dan_err *e)
+{
+    struct dan_store *from = NULL;
+    int rc = dan_safetensors_open(w->o->src, &from, e);
+    if (!rc) rc = dan_mkdirs(w->o->dst, e);
+    if (!rc) rc = copy_config(w, e);
+    if (!rc) rc = dan_lm_copy_beside(w->o->src, w->o->dst, e);
+    if (!rc) rc = copy_tensors(w, from, e);
+    dan_store_free(from);
+    return rc;
+}
+
+/* ---- through a family ---- */
+
+static int to_gguf(struct work *w, struct dan_lm *lm, struct dan_err *e)
+{
+    struct dan_gguf_out *out = NULL;
+    int rc = dan_lm_cast(lm, w->to, &dan_dtype_f32, e);
+    if (!rc) rc = dan_gguf_out_new(&out, e);
+    if (!rc) rc = dan_lm_gguf_keys(lm, out, e);
+    if (!rc) rc = convert_tokenizer_to_gguf(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, lm, out, e);
+    if (!rc) rc = dan_lm_save_gguf(lm, out, w->o->dst, e);
+    dan_gguf_out_free(out);
+    return rc;
+}
+
+/* Blocks that safetensors has no form for become f32. */
+static int open_blocks(struct dan_lm *lm, struct dan_err *e)
+{
+    bool any = false;
+    for (size_t i = 0; i < dan_store_count(lm->store); i++) {
+        const struct dan_dtype *t = dan_store_at(lm->store, i)->dtype;
+        any |= t->block > 1 && t != &dan_dtype_q8_0;
+    }
+    return any ? dan_lm_cast(lm, &dan_dtype_f32, &dan_dtype_f32, e) : DAN_OK;
+}
+
+static int to_dir(struct work *w, struct dan_lm *lm, struct dan_err *e)
+{
+    int rc = w->to ? dan_lm_cast(lm, w->to, w->to, e) : open_blocks(lm, e);
+    if (!rc && !w->to) rc = dan_lm_narrow_vectors(lm, e);
+    if (!rc) rc = dan_lm_save_shards(lm, w->o->dst, w->o->shard_size, e);
+    return rc ? rc : convert_tokenizer_to_dir(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, lm, w->o->dst, e);
+}
+
+static int report(struct work *w, struct dan_err *e)
+{
+    if (w->cli->json)
+        return dan_out_json(&w->cli->ui, json_pack("{s:s,s:s,s:s,s:s}", "src", w->o->src, "dst", w->o->dst, "from", dan_file_kind_name(w->kind), "dtype",
+                                                   w->o->dtype), e);
+    dan_say(&w->cli->ui, "wrote '%s'; look at it: danlu inspect %s", w->o->dst, w->o->dst);
+    return DAN_OK;
+}
+
+static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
+{
+    struct work w = {.cli = cli, .o = opts};
+    struct dan_lm lm = {0};
+    int rc = check(&w, e);
+    if (rc) return rc;
+    if (w.kind == DAN_FILE_DIR && !w.to_gguf) rc = dir_to_dir(&w, e);
+    else if (!(rc = dan_lm_load_stored(&lm, w.o->src, e))) rc = w.to_gguf ? to_gguf(&w, &lm, e) : to_dir(&w, &lm, e);
+    dan_lm_release(&lm);
+    return rc ? rc : report(&w, e);
+}
+
+const struct dan_cmd dan_cmd_convert = {
+    .name = "convert",
+    .doc = "write a model in another file format",
+    .group = DAN_GROUP_MODEL,
+    .rank = 1,
+    .about = "From a Hugging Face folder (safetensors), a GGUF file or a llama2.c checkpoint to a GGUF file or a folder, tokenizer included.\n"
+             "Tensors keep their values and, unless --dtype says otherwise, their storage format; there and back gives the same bytes.\n"
+             "From folder to folder, tensors are only split or joined (--shard-size), for any architecture.",
+    .example = "danlu convert runs/book book.gguf --dtype q8_0\ndanlu convert model.gguf model-hf\ndanlu convert stories15M.bin stories --tokenizer tokenizer.bin",
+    .opts = options,
+    .opts_bytes = sizeof(struct convert_opts),
+    .run = run};
