@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Writes src/text/uni_tables.h: character classes as Hugging Face `tokenizers` has them, as ranges.
 
-    python3 tools/make_uni_tables.py > src/text/uni_tables.h        needs tokenizers
+    python3 tools/make_uni_tables.py > src/text/uni_tables.h        needs tokenizers, and Python 3.11 for Unicode 14
+    python3 tools/make_uni_tables.py newer > src/text/uni_newer.h
 
 The library takes them from several versions of Unicode: StripAccents from 9, Digits from Rust's own, scripts from the table
 of SentencePiece.  They are data here, not something to compute from the Unicode version that a machine happens to have.
 """
+import re
+import sys
 import unicodedata
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
@@ -77,22 +80,26 @@ def newer(pattern):
     return out
 
 
-def quoted(text, indent):
-    lines = [text[i:i + 120] for i in range(0, len(text), 120)] or [""]
-    for i in range(len(lines) - 1):            # not inside an escape
-        cut = lines[i].rfind("\\x") if "}" not in lines[i][lines[i].rfind("\\x"):] else len(lines[i])
-        lines[i], lines[i + 1] = lines[i][:cut], lines[i][cut:] + lines[i + 1]
-    return ("\n" + indent).join(f'"{line}"' for line in lines)
+def quoted(text):
+    lines = [""]
+    for item in re.findall(r"\\[px]\{[^}]*\}|-", text):
+        item = item.replace("\\", "\\\\")
+        if len(lines[-1]) + len(item) > 112 and item != "-":
+            lines.append("")
+        lines[-1] += item
+    return "\n         ".join(f'"{line}"' for line in lines)
 
 
-def show_newer():
-    print("\n/* \\p{...} with what is newer than Unicode 14, as members of a set */\nstatic const struct { const char *name, *in; } uni_newer[] = {")
+def main_newer():
+    print(f"/* Made by tools/make_uni_tables.py from tokenizers {tokenizers.__version__}. */\n#ifndef DAN_TEXT_UNI_NEWER_H\n"
+          "#define DAN_TEXT_UNI_NEWER_H\n\n/* \\p{...} and \\w of Oniguruma, which knows Unicode 16, for a PCRE2 that may only know 14: "
+          "members of a set */\nstatic const struct { const char *name, *in; } uni_newer[] = {")
     for name in ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
                  "S", "Sm", "Sc", "Sk", "So"]:
-        print(f'    {{"{name.lower()}", ' + quoted(f"\\p{{{name}}}" + newer(f"\\p{{{name}}}"), "         ") + "},")
-    print('    {"alphabetic", ' + quoted("\\p{Alphabetic}" + newer("[[:alpha:]]"), "         ") + "},")
-    print('    {"word", ' + quoted("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" + newer("\\w"),
-                                   "         ") + "},\n};")
+        print(f'    {{"{name.lower()}", ' + quoted(f"\\p{{{name}}}" + newer(f"\\p{{{name}}}")) + "},")
+    print('    {"alphabetic", ' + quoted("\\p{Alphabetic}" + newer("[[:alpha:]]")) + "},")
+    print('    {"word", ' + quoted("\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" + newer("\\w")) + "},")
+    print("};\n\n#endif")
 
 
 def main():
@@ -110,8 +117,10 @@ def main():
     show("uni_compat", "these have a compatibility decomposition (the newer ones of Unicode have none here)",
          ranges((c, 0) for c in POINTS if compat.normalize_str(chr(c)) != plain.normalize_str(chr(c))))
     show("uni_script", "scripts as UnicodeScripts tells them apart; what is left out parts nothing", scripts())
-    show_newer()
     print("\n#endif")
 
 
-main()
+if len(sys.argv) > 1 and sys.argv[1] == "newer":
+    main_newer()
+else:
+    main()

@@ -1,189 +1,73 @@
-/* danlu tokenizer train | encode | decode | info */
+/* danlu tokenizer: encode and decode here, the other subcommands in their own files. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "base/file.h"
 #include "base/mem.h"
-#include "base/sys.h"
+#include "base/threads.h"
 #include "base/utf8.h"
-#include "cli/cmd.h"
+#include "cli/tokenizer_cmd.h"
 #include "data/text.h"
-#include "text/tokenizer.h"
 
-struct tokenizer_opts {
-    /* train */
-    struct dan_strings data, special_tokens;
-    int64_t vocab, min_count, memory;
-    const char *kind, *split, *out, *field;
-    bool allow_invalid;
-    /* encode, decode, info */
-    const char *model, *text;
-    struct dan_strings ids;
-    bool special, unk, pieces;
+struct code_opts {
+    const char *model, *text, *field;
+    struct dan_strings ids, data;
+    bool special, unk, pieces, offsets, wrap, skip_special;
 };
-#define AT(field) offsetof(struct tokenizer_opts, field)
-#define MODEL {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder or tokenizer.json"}
-
-static const struct dan_opt train_options[] = {
-    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH",
-     .help = "text files, .jsonl files or folders of them; bytes needs none"},
-    {.name = "out", .letter = 'o', .type = 's', .offset = AT(out), .meta = "DIR", .required = true, .help = "folder for tokenizer.json"},
-    {.name = "kind", .type = 'e', .offset = AT(kind), .choices = "bpe|char|bytes", .dflt = "bpe",
-     .help = "learnt pieces, one token per character, or one per byte"},
-    {.name = "vocab", .letter = 'n', .type = 'i', .offset = AT(vocab), .dflt = "8192", .meta = "N", .min = 257, .max = 1 << 24,
-     .alias = "vocab-size", .help = "vocabulary size of bpe, special tokens included"},
-    {.name = "split", .type = 'e', .offset = AT(split), .choices = "gpt2|gpt2-digits|llama3|qwen2", .dflt = "gpt2",
-     .help = "how bpe cuts text into words: the pattern of that family"},
-    {.name = "special", .type = 'S', .offset = AT(special_tokens), .meta = "TEXT", .dflt = "<|endoftext|>",
-     .help = "special tokens, last in the vocabulary; <unk> stands for unknown characters of char"},
-    {.name = "min-count", .type = 'i', .offset = AT(min_count), .dflt = "2", .meta = "N", .min = 1, .max = INFINITY,
-     .help = "bpe: pairs seen less often are not merged"},
-    {.name = "memory", .type = 'i', .offset = AT(memory), .dflt = "4Gi", .meta = "BYTES", .min = 1 << 20, .max = INFINITY,
-     .help = "bpe: bound for the word table; beyond it rare words are left out, and counted"},
-    {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "the text's field in .jsonl files"},
-    {.name = "allow-invalid", .type = 'b', .offset = AT(allow_invalid), .help = "take bytes that are not UTF-8 as they are"},
-    {.name = NULL},
-};
+#define AT(field) offsetof(struct code_opts, field)
+#define MODEL {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", \
+               .help = "model folder, or tokenizer.json, vocab.txt, tokenizer.model, NAME.tiktoken, tokenizer.bin, MODEL.gguf"}
 
 static const struct dan_opt encode_options[] = {
     MODEL,
     {.name = "text", .type = 'P', .offset = AT(text), .meta = "TEXT", .help = "text to encode; standard input when it is left out"},
+    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .help = "encode the documents of these files or folders, one line each"},
     {.name = "special", .type = 'b', .offset = AT(special), .help = "special tokens in the text become their ids"},
+    {.name = "wrap", .type = 'b', .offset = AT(wrap), .help = "put around each text what the model expects there: [CLS] and [SEP], <s>"},
     {.name = "unk", .type = 'b', .offset = AT(unk), .help = "unknown characters become <unk> instead of an error"},
     {.name = "pieces", .letter = 'p', .type = 'b', .offset = AT(pieces), .help = "one line per token: id and text"},
+    {.name = "offsets", .type = 'b', .offset = AT(offsets), .help = "with each token, the bytes of the text that it stands for: begin and end"},
+    {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "the text's field in .jsonl files"},
     {.name = NULL},
 };
 
 static const struct dan_opt decode_options[] = {
     MODEL,
     {.name = "ids", .type = 'R', .offset = AT(ids), .meta = "ID", .help = "token ids; read from standard input when left out"},
+    {.name = "skip-special", .type = 'b', .offset = AT(skip_special), .help = "leave special tokens out"},
     {.name = NULL},
 };
 
-static const struct dan_opt info_options[] = {
-    MODEL,
-    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .help = "measure bytes per token on this text"},
-    {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "the text's field in .jsonl files"},
-    {.name = NULL},
-};
-
-/* --- train */
-struct training { struct dan_text *text; struct dan_cli *cli; struct dan_bar bar; char stage; };
-
-static int next_document(void *ctx, const char **p, size_t *n, struct dan_err *e)
+/* --- standard input */
+static int next_input(struct dan_cli *cli, const char *what, char *buf, size_t cap, size_t *n, struct dan_err *e)
 {
-    struct dan_document doc;
-    struct training *t = ctx;
-    int rc = dan_text_next(t->text, &doc, e);
-    if (rc) return rc;
-    *p = doc.p;
-    *n = doc.n;
-    return DAN_OK;
+    ssize_t got = read(0, buf, cap);
+    if (got < 0) return dan_fail(e, DAN_EIO, "cannot read standard input: %s; give %s on the command line", strerror(errno), what);
+    *n = (size_t)got;
+    return cli->stop ? dan_fail(e, DAN_ECANCELLED, "cancelled") : DAN_OK;
 }
 
-static bool show_progress(void *ctx, const char *stage, int64_t done, int64_t total)
+static void say_input(struct dan_cli *cli, const char *what)
 {
-    struct training *t = ctx;
-    if (t->stage != stage[0]) {
-        if (t->stage) dan_bar_finish(&t->bar);
-        bool read = stage[0] == 'r';
-        dan_bar_start(&t->bar, &t->cli->ui, read ? "counting" : "merging", read ? "B" : "token", done, total);
-        t->stage = stage[0];
-    }
-    dan_bar_update(&t->bar, done, "%s", "");
-    return !t->cli->stop;
+    if (isatty(0)) dan_say(&cli->ui, "reading %s from standard input; Ctrl-D ends it", what);
 }
 
-/* The bound that was asked for; by default no more than three quarters of what the machine has left. */
-static size_t memory_bound(const struct tokenizer_opts *o, const struct dan_cli *cli)
-{
-    int64_t free_now = dan_memory_available();
-    if (dan_given(cli, "memory") || free_now < 0 || free_now / 4 * 3 > o->memory) return (size_t)o->memory;
-    return (size_t)(free_now / 4 * 3);
-}
-
-static int make_tokenizer(const struct tokenizer_opts *o, struct training *t, int64_t bytes, struct dan_tokenizer **out,
-                          struct dan_tok_train_stats *stats, struct dan_err *e)
-{
-    struct dan_text_source src = {next_document, t, bytes};
-    struct dan_tok_train_opts to = {.vocab_size = (int32_t)o->vocab, .min_pair_count = o->min_count, .special = o->special_tokens.v,
-                                    .n_special = o->special_tokens.n, .split = o->split, .max_bytes = memory_bound(o, t->cli),
-                                    .progress = show_progress, .progress_ctx = t};
-    int rc = !strcmp(o->kind, "bytes") ? dan_tokenizer_new_bytes(&to, out, e)
-           : !strcmp(o->kind, "char") ? dan_tokenizer_train_char(&src, &to, out, stats, e)
-                                      : dan_tokenizer_train_bpe(&src, &to, out, stats, e);
-    if (t->stage) dan_bar_finish(&t->bar);
-    return rc;
-}
-
-static json_t *training_json(const struct tokenizer_opts *o, int vocab, const struct dan_tok_train_stats *s, double seconds)
-{
-    json_t *j = json_pack("{s:s,s:s,s:i}", "kind", o->kind, "dir", o->out, "vocab_size", vocab);
-    const struct { const char *name; int64_t value; } counts[] = {
-        {"documents", s->docs}, {"bytes", s->bytes}, {"words", s->words}, {"distinct", s->distinct},
-        {"merges", s->merges}, {"pruned_words", s->pruned_words}, {"pruned_uses", s->pruned_uses},
-    };
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) json_object_set_new(j, counts[i].name, json_integer(counts[i].value));
-    json_object_set_new(j, "seconds", json_real(seconds));
-    return j;
-}
-
-static int report_training(const struct tokenizer_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t,
-                           const struct dan_tok_train_stats *s, double seconds, struct dan_err *e)
-{
-    char a[DAN_NUM], b[DAN_NUM], c[DAN_NUM];
-    int vocab = dan_tokenizer_vocab_size(t);
-    if (s->pruned_words)
-        dan_warn(&cli->ui, "%s rare words (%s uses) were left out to stay within the memory bound; raise --memory to count them",
-                 dan_fmt_count((double)s->pruned_words, a), dan_fmt_count((double)s->pruned_uses, b));
-    if (!strcmp(o->kind, "bpe") && vocab < o->vocab)
-        dan_warn(&cli->ui, "only %d tokens: no pair occurs %lld times any more; give more text or a lower --min-count", vocab,
-                 (long long)o->min_count);
-    if (s->bytes)
-        dan_say(&cli->ui, "%s tokenizer with %d tokens from %s of text in %s, saved in '%s'", o->kind, vocab,
-                dan_fmt_bytes((double)s->bytes, a), dan_fmt_time(seconds, c), o->out);
-    else dan_say(&cli->ui, "%s tokenizer with %d tokens, saved in '%s'", o->kind, vocab, o->out);
-    if (!cli->json) return DAN_OK;
-    return dan_out_json(&cli->ui, training_json(o, vocab, s, seconds), e);
-}
-
-static int train_run(const void *opts, struct dan_cli *cli, struct dan_err *e)
-{
-    const struct tokenizer_opts *o = opts;
-    struct dan_text_opts to = {.field = o->field, .allow_invalid = o->allow_invalid};
-    struct training t = {.cli = cli};
-    struct dan_text_stats size = {0};
-    struct dan_tok_train_stats stats = {0};
-    struct dan_tokenizer *made = NULL;
-    double from = dan_now();
-    bool reads = strcmp(o->kind, "bytes") != 0;
-    if (reads && !o->data.n) return dan_fail(e, DAN_EUSAGE, "no text to learn from; give it with --data PATH");
-    int rc = reads ? dan_text_open(o->data.v, o->data.n, &to, &t.text, e) : DAN_OK;
-    if (!rc && reads) rc = dan_text_count(t.text, &size, e);
-    if (!rc) rc = make_tokenizer(o, &t, size.bytes, &made, &stats, e);
-    if (!rc) rc = dan_mkdirs(o->out, e);
-    if (!rc) rc = dan_tokenizer_save(made, o->out, e);
-    if (!rc) rc = report_training(o, cli, made, &stats, dan_now() - from, e);
-    dan_tokenizer_free(made);
-    dan_text_free(t.text);
-    return rc;
-}
-
-/* --- encode */
 static int read_stdin(struct dan_cli *cli, const char *what, struct dan_str *s, struct dan_err *e)
 {
     char buf[1 << 14];
-    ssize_t got;
-    if (isatty(0)) dan_say(&cli->ui, "reading %s from standard input; Ctrl-D ends it", what);
-    while ((got = read(0, buf, sizeof buf)) > 0) dan_str_append(s, buf, (size_t)got);
-    if (got < 0) return dan_fail(e, DAN_EIO, "cannot read standard input: %s; give %s on the command line", strerror(errno), what);
-    return s->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for standard input; give it in smaller parts") : DAN_OK;
+    size_t n = 1;
+    int rc = DAN_OK;
+    say_input(cli, what);
+    while (!rc && n) {
+        rc = next_input(cli, what, buf, sizeof buf, &n, e);
+        if (!rc) dan_str_append(s, buf, n);
+    }
+    return !rc && s->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for standard input; give it in smaller parts") : rc;
 }
 
 /* For terminals and JSON: what is no UTF-8 is shown as U+FFFD.  True when nothing had to be replaced. */
-static bool put_valid(const char *p, size_t n, struct dan_str *out)
+bool dan_put_valid(const char *p, size_t n, struct dan_str *out)
 {
     bool valid = true;
     for (size_t i = 0; i < n;) {
@@ -198,12 +82,24 @@ static bool put_valid(const char *p, size_t n, struct dan_str *out)
     return valid;
 }
 
+json_t *dan_text_json(const char *p, size_t n)
+{
+    struct dan_str valid = {0};
+    dan_put_valid(p, n, &valid);
+    json_t *j = valid.failed ? NULL : json_stringn(dan_str_c(&valid), valid.n);
+    dan_str_release(&valid);
+    return j;
+}
+
+/* --- printing ids */
 /* One line per token; control characters and bytes that are no UTF-8 as \xNN. */
-static void put_piece(const struct dan_tokenizer *t, int32_t id, struct dan_str *out)
+static void put_piece(const struct dan_tokenizer *t, int32_t id, const struct dan_span *span, struct dan_str *out)
 {
     size_t n;
     const char *p = dan_tokenizer_token(t, id, &n);
-    dan_str_printf(out, "%7d  '", id);
+    dan_str_printf(out, "%7d  ", id);
+    if (span) dan_str_printf(out, "%7zu %7zu  ", span->from, span->to);
+    dan_str_putc(out, '\'');
     for (size_t i = 0; i < n;) {
         int32_t cp;
         size_t k = (size_t)dan_utf8_next(p + i, n - i, &cp);
@@ -228,87 +124,276 @@ static json_t *pieces_json(const struct dan_tokenizer *t, const struct dan_ids *
     for (size_t i = 0; i < ids->n; i++) {
         dan_str_clear(&s);
         dan_tokenizer_decode(t, &ids->v[i], 1, &s);
-        struct dan_str valid = {0};
-        put_valid(dan_str_c(&s), s.n, &valid);
-        json_array_append_new(list, json_stringn(dan_str_c(&valid), valid.n));
-        dan_str_release(&valid);
+        json_array_append_new(list, dan_text_json(dan_str_c(&s), s.n));
     }
     dan_str_release(&s);
     return list;
 }
 
-static int print_ids(const struct tokenizer_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, const struct dan_ids *ids,
-                     size_t bytes, struct dan_err *e)
+static json_t *spans_json(const struct dan_spans *span)
 {
-    if (cli->json)
-        return dan_out_json(&cli->ui, json_pack("{s:o,s:o,s:I,s:I}", "ids", ids_json(ids), "pieces", pieces_json(t, ids), "tokens",
-                                                (json_int_t)ids->n, "bytes", (json_int_t)bytes), e);
+    json_t *list = json_array();
+    for (size_t i = 0; i < span->n; i++)
+        json_array_append_new(list, json_pack("[I,I]", (json_int_t)span->v[i].from, (json_int_t)span->v[i].to));
+    return list;
+}
+
+/* One text's ids; span is NULL or has as many. */
+struct coded { struct dan_ids ids; struct dan_spans span; size_t bytes; };
+
+static void coded_release(struct coded *c)
+{
+    dan_ids_release(&c->ids);
+    dan_spans_release(&c->span);
+}
+
+static int print_json(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, const struct coded *c, const char *file,
+                      struct dan_err *e)
+{
+    json_t *j = json_pack("{s:o,s:I,s:I}", "ids", ids_json(&c->ids), "tokens", (json_int_t)c->ids.n, "bytes", (json_int_t)c->bytes);
+    if (file) json_object_set_new(j, "file", dan_text_json(file, strlen(file)));
+    else json_object_set_new(j, "pieces", pieces_json(t, &c->ids));
+    if (o->offsets) json_object_set_new(j, "offsets", spans_json(&c->span));
+    return dan_out_json(&cli->ui, j, e);
+}
+
+static int print_ids(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, const struct coded *c, bool *any,
+                     struct dan_err *e)
+{
     struct dan_str out = {0};
-    for (size_t i = 0; i < ids->n; i++) {
-        if (o->pieces) put_piece(t, ids->v[i], &out);
-        else dan_str_printf(&out, "%s%d", i ? " " : "", ids->v[i]);
+    for (size_t i = 0; i < c->ids.n; i++) {
+        if (o->pieces) put_piece(t, c->ids.v[i], o->offsets ? &c->span.v[i] : NULL, &out);
+        else if (o->offsets) dan_str_printf(&out, "%d %zu %zu\n", c->ids.v[i], c->span.v[i].from, c->span.v[i].to);
+        else dan_str_printf(&out, "%s%d", *any ? " " : "", c->ids.v[i]);
+        *any = true;
     }
-    if (!o->pieces) dan_str_putc(&out, '\n');
     int rc = out.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the ids; encode the text in parts")
                         : dan_out(&cli->ui, dan_str_c(&out), out.n, e);
     dan_str_release(&out);
     return rc;
 }
 
-static int encode_text(const struct dan_tokenizer *t, const char *p, size_t n, int flags, struct dan_ids *ids, struct dan_err *e)
+static int end_line(const struct code_opts *o, struct dan_cli *cli, struct dan_err *e)
 {
-    struct dan_tok_cache *cache;
-    int rc = dan_tok_cache_new(t, &cache, e);
-    if (rc) return rc;
-    rc = dan_tok_cache_encode(cache, p, n, flags, ids, e);
-    dan_tok_cache_free(cache);
+    return o->pieces || o->offsets ? DAN_OK : dan_out(&cli->ui, "\n", 1, e);
+}
+
+/* --- encode */
+static int flags_of(const struct code_opts *o) { return (o->special ? DAN_ENCODE_SPECIAL : 0) | (o->unk ? DAN_ENCODE_UNK : 0); }
+
+/* What belongs around a text stands for none of its bytes: at its beginning and at its end. */
+static int wrap(const struct dan_tokenizer *t, struct coded *c, bool offsets, struct dan_err *e)
+{
+    const struct dan_ids *before = dan_tokenizer_before(t), *after = dan_tokenizer_after(t);
+    struct coded w = {.bytes = c->bytes};
+    for (size_t i = 0; i < before->n; i++) dan_ids_push(&w.ids, before->v[i]);
+    for (size_t i = 0; i < c->ids.n; i++) dan_ids_push(&w.ids, c->ids.v[i]);
+    for (size_t i = 0; i < after->n; i++) dan_ids_push(&w.ids, after->v[i]);
+    for (size_t i = 0; i < before->n && offsets; i++) dan_spans_push(&w.span, 0, 0);
+    for (size_t i = 0; i < c->span.n && offsets; i++) dan_spans_push(&w.span, c->span.v[i].from, c->span.v[i].to);
+    for (size_t i = 0; i < after->n && offsets; i++) dan_spans_push(&w.span, c->bytes, c->bytes);
+    coded_release(c);
+    *c = w;
+    return w.ids.failed || w.span.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the ids") : DAN_OK;
+}
+
+static int encode_one(const struct code_opts *o, const struct dan_tokenizer *t, const char *p, size_t n, struct coded *c, struct dan_err *e)
+{
+    c->bytes = n;
+    int rc = o->offsets ? dan_tokenizer_encode_offsets(t, p, n, flags_of(o), &c->ids, &c->span, e)
+                        : dan_tokenizer_encode(t, p, n, flags_of(o), &c->ids, e);
+    if (!rc && (c->ids.failed || c->span.failed)) rc = dan_fail(e, DAN_ENOMEM, "out of memory for the ids; encode the text in parts");
+    return !rc && o->wrap ? wrap(t, c, o->offsets, e) : rc;
+}
+
+static int print_one(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, const struct coded *c, const char *file,
+                     struct dan_err *e)
+{
+    bool any = false;
+    if (cli->json) return print_json(o, cli, t, c, file, e);
+    int rc = print_ids(o, cli, t, c, &any, e);
+    return rc ? rc : end_line(o, cli, e);
+}
+
+static int encode_text(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, const char *p, size_t n, struct dan_err *e)
+{
+    struct coded c = {0};
+    int rc = encode_one(o, t, p, n, &c, e);
+    if (!rc) rc = print_one(o, cli, t, &c, NULL, e);
+    coded_release(&c);
+    return rc;
+}
+
+/* Ids leave as soon as they are sure, so that the text may be of any length. */
+static int encode_stream(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, struct dan_err *e)
+{
+    static const struct dan_ids none = {0};
+    const struct dan_ids *before = o->wrap ? dan_tokenizer_before(t) : &none, *after = o->wrap ? dan_tokenizer_after(t) : &none;
+    struct dan_tok_stream *s = NULL;
+    struct coded c = {0};
+    char buf[1 << 16];
+    size_t n = 1;
+    bool any = false;
+    say_input(cli, "the text");
+    int rc = dan_tok_stream_new(t, flags_of(o), &s, e);
+    for (size_t i = 0; i < before->n; i++) dan_ids_push(&c.ids, before->v[i]);
+    while (!rc && n) {
+        rc = next_input(cli, "the text", buf, sizeof buf, &n, e);
+        if (!rc) rc = n ? dan_tok_stream_push(s, buf, n, &c.ids, e) : dan_tok_stream_finish(s, &c.ids, e);
+        for (size_t i = 0; i < after->n && !rc && !n; i++) dan_ids_push(&c.ids, after->v[i]);
+        if (!rc && c.ids.failed) rc = dan_fail(e, DAN_ENOMEM, "out of memory for the ids; encode the text in parts");
+        if (!rc) rc = print_ids(o, cli, t, &c, &any, e);
+        c.ids.n = 0;
+    }
+    dan_tok_stream_free(s);
+    coded_release(&c);
+    return rc ? rc : end_line(o, cli, e);
+}
+
+/* --- encode --data: groups of documents on all threads, printed in order */
+enum { GROUP = 256, GROUP_BYTES = 1 << 24 };
+struct group {
+    struct dan_str text;
+    size_t at[GROUP + 1], n;
+    char *file[GROUP];
+    struct dan_ids ids[GROUP];
+};
+
+static int print_group(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, struct dan_pool *pool, struct group *g,
+                       struct dan_err *e)
+{
+    struct dan_bytes text[GROUP];
+    int rc = g->text.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for a document") : DAN_OK;
+    for (size_t i = 0; i < g->n; i++) text[i] = (struct dan_bytes){dan_str_c(&g->text) + g->at[i], g->at[i + 1] - g->at[i]};
+    if (!rc && !o->offsets) rc = dan_tokenizer_encode_batch(t, pool, text, g->n, flags_of(o), g->ids, e);
+    for (size_t i = 0; i < g->n && !rc; i++) {
+        struct coded c = {.ids = g->ids[i], .bytes = text[i].n};
+        g->ids[i] = (struct dan_ids){0};
+        if (o->offsets) rc = encode_one(o, t, text[i].p, text[i].n, &c, e);
+        else if (o->wrap) rc = wrap(t, &c, false, e);
+        if (!rc) rc = print_one(o, cli, t, &c, g->file[i], e);
+        coded_release(&c);
+    }
+    for (size_t i = 0; i < g->n; i++) {
+        dan_ids_release(&g->ids[i]);
+        dan_free(g->file[i]);
+    }
+    dan_str_clear(&g->text);
+    g->n = 0;
+    return rc;
+}
+
+static int encode_documents(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, struct dan_text *text,
+                            struct dan_pool *pool, struct group *g, struct dan_err *e)
+{
+    struct dan_document doc;
+    int rc = DAN_OK;
+    while (!rc && !(rc = dan_text_next(text, &doc, e)) && doc.p) {
+        g->at[g->n] = g->text.n;
+        if (!(g->file[g->n] = dan_strdup(doc.file))) return dan_fail(e, DAN_ENOMEM, "out of memory for a document");
+        dan_str_append(&g->text, doc.p, doc.n);
+        g->at[++g->n] = g->text.n;
+        if (g->n == GROUP || g->text.n >= GROUP_BYTES) rc = print_group(o, cli, t, pool, g, e);
+        if (!rc && cli->stop) rc = dan_fail(e, DAN_ECANCELLED, "cancelled");
+    }
+    return rc || !g->n ? rc : print_group(o, cli, t, pool, g, e);
+}
+
+static int encode_files(const struct code_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, struct dan_err *e)
+{
+    struct dan_text_opts to = {.field = o->field, .allow_invalid = true};
+    struct dan_text *text = NULL;
+    struct dan_pool *pool = NULL;
+    struct group *g = dan_calloc(1, sizeof *g);
+    int rc = g ? dan_text_open(o->data.v, o->data.n, &to, &text, e) : dan_fail(e, DAN_ENOMEM, "out of memory");
+    if (!rc) rc = dan_pool_new((int)cli->threads, &pool, e);
+    if (!rc) rc = encode_documents(o, cli, t, text, pool, g, e);
+    for (size_t i = 0; g && i < g->n; i++) dan_free(g->file[i]);
+    if (g) dan_str_release(&g->text);
+    dan_free(g);
+    dan_pool_free(pool);
+    dan_text_free(text);
     return rc;
 }
 
 static int encode_run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    const struct tokenizer_opts *o = opts;
+    const struct code_opts *o = opts;
     struct dan_tokenizer *t = NULL;
-    struct dan_ids ids = {0};
     struct dan_str in = {0};
-    int flags = (o->special ? DAN_ENCODE_SPECIAL : 0) | (o->unk ? DAN_ENCODE_UNK : 0);
+    if (o->text && o->data.n) return dan_fail(e, DAN_EUSAGE, "a text and --data; give one of them");
     int rc = dan_tokenizer_load(o->model, &t, e);
-    if (!rc && o->text) dan_str_puts(&in, o->text);
-    else if (!rc) rc = read_stdin(cli, "the text", &in, e);
-    if (!rc) rc = encode_text(t, dan_str_c(&in), in.n, flags, &ids, e);
-    if (!rc) rc = print_ids(o, cli, t, &ids, in.n, e);
+    if (!rc && o->data.n) rc = encode_files(o, cli, t, e);
+    else if (!rc && o->text) rc = encode_text(o, cli, t, o->text, strlen(o->text), e);
+    else if (!rc && (cli->json || o->offsets)) {
+        rc = read_stdin(cli, "the text", &in, e);
+        if (!rc) rc = encode_text(o, cli, t, dan_str_c(&in), in.n, e);
+    } else if (!rc) rc = encode_stream(o, cli, t, e);
     dan_str_release(&in);
-    dan_ids_release(&ids);
     dan_tokenizer_free(t);
     return rc;
 }
 
-/* --- decode */
-static int take_id(const struct dan_tokenizer *t, const char *text, struct dan_ids *ids, struct dan_err *e)
+/* --- decode: ids separated by anything that is no digit, so that JSON arrays may be piped in */
+struct decoder {
+    const struct dan_tokenizer *t;
+    struct dan_detok detok;
+    struct dan_str text, word;                 /* word: an id that may go on in the next part of the input */
+};
+
+static int take_id(struct decoder *d, struct dan_err *e)
 {
     int64_t id;
-    int vocab = dan_tokenizer_vocab_size(t);
-    if (!dan_parse_int(text, &id) || id < 0 || id >= vocab)
-        return dan_fail(e, DAN_EINVAL, "wrong token id '%.40s'; ids of this tokenizer are 0 to %d", text, vocab - 1);
-    dan_ids_push(ids, (int32_t)id);
+    int vocab = dan_tokenizer_vocab_size(d->t);
+    if (!d->word.n) return DAN_OK;
+    if (!dan_parse_int(dan_str_c(&d->word), &id) || id < 0 || id >= vocab)
+        return dan_fail(e, DAN_EINVAL, "wrong token id '%.40s'; ids of this tokenizer are 0 to %d", dan_str_c(&d->word), vocab - 1);
+    dan_detok_push(&d->detok, (int32_t)id, &d->text);
+    dan_str_clear(&d->word);
     return DAN_OK;
 }
 
-/* Ids separated by anything that is no digit, so that JSON arrays may be piped in. */
-static int take_ids(const struct dan_tokenizer *t, struct dan_str *in, struct dan_ids *ids, struct dan_err *e)
+static int take_ids(struct decoder *d, const char *p, size_t n, struct dan_err *e)
 {
     static const char gaps[] = " \t\r\n,[]";
-    char *save, *word = in->p ? strtok_r(in->p, gaps, &save) : NULL;
     int rc = DAN_OK;
-    for (; word && !rc; word = strtok_r(NULL, gaps, &save)) rc = take_id(t, word, ids, e);
+    for (size_t i = 0; i < n && !rc; i++) {
+        if (p[i] && strchr(gaps, p[i])) rc = take_id(d, e);
+        else if (d->word.n < 64) dan_str_putc(&d->word, p[i]);
+    }
     return rc;
 }
 
-static int print_text(struct dan_cli *cli, const struct dan_str *text, struct dan_err *e)
+static int print_text(struct dan_cli *cli, struct dan_str *text, struct dan_err *e)
 {
-    if (!cli->json) return dan_out(&cli->ui, dan_str_c(text), text->n, e);
+    if (text->failed) return dan_fail(e, DAN_ENOMEM, "out of memory for the text; decode fewer ids");
+    int rc = dan_out(&cli->ui, dan_str_c(text), text->n, e);
+    dan_str_clear(text);
+    return rc;
+}
+
+static int decode_stdin(struct decoder *d, struct dan_cli *cli, struct dan_err *e)
+{
+    char buf[1 << 14];
+    size_t n = 1;
+    int rc = DAN_OK;
+    say_input(cli, "the ids");
+    while (!rc && n) {
+        rc = next_input(cli, "the ids", buf, sizeof buf, &n, e);
+        if (!rc) rc = take_ids(d, buf, n, e);
+        if (!rc && !cli->json) rc = print_text(cli, &d->text, e);
+    }
+    return rc;
+}
+
+static int print_rest(struct dan_cli *cli, struct dan_str *text, struct dan_err *e)
+{
+    if (!cli->json) {
+        if (cli->ui.out_tty) dan_str_putc(text, '\n');
+        return print_text(cli, text, e);
+    }
     struct dan_str valid = {0};
-    bool exact = put_valid(dan_str_c(text), text->n, &valid);
+    bool exact = dan_put_valid(dan_str_c(text), text->n, &valid);
     json_t *line = json_pack("{s:o,s:b,s:I}", "text", json_stringn(dan_str_c(&valid), valid.n), "valid_utf8", exact, "bytes",
                              (json_int_t)text->n);
     dan_str_release(&valid);
@@ -317,156 +402,43 @@ static int print_text(struct dan_cli *cli, const struct dan_str *text, struct da
 
 static int decode_run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    const struct tokenizer_opts *o = opts;
+    const struct code_opts *o = opts;
     struct dan_tokenizer *t = NULL;
-    struct dan_ids ids = {0};
-    struct dan_str in = {0}, text = {0};
+    struct decoder d = {0};
     int rc = dan_tokenizer_load(o->model, &t, e);
-    for (size_t i = 0; i < o->ids.n; i++) dan_str_printf(&in, "%s ", o->ids.v[i]);
-    if (!rc && !o->ids.n) rc = read_stdin(cli, "the ids", &in, e);
-    if (!rc) rc = take_ids(t, &in, &ids, e);
-    if (!rc) dan_tokenizer_decode(t, ids.v, ids.n, &text);
-    if (!rc && cli->ui.out_tty && !cli->json) dan_str_putc(&text, '\n');
-    if (!rc) rc = print_text(cli, &text, e);
-    dan_str_release(&in);
-    dan_str_release(&text);
-    dan_ids_release(&ids);
+    d.t = t;
+    d.detok = (struct dan_detok){.t = t, .skip_special = o->skip_special};
+    for (size_t i = 0; i < o->ids.n && !rc; i++) {
+        rc = take_ids(&d, o->ids.v[i], strlen(o->ids.v[i]), e);
+        if (!rc) rc = take_id(&d, e);
+    }
+    if (!rc && !o->ids.n) rc = decode_stdin(&d, cli, e);
+    if (!rc) rc = take_id(&d, e);
+    if (t) dan_detok_finish(&d.detok, &d.text);
+    if (!rc) rc = print_rest(cli, &d.text, e);
+    dan_str_release(&d.text);
+    dan_str_release(&d.word);
     dan_tokenizer_free(t);
     return rc;
 }
 
-/* --- info */
-struct measure { int64_t bytes, chars, tokens, docs; double seconds; };
-
-static int measure_text(const struct tokenizer_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, struct measure *m,
-                        struct dan_err *e)
-{
-    struct dan_text_opts to = {.field = o->field};
-    struct dan_text *text = NULL;
-    struct dan_tok_cache *cache = NULL;
-    struct dan_document doc = {0};
-    struct dan_ids ids = {0};
-    int rc = dan_text_open(o->data.v, o->data.n, &to, &text, e);
-    if (!rc) rc = dan_tok_cache_new(t, &cache, e);
-    while (!rc && !(rc = dan_text_next(text, &doc, e)) && doc.p) {
-        double from = dan_now();
-        ids.n = 0;
-        rc = dan_tok_cache_encode(cache, doc.p, doc.n, 0, &ids, e);
-        m->seconds += dan_now() - from;
-        m->bytes += (int64_t)doc.n;
-        m->tokens += (int64_t)ids.n;
-        m->docs++;
-        for (size_t i = 0; i < doc.n; i++) m->chars += (doc.p[i] & 0xC0) != 0x80;
-        if (!rc && cli->stop) rc = dan_fail(e, DAN_ECANCELLED, "measuring cancelled");
-    }
-    dan_ids_release(&ids);
-    dan_tok_cache_free(cache);
-    dan_text_free(text);
-    return rc;
-}
-
-static json_t *special_json(const struct dan_tokenizer *t)
-{
-    json_t *list = json_array();
-    int32_t id;
-    for (size_t i = 0; (id = dan_tokenizer_added(t, i)) >= 0; i++) {
-        size_t n;
-        const char *p = dan_tokenizer_token(t, id, &n);
-        json_array_append_new(list, json_pack("{s:i,s:o,s:b}", "id", id, "text", json_stringn(p, n), "special",
-                                              dan_tokenizer_is_special(t, id)));
-    }
-    return list;
-}
-
-static json_t *measure_json(const struct measure *m)
-{
-    double tokens = m->tokens ? (double)m->tokens : 1;
-    return json_pack("{s:I,s:I,s:I,s:f,s:f,s:f}", "documents", (json_int_t)m->docs, "bytes", (json_int_t)m->bytes, "tokens",
-                     (json_int_t)m->tokens, "bytes_per_token", (double)m->bytes / tokens, "chars_per_token", (double)m->chars / tokens,
-                     "seconds", m->seconds);
-}
-
-static void put_measure(const struct measure *m, struct dan_str *out)
-{
-    char a[DAN_NUM], b[DAN_NUM], c[DAN_NUM];
-    double tokens = m->tokens ? (double)m->tokens : 1, rate = m->seconds > 0 ? (double)m->bytes / m->seconds : 0;
-    dan_str_printf(out, "text      %s in %lld documents, %s tokens\n", dan_fmt_bytes((double)m->bytes, a), (long long)m->docs,
-                   dan_fmt_count((double)m->tokens, b));
-    dan_str_printf(out, "          %.3f bytes per token, %.3f characters per token, encoded at %s/s\n", (double)m->bytes / tokens,
-                   (double)m->chars / tokens, dan_fmt_bytes(rate, c));
-}
-
-static void put_role(const struct dan_tokenizer *t, const char *role, int32_t id, struct dan_str *out)
-{
-    size_t n;
-    const char *p = dan_tokenizer_token(t, id, &n);
-    if (p) dan_str_printf(out, "%-9s %d  %.*s\n", role, id, (int)n, p);
-    else dan_str_printf(out, "%-9s none\n", role);
-}
-
-static json_t *info_json(const struct dan_tokenizer *t, const struct measure *m)
-{
-    return json_pack("{s:s,s:i,s:i,s:i,s:i,s:o,s:b,s:o}", "kind", dan_tokenizer_kind(t), "vocab_size", dan_tokenizer_vocab_size(t), "bos",
-                     dan_tokenizer_bos(t), "eos", dan_tokenizer_eos(t), "unk", dan_tokenizer_unk(t), "added_tokens", special_json(t),
-                     "chat_template", dan_tokenizer_chat_template(t) != NULL, "data", m ? measure_json(m) : json_null());
-}
-
-static int print_info(struct dan_cli *cli, const struct dan_tokenizer *t, const struct measure *m, struct dan_err *e)
-{
-    if (cli->json) return dan_out_json(&cli->ui, info_json(t, m), e);
-    struct dan_str out = {0};
-    int32_t id;
-    dan_str_printf(&out, "kind      %s\nvocab     %d\n", dan_tokenizer_kind(t), dan_tokenizer_vocab_size(t));
-    put_role(t, "bos", dan_tokenizer_bos(t), &out);
-    put_role(t, "eos", dan_tokenizer_eos(t), &out);
-    put_role(t, "unk", dan_tokenizer_unk(t), &out);
-    for (size_t i = 0; (id = dan_tokenizer_added(t, i)) >= 0; i++)
-        put_role(t, dan_tokenizer_is_special(t, id) ? "special" : "added", id, &out);
-    dan_str_printf(&out, "template  %s\n", dan_tokenizer_chat_template(t) ? "yes" : "none");
-    if (m) put_measure(m, &out);
-    int rc = dan_out(&cli->ui, dan_str_c(&out), out.n, e);
-    dan_str_release(&out);
-    return rc;
-}
-
-static int info_run(const void *opts, struct dan_cli *cli, struct dan_err *e)
-{
-    const struct tokenizer_opts *o = opts;
-    struct dan_tokenizer *t = NULL;
-    struct measure m = {0};
-    int rc = dan_tokenizer_load(o->model, &t, e);
-    if (!rc && o->data.n) rc = measure_text(o, cli, t, &m, e);
-    if (!rc) rc = print_info(cli, t, o->data.n ? &m : NULL, e);
-    dan_tokenizer_free(t);
-    return rc;
-}
-
-static const struct dan_cmd train_cmd = {
-    .name = "train", .doc = "learn a tokenizer from text",
-    .about = "Writes tokenizer.json and tokenizer_config.json, which Hugging Face tokenizers loads too. bpe: byte-level BPE, any text can "
-             "be encoded. char: one token per character of the text. bytes: nothing is learnt.",
-    .example = "danlu tokenizer train --data books --vocab 8192 --out tok",
-    .opts = train_options, .opts_bytes = sizeof(struct tokenizer_opts), .run = train_run,
-};
 static const struct dan_cmd encode_cmd = {
     .name = "encode", .doc = "text to token ids",
-    .about = "Prints the ids, separated by spaces. Special tokens written in the text are plain text unless --special is given.",
-    .example = "danlu tokenizer encode tok \"Hello world\" --pieces",
-    .opts = encode_options, .opts_bytes = sizeof(struct tokenizer_opts), .run = encode_run,
+    .about = "Prints the ids, separated by spaces; a text on standard input may be of any length. Special tokens written in the text are plain "
+             "text unless --special is given.",
+    .example = "danlu tokenizer encode tok \"Hello world\" --pieces --offsets\n"
+               "danlu tokenizer encode tok --data books --json",
+    .opts = encode_options, .opts_bytes = sizeof(struct code_opts), .run = encode_run,
 };
 static const struct dan_cmd decode_cmd = {
     .name = "decode", .doc = "token ids to text",
     .example = "danlu tokenizer decode tok 40 69 76\ndanlu tokenizer encode tok hi | danlu tokenizer decode tok",
-    .opts = decode_options, .opts_bytes = sizeof(struct tokenizer_opts), .run = decode_run,
-};
-static const struct dan_cmd info_cmd = {
-    .name = "info", .doc = "kind, vocabulary and special tokens; how well it fits a text",
-    .example = "danlu tokenizer info tok --data book.txt",
-    .opts = info_options, .opts_bytes = sizeof(struct tokenizer_opts), .run = info_run,
+    .opts = decode_options, .opts_bytes = sizeof(struct code_opts), .run = decode_run,
 };
 
 const struct dan_cmd dan_cmd_tokenizer = {
-    .name = "tokenizer", .doc = "train a tokenizer, encode and decode with it", .group = DAN_GROUP_TRAIN, .rank = 5,
+    .name = "tokenizer", .doc = "train a tokenizer, encode and decode with it, compare some", .group = DAN_GROUP_TRAIN, .rank = 5,
     .example = "danlu tokenizer train --data books --vocab 8192 --out tok\ndanlu tokenizer encode tok \"Hello world\"",
-    .sub = (const struct dan_cmd *const[]){&train_cmd, &encode_cmd, &decode_cmd, &info_cmd, NULL},
+    .sub = (const struct dan_cmd *const[]){&dan_tokenizer_cmd_train, &encode_cmd, &decode_cmd, &dan_tokenizer_cmd_info,
+                                           &dan_tokenizer_cmd_compare, NULL},
 };

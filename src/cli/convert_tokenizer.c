@@ -100,6 +100,14 @@ static int load(const char *path, const char *src, enum dan_file_kind kind, stru
     return dan_tokenizer_load(kind == DAN_FILE_DIR && !dan_str_ends(path, ".bin") ? src : path, tok, e);
 }
 
+/* Without a tokenizer, the ids that the model's own configuration names. */
+static void put_ids(const struct dan_lm *lm, struct dan_gguf_out *out)
+{
+    if (lm->cfg.bos >= 0) dan_gguf_out_u32(out, "tokenizer.ggml.bos_token_id", (uint32_t)lm->cfg.bos);
+    if (lm->cfg.eos >= 0) dan_gguf_out_u32(out, "tokenizer.ggml.eos_token_id", (uint32_t)lm->cfg.eos);
+    if (lm->cfg.pad >= 0) dan_gguf_out_u32(out, "tokenizer.ggml.padding_token_id", (uint32_t)lm->cfg.pad);
+}
+
 int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_kind kind, const char *given, const struct dan_lm *lm,
                               struct dan_gguf_out *out, struct dan_err *e)
 {
@@ -107,15 +115,18 @@ int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_
     struct dan_tokenizer *tok = NULL;
     struct dan_err why = {0};
     int rc = DAN_OK;
-    if (!tokenizer_path(src, kind, given, lm->cfg.vocab, &path)) dan_warn(ui, "there is no tokenizer beside '%s': the file is written without one", src);
+    bool none = !tokenizer_path(src, kind, given, lm->cfg.vocab, &path);
+    if (none) dan_warn(ui, "there is no tokenizer beside '%s': the file is written without one", src);
     else {
         rc = load(dan_str_c(&path), src, kind, &tok, &why);
         if (!rc) rc = put_tokenizer(dan_str_c(&path), tok, kind, lm, out, &why);
-        if (rc == DAN_EUNSUPPORTED) {
+        if (rc == DAN_EUNSUPPORTED || (rc && kind == DAN_FILE_GGUF && !given)) {   /* a GGUF file may have none */
             dan_warn(ui, "the file is written without a tokenizer: %s", why.msg);
             rc = DAN_OK;
+            none = true;
         }
     }
+    if (none) put_ids(lm, out);
     if (rc) dan_fail(e, rc, "%s", why.msg);
     dan_tokenizer_free(tok);
     dan_str_release(&path);

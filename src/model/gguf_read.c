@@ -9,6 +9,16 @@
 
 struct reading { const struct dan_gguf *g; struct dan_lm *lm; char arch[64]; struct dan_err *e; };
 
+static void arch_key(const struct reading *r, const char *name, char out[160]) { snprintf(out, 160, "%s.%s", r->arch, name); }
+
+/* "llama" is LLaMA without a window and Mistral with one. */
+static bool has_window(const struct dan_model *m)
+{
+    for (const struct dan_field *f = m->fields; f->hf; f++)
+        if (f->type == 'w') return true;
+    return false;
+}
+
 static int find_family(struct reading *r)
 {
     struct dan_gguf_text arch;
@@ -16,11 +26,14 @@ static int find_family(struct reading *r)
     if (!dan_gguf_string(r->g, "general.architecture", &arch) || arch.n >= sizeof r->arch)
         return dan_fail(r->e, DAN_EFORMAT, "'general.architecture' is missing in '%s': it is no model", dan_gguf_path(r->g));
     snprintf(r->arch, sizeof r->arch, "%.*s", (int)arch.n, arch.p);
+    char key[160];
+    int64_t width = 0;
+    arch_key(r, "attention.sliding_window", key);
+    bool windowed = dan_gguf_int(r->g, key, &width) && width > 0;
     for (int i = 0; dan_models[i]; i++) {
         const char *name = dan_models[i]->gguf_arch;
         if (!name) continue;
-        /* several families may have one name there: the one that is called so */
-        if (!strcmp(name, r->arch) && (!r->lm->model || !strcmp(dan_models[i]->name, name))) r->lm->model = dan_models[i];
+        if (!strcmp(name, r->arch) && (!r->lm->model || has_window(dan_models[i]) == windowed)) r->lm->model = dan_models[i];
         dan_str_printf(&list, "%s%s", list.n ? ", " : "", name);
     }
     int rc = r->lm->model ? DAN_OK : dan_fail(r->e, DAN_EUNSUPPORTED, "architecture '%s' of '%s' is not supported; danlu runs GGUF files of: %s", r->arch,
@@ -28,8 +41,6 @@ static int find_family(struct reading *r)
     dan_str_release(&list);
     return rc;
 }
-
-static void arch_key(const struct reading *r, const char *name, char out[160]) { snprintf(out, 160, "%s.%s", r->arch, name); }
 
 /* The i-th of "a|b|c". */
 static bool alternative(const char *list, int i, char out[96])

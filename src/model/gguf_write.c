@@ -95,6 +95,9 @@ int dan_lm_gguf_keys(const struct dan_lm *lm, struct dan_gguf_out *o, struct dan
     int rc = DAN_OK;
     if (!m->gguf_arch)
         return dan_fail(e, DAN_EUNSUPPORTED, "the family '%s' has no GGUF form: save it as a folder", m->name);
+    if (lm->cfg.query_scale > 0 && lm->cfg.query_scale != lm->cfg.head_dim)
+        return dan_fail(e, DAN_EUNSUPPORTED, "GGUF has no key for query_pre_attn_scalar %lld, and its readers take the head dim %lld: save it as a folder",
+                        (long long)lm->cfg.query_scale, (long long)lm->cfg.head_dim);
     dan_gguf_out_string(o, "general.architecture", m->gguf_arch, strlen(m->gguf_arch));
     dan_gguf_out_string(o, "general.type", "model", 5);
     put_format(lm, o);

@@ -94,12 +94,16 @@ static bool usable(const struct dan_graph *g, dan_ref param, const struct dan_te
     return t->dtype == &dan_dtype_f32 || (t->dtype == &dan_dtype_bf16 && dan_lm_only_products(g, param));
 }
 
-static int find_tensor(const struct dan_lm *lm, const struct dan_source *src, const char *ours, const char **found, bool *turn, struct dan_err *e)
+enum { NAME = 200 };
+
+/* *found points into hf or at ours. */
+static int find_tensor(const struct dan_lm *lm, const struct dan_source *src, const char *ours, char hf[NAME], const char **found, bool *turn,
+                       struct dan_err *e)
 {
-    char hf[200] = "";
+    hf[0] = '\0';
     *turn = false;
     if (src->ours) *found = dan_store_find(src->file, ours) ? ours : NULL;
-    else if (!dan_lm_hf_name(lm->model, ours, hf, sizeof hf, turn))
+    else if (!dan_lm_hf_name(lm->model, ours, hf, NAME, turn))
         return dan_fail(e, DAN_EFORMAT, "the family '%s' has no file name for '%s'", lm->model->name, ours);
     else *found = name_in_file(src->file, hf);
     if (*found) return DAN_OK;
@@ -126,8 +130,9 @@ static int take(struct dan_lm *lm, const struct dan_graph *g, dan_ref param, con
 {
     const struct dan_node *p = &g->node[param];
     const char *found = NULL;
+    char hf[NAME];
     bool turn;
-    int rc = find_tensor(lm, src, p->name, &found, &turn, e);
+    int rc = find_tensor(lm, src, p->name, hf, &found, &turn, e);
     if (rc) return rc;
     const struct dan_tensor *t = dan_store_find(src->file, found);
     turn = turn && t->dtype->block == 1;       /* quantised weights are stored as [out,in] */

@@ -1,30 +1,25 @@
 /* Byte-level BPE of a text, pre-token by pre-token.  Nearly all are short and known: 9 of 10 in English are a token of the vocabulary,
- * which a table made of the vocabulary tells (made with the merge routine itself: a token that its own bytes do not merge into is not in it);
- * with a cache, also those of up to 4 tokens that occurred before.  The rest is merged. */
+ * which a table made of the vocabulary tells (the first time that a token's bytes occur they are merged: a vocabulary may have tokens that
+ * their own bytes do not merge into); with a cache, also those of up to 4 tokens that occurred before.  The rest is merged. */
+#include <stdatomic.h>
 #include <string.h>
 #include "base/mem.h"
 #include "text/impl.h"
 
 enum { MANY = 256 };                           /* pre-tokens at a time */
 
-struct known { uint64_t lo, hi; int32_t id; };
+/* own: does the model give this token for its own bytes?  Threads that share a tokenizer all find the same. */
+enum { NOT_TRIED, OWN, OTHER };
+struct known { uint64_t lo, hi; int32_t id; _Atomic int32_t own; };
 struct dan_word_table { uint64_t mask; struct known *slot; };          /* open addressing, hi 0: free */
 
 static inline uint64_t first_slot(const struct dan_word_table *w, struct dan_word_key k) { return dan_word_hash(k) >> 20 & w->mask; }
 
-static inline const struct known *find(const struct dan_word_table *w, struct dan_word_key k)
+static inline struct known *find(const struct dan_word_table *w, struct dan_word_key k)
 {
     uint64_t i = first_slot(w, k);
     while (w->slot[i].hi && (w->slot[i].lo != k.lo || w->slot[i].hi != k.hi)) i = (i + 1) & w->mask;
     return &w->slot[i];
-}
-
-/* Does the model give this token for its own bytes? */
-static bool is_own(const struct dan_tokenizer *t, const char *p, size_t n, int32_t id, struct dan_ids *ids)
-{
-    struct dan_err e = {0};
-    ids->n = 0;
-    return dan_bpe_merge(t, p, n, 0, ids, &e) == DAN_OK && ids->n == 1 && ids->v[0] == id;
 }
 
 int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
@@ -32,21 +27,19 @@ int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
     uint64_t cap = 64;
     while (cap < 2 * (uint64_t)t->n_vocab) cap *= 2;
     struct dan_word_table *w = t->word_table = dan_calloc(1, sizeof *w);
-    struct dan_ids ids = {0};
     if (w) w->mask = cap - 1, w->slot = dan_huge_alloc(cap * sizeof *w->slot);
     if (!w || !w->slot) return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d tokens", t->n_vocab);
     for (int32_t id = 0; id < t->n_vocab; id++) {
         char copy[16] = {0};
         size_t n;
         const char *p = dan_tokenizer_token(t, id, &n);
-        if (!p || n > DAN_WORD_MOST || !is_own(t, p, n, id, &ids)) continue;
+        if (!p || n > DAN_WORD_MOST) continue;
         memcpy(copy, p, n);
         struct dan_word_key k = dan_word_key(copy, n);
-        *(struct known *)(uintptr_t)find(w, k) = (struct known){k.lo, k.hi, id};
+        struct known *slot = find(w, k);
+        slot->lo = k.lo, slot->hi = k.hi, slot->id = id;
     }
-    bool failed = ids.failed;
-    dan_ids_release(&ids);
-    return failed ? dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d tokens", t->n_vocab) : DAN_OK;
+    return DAN_OK;
 }
 
 void dan_bpe_release(struct dan_tokenizer *t)
@@ -107,9 +100,17 @@ static inline bool from_cache(const struct dan_tok_cache *c, struct dan_word_key
 static inline bool from_table(const struct dan_word_table *w, struct dan_word_key k, struct dan_ids *out)
 {
     const struct known *known = find(w, k);
+    bool own = atomic_load_explicit(&known->own, memory_order_relaxed) == OWN;
     out->v[out->n] = known->id;
-    out->n += known->hi != 0;
-    return known->hi != 0;
+    out->n += own;
+    return own;
+}
+
+/* The ids that the bytes of a word were merged to. */
+static void learn(const struct dan_word_table *w, struct dan_word_key k, const int32_t *id, size_t n)
+{
+    struct known *known = find(w, k);
+    if (known->hi) atomic_store_explicit(&known->own, n == 1 && id[0] == known->id ? OWN : OTHER, memory_order_relaxed);
 }
 
 static int merge_one(const struct run *r, const char *p, size_t n, struct dan_word_key k, struct dan_err *e)
@@ -119,6 +120,7 @@ static int merge_one(const struct run *r, const char *p, size_t n, struct dan_wo
     if (!remember || !r->table || !from_table(r->table, k, r->out)) {
         int bad = dan_bpe_merge(r->t, p, n, r->flags, r->out, e);
         if (bad) return bad;
+        if (k.hi && r->table && !r->out->failed) learn(r->table, k, r->out->v + before, r->out->n - before);
     }
     if (remember && !r->out->failed) dan_cache_put(r->cache, k, r->out->v + before, r->out->n - before);
     return DAN_OK;

@@ -65,6 +65,13 @@ static size_t user_piece(const struct dan_charbpe *b, const char *p, size_t n, i
     return b->has_user && b->user_begins[(unsigned char)*p] ? dan_trie_longest(&b->user, p, n, id) : 0;
 }
 
+/* The length of the character at w->p[at] of a run that ends at `end`.  The space that llama2.c puts before a text stands alone. */
+static inline size_t char_at(const struct writer *w, size_t at, size_t end)
+{
+    if ((unsigned char)w->p[at] < 128 && w->b->ends != DAN_CHAR_CONTINUED) return 1;
+    return w->b->first_alone && at == 0 ? 1 : dan_char_length(w->b->ends, w->p + at, end - at);
+}
+
 static int32_t symbol_of(const struct dan_charbpe *b, const char *p, size_t n)
 {
     if (n == 1 && (unsigned char)*p < 128) return b->ascii[(unsigned char)*p];
@@ -119,9 +126,11 @@ static size_t most_symbols(const struct dan_charbpe *b, size_t n)
     return n + (b->byte_fallback ? n * b->prefix_n + b->suffix_n : 0);
 }
 
-/* Arrays hold most_symbols(n), from one more.  p[0, n) is the run, from counts from its beginning. */
-static void read_symbols(const struct dan_charbpe *b, const char *p, size_t n, struct symbols *s)
+/* Arrays hold most_symbols(n), from one more.  The run is w->p[begin, begin + n), from counts from its beginning. */
+static void read_symbols(const struct writer *w, size_t begin, size_t n, struct symbols *s)
 {
+    const struct dan_charbpe *b = w->b;
+    const char *p = w->p + begin;
     struct waiting unk = {0};
     char text[sizeof b->prefix + sizeof b->suffix + 8];
     s->n = s->from[0] = 0;
@@ -130,7 +139,7 @@ static void read_symbols(const struct dan_charbpe *b, const char *p, size_t n, s
         int32_t id;
         len = text_n = b->unused ? user_piece(b, p + i, n - i, &id) : 0;
         if (!len) {
-            len = text_n = dan_char_length(b->ends, p + i, n - i);
+            len = text_n = char_at(w, begin + i, begin + n);
             if (b->prefix_n || b->suffix_n) id = dressed(b, p + i, len, i == 0, i + len == n, text, &text_n), as = text;
             else id = symbol_of(b, p + i, len);
         }
@@ -320,7 +329,7 @@ static int merge_long(struct writer *w, size_t from, size_t n, struct dan_err *e
         if (c.unused) memset(c.unused, 0xFF, b->n_symbols * sizeof *c.unused);
     }
     if (!c.failed) {
-        read_symbols(b, w->p + from, n, &c.s);
+        read_symbols(w, from, n, &c.s);
         chain_run(&c);
         chain_write(&c, w, from);
     }
@@ -336,7 +345,7 @@ static int merge_run(struct writer *w, size_t from, size_t n, struct dan_err *e)
     uint32_t at[SHORT + 1];
     struct symbols s = {id, at, 0};
     if (w->b->unused || most_symbols(w->b, n) > SHORT) return merge_long(w, from, n, e);
-    read_symbols(w->b, w->p + from, n, &s);
+    read_symbols(w, from, n, &s);
     merge_short(w->b, &s, rank);
     write_symbols(w, &s, from);
     return DAN_OK;
@@ -400,7 +409,7 @@ static int encode(struct writer *w, struct dan_tok_cache *cache, struct dan_err 
             last = 0;
             continue;
         }
-        len = (unsigned char)w->p[i] < 128 && b->ends != DAN_CHAR_CONTINUED ? 1 : dan_char_length(b->ends, w->p + i, n - i);
+        len = char_at(w, i, n);
         if (last && b->cuts && cut_between(b, w->p + i - last, last, len)) {
             r = run(w, cache, from, i, e);
             from = i;

@@ -18,6 +18,7 @@ struct dan_charbpe {
     bool    by_text;                           /* SentencePiece: characters that the vocabulary lacks merge too */
     bool    byte_fallback, fuse_unk, ignore_merges;
     enum dan_char_end ends;
+    bool    first_alone;                       /* the first byte of a text is a character, whatever follows */
     char    prefix[32], suffix[32];
     size_t  prefix_n, suffix_n;
     struct dan_byte_pieces bytes;

@@ -304,6 +304,7 @@ static void set_switches(struct dan_charbpe *b, const struct dan_tok_spec *s)
     b->fuse_unk = s->fuse_unk || b->by_text;
     b->ignore_merges = s->ignore_merges && !s->sp;
     b->ends = !s->sp ? DAN_CHAR_UTF8 : s->sp->known_only ? DAN_CHAR_CONTINUED : DAN_CHAR_ANNOUNCED;
+    b->first_alone = s->sp && s->sp->known_only && s->sp->in.dummy_prefix;
     memcpy(b->prefix, s->prefix, sizeof b->prefix);
     memcpy(b->suffix, s->suffix, sizeof b->suffix);
     b->prefix_n = strnlen(b->prefix, sizeof b->prefix);

@@ -1,50 +1,17 @@
 #include <string.h>
-#include <utf8proc.h>
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "text/pipeline.h"
 #include "text/sp_model.h"
-
-static bool is_ascii(const char *p, size_t n)
-{
-    unsigned char any = 0;
-    for (size_t i = 0; i < n; i++) any |= (unsigned char)p[i];
-    return any < 0x80;
-}
-
-/* Appends the NFC form of n > 0 valid bytes. */
-static void put_nfc_run(const char *p, size_t n, struct dan_str *out)
-{
-    const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)p;
-    utf8proc_ssize_t m = utf8proc_decompose(from, (utf8proc_ssize_t)n, NULL, 0, how);
-    int32_t *cp = m < 0 ? NULL : dan_malloc(((size_t)m + 1) * sizeof *cp);
-    if (cp) m = utf8proc_decompose(from, (utf8proc_ssize_t)n, cp, m, how);
-    if (cp && m >= 0) m = utf8proc_reencode(cp, m, how);           /* in place */
-    if (cp && m >= 0) dan_str_append(out, cp, (size_t)m);
-    else out->failed = true;
-    dan_free(cp);
-}
-
-/* Invalid bytes stay as they are between the valid runs. */
-static void put_nfc(const char *p, size_t n, struct dan_str *out)
-{
-    for (size_t i = 0; i < n;) {
-        size_t good = dan_utf8_check(p + i, n - i);
-        if (good) put_nfc_run(p + i, good, out);
-        i += good;
-        if (i < n) dan_str_putc(out, p[i++]);
-    }
-}
 
 static int encode_bpe(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t from, size_t to, int flags,
                       struct dan_ids *out, struct dan_err *e)
 {
     p += from;
     size_t n = to - from;
-    if (!t->nfc || is_ascii(p, n)) return dan_bpe_words(t, cache, p, n, flags, out, e);
+    if (!t->nfc || dan_nfc_is_settled(p, n)) return dan_bpe_words(t, cache, p, n, flags, out, e);
     struct dan_str s = {0};
-    put_nfc(p, n, &s);
+    dan_nfc_text(p, n, &s);
     int r = s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory to normalise %zu bytes", n) : dan_bpe_words(t, cache, s.p, s.n, flags, out, e);
     dan_str_release(&s);
     return r;

@@ -42,6 +42,14 @@ static int32_t type_of(const struct tokens *t, int64_t id)
     return p->flags & DAN_PIECE_SPECIAL ? CONTROL : p->flags & DAN_PIECE_ADDED ? USER_DEFINED : NORMAL;
 }
 
+/* llama2.c's pieces have plain spaces; in GGUF a space is U+2581. */
+static void put_escaped(struct dan_str *out, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] == ' ') dan_str_puts(out, "\xe2\x96\x81");
+        else dan_str_putc(out, p[i]);
+}
+
 /* Added tokens stand for themselves; the model's pieces are in the alphabet of bytes. */
 static void put_name(struct tokens *t, int64_t id)
 {
@@ -49,6 +57,7 @@ static void put_name(struct tokens *t, int64_t id)
     const char *text = p ? t->s->bytes.p + p->at : NULL;
     if (!p) dan_str_printf(&t->bytes, "[PAD%lld]", (long long)id);
     else if (t->s->byte_level && !(p->flags & DAN_PIECE_ADDED)) dan_alphabet_put(&t->bytes, text, p->n);
+    else if (t->s->sp && !t->s->sp->in.escape_spaces) put_escaped(&t->bytes, text, p->n);
     else dan_str_append(&t->bytes, text, p->n);
 }
 

@@ -153,6 +153,10 @@ int dan_encode_all(const struct dan_tokenizer *t, struct dan_tok_cache *cache, c
 struct dan_wordpiece;
 uint64_t dan_wordpiece_hash(const struct dan_wordpiece *w, uint64_t h);
 
+/* --- nfc_text.c: is it NFC, on the first look?  Appends the NFC form; invalid bytes stay. */
+bool dan_nfc_is_settled(const char *p, size_t n);
+void dan_nfc_text(const char *p, size_t n, struct dan_str *out);
+
 /* --- bpe_words.c: a text without added tokens.  prepare makes word_table, when the merges are there. */
 int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e);
 void dan_bpe_release(struct dan_tokenizer *t);

@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 #include "text/pattern.h"
+#include "text/uni_newer.h"
 
 #define SPACES "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define HEXES "0-9A-Fa-f"
 #define ANY "(?s:.)"
 
@@ -24,24 +24,28 @@ struct syntax {
     bool extended;
 };
 
-/* Names of sets: what stands between [ and ]. */
+/* Names of sets: what stands between [ and ], or, behind '=', another name. */
 static const struct { const char *name, *in; } sets[] = {
-    {"alpha", "\\p{Alphabetic}"}, {"alphabetic", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"}, {"space", SPACES}, {"whitespace", SPACES},
-    {"word", WORDS}, {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"upper", "\\p{Uppercase}"}, {"lower", "\\p{Lowercase}"},
-    {"cntrl", "\\p{Cc}"}, {"xdigit", HEXES}, {"blank", "\\t\\p{Zs}"}, {"ascii", "\\x{0}-\\x{7f}"},
-    {"punct", "\\p{P}$+<=>^`|~"}, {"any", "\\x{0}-\\x{10ffff}"},
+    {"alpha", "=alphabetic"}, {"digit", "=nd"}, {"space", SPACES}, {"whitespace", SPACES}, {"upper", "\\p{Uppercase}"}, {"lower", "\\p{Lowercase}"},
+    {"cntrl", "\\p{Cc}"}, {"xdigit", HEXES}, {"blank", "\\t\\p{Zs}"}, {"ascii", "\\x{0}-\\x{7f}"}, {"any", "\\x{0}-\\x{10ffff}"},
     {"graph", "[:graph:]"}, {"print", "[:print:]"},
-    {"letter", "\\p{L}"}, {"uppercaseletter", "\\p{Lu}"}, {"lowercaseletter", "\\p{Ll}"}, {"titlecaseletter", "\\p{Lt}"},
-    {"modifierletter", "\\p{Lm}"}, {"otherletter", "\\p{Lo}"}, {"casedletter", "\\p{Lu}\\p{Ll}\\p{Lt}"}, {"mark", "\\p{M}"},
-    {"nonspacingmark", "\\p{Mn}"}, {"spacingmark", "\\p{Mc}"}, {"enclosingmark", "\\p{Me}"}, {"number", "\\p{N}"},
-    {"decimalnumber", "\\p{Nd}"}, {"letternumber", "\\p{Nl}"}, {"othernumber", "\\p{No}"}, {"punctuation", "\\p{P}"},
-    {"connectorpunctuation", "\\p{Pc}"}, {"dashpunctuation", "\\p{Pd}"}, {"openpunctuation", "\\p{Ps}"},
-    {"closepunctuation", "\\p{Pe}"}, {"initialpunctuation", "\\p{Pi}"}, {"finalpunctuation", "\\p{Pf}"},
-    {"otherpunctuation", "\\p{Po}"}, {"symbol", "\\p{S}"}, {"mathsymbol", "\\p{Sm}"}, {"currencysymbol", "\\p{Sc}"},
-    {"modifiersymbol", "\\p{Sk}"}, {"othersymbol", "\\p{So}"}, {"separator", "\\p{Z}"}, {"spaceseparator", "\\p{Zs}"},
-    {"lineseparator", "\\p{Zl}"}, {"paragraphseparator", "\\p{Zp}"}, {"other", "\\p{C}"}, {"control", "\\p{Cc}"},
-    {"format", "\\p{Cf}"}, {"surrogate", "\\p{Cs}"}, {"privateuse", "\\p{Co}"}, {"unassigned", "\\p{Cn}"},
+    {"letter", "=l"}, {"uppercaseletter", "=lu"}, {"lowercaseletter", "=ll"}, {"titlecaseletter", "=lt"}, {"modifierletter", "=lm"},
+    {"otherletter", "=lo"}, {"mark", "=m"}, {"nonspacingmark", "=mn"}, {"spacingmark", "=mc"}, {"enclosingmark", "=me"}, {"number", "=n"},
+    {"decimalnumber", "=nd"}, {"letternumber", "=nl"}, {"othernumber", "=no"}, {"punctuation", "=p"}, {"connectorpunctuation", "=pc"},
+    {"dashpunctuation", "=pd"}, {"openpunctuation", "=ps"}, {"closepunctuation", "=pe"}, {"initialpunctuation", "=pi"},
+    {"finalpunctuation", "=pf"}, {"otherpunctuation", "=po"}, {"symbol", "=s"}, {"mathsymbol", "=sm"}, {"currencysymbol", "=sc"},
+    {"modifiersymbol", "=sk"}, {"othersymbol", "=so"}, {"separator", "\\p{Z}"}, {"spaceseparator", "\\p{Zs}"}, {"lineseparator", "\\p{Zl}"},
+    {"paragraphseparator", "\\p{Zp}"}, {"control", "\\p{Cc}"}, {"format", "\\p{Cf}"}, {"surrogate", "\\p{Cs}"}, {"privateuse", "\\p{Co}"},
 };
+
+static const char *set_exact(const char *key)
+{
+    for (size_t i = 0; i < sizeof uni_newer / sizeof *uni_newer; i++)
+        if (strcmp(uni_newer[i].name, key) == 0) return uni_newer[i].in;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        if (strcmp(sets[i].name, key) == 0) return sets[i].in[0] == '=' ? set_exact(sets[i].in + 1) : sets[i].in;
+    return NULL;
+}
 
 /* Case, spaces, hyphens and underscores of names do not count. */
 static const char *set_named(const char *p, size_t n)
@@ -54,9 +58,21 @@ static const char *set_named(const char *p, size_t n)
         key[k++] = (char)(p[i] >= 'A' && p[i] <= 'Z' ? p[i] | 0x20 : p[i]);
     }
     key[k] = 0;
-    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
-        if (strcmp(sets[i].name, key) == 0) return sets[i].in;
-    return NULL;
+    return set_exact(key);
+}
+
+/* [[:name:]] only: of several sets, or another than \p{name}. */
+static bool set_posix(const char *p, size_t n, struct dan_str *out)
+{
+    static const struct { const char *name, *one, *two; } both[] = {{"alnum", "alphabetic", "nd"}, {"punct", "p", "s"}};
+    const char *in = set_named(p, n);
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++)
+        if (n == 5 && memcmp(p, both[i].name, 5) == 0) {
+            dan_str_puts(out, set_exact(both[i].one));
+            in = set_exact(both[i].two);
+        }
+    if (in) dan_str_puts(out, in);
+    return in != NULL;
 }
 
 static int refuse(struct syntax *s, const char *what)
@@ -120,9 +136,9 @@ static const char *set_letter(int c, bool *not)
     *not = c >= 'A' && c <= 'Z';
     switch (c | 0x20) {
     case 's': return SPACES;
-    case 'w': return WORDS;
+    case 'w': return set_exact("word");
     case 'h': return HEXES;
-    case 'd': return "\\p{Nd}";
+    case 'd': return set_exact("nd");
     default: return NULL;
     }
 }
@@ -147,12 +163,10 @@ static bool class_posix(struct syntax *s, struct set *c)
     from += not;
     while (to < s->n && (letter(s->p[to]) || to < from)) to++;
     if (to + 1 >= s->n || s->p[to] != ':' || s->p[to + 1] != ']') return false;
-    const char *in = set_named(s->p + from, to - from);
-    if (!in) return refuse(s, "an unknown [[:name:]]"), true;
     s->i = to + 2;
-    if (!not) return dan_str_puts(&c->in, in), true;
-    dan_str_putc(&c->more, '|');
-    put_set(&c->more, in, true);
+    if (not) dan_str_puts(&c->more, "|[^");
+    if (!set_posix(s->p + from, to - from, not ? &c->more : &c->in)) refuse(s, "an unknown [[:name:]]");
+    if (not) dan_str_putc(&c->more, ']');
     return true;
 }
 
@@ -278,12 +292,15 @@ static int class_expr(struct syntax *s, struct dan_str *out)
 }
 
 /* --- outside sets */
+/* \b: a word's character on one side alone. */
+static void boundary(struct syntax *s, bool not)
+{
+    const char *w = set_exact("word");
+    dan_str_printf(s->out, "(?:(?<=[%s])(?%c[%s])|(?<![%s])(?%c[%s]))", w, not ? '=' : '!', w, w, not ? '!' : '=', w);
+}
+
 static int escape(struct syntax *s)
 {
-    static const struct { char c; const char *to; } exact[] = {
-        {'v', "\\x{b}"}, {'O', ANY}, {'b', "(?:(?<=[" WORDS "])(?![" WORDS "])|(?<![" WORDS "])(?=[" WORDS "]))"},
-        {'B', "(?:(?<=[" WORDS "])(?=[" WORDS "])|(?<![" WORDS "])(?![" WORDS "]))"},
-    };
     bool not;
     const char *name = "", *in;
     size_t len = 0;
@@ -291,8 +308,8 @@ static int escape(struct syntax *s)
     if (c < 0) return refuse(s, "a backslash at its end");
     s->i++;
     if ((in = set_letter(c, &not))) return put_set(s->out, in, not), 0;
-    for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
-        if (exact[i].c == c) return dan_str_puts(s->out, exact[i].to), 0;
+    if (c == 'v' || c == 'O') return dan_str_puts(s->out, c == 'v' ? "\\x{b}" : ANY), 0;
+    if (c == 'b' || c == 'B') return boundary(s, c == 'B'), 0;
     if (c == 'p' || c == 'P') {
         in = property(s, &not, &name, &len);
         if (in) put_set(s->out, in, not);

@@ -187,7 +187,9 @@ void dan_post_trim(const struct dan_post *p, const struct dan_tokenizer *t, cons
         struct dan_span *s = &span->v[span_from];
         size_t n;
         const char *token = dan_tokenizer_token(t, ids->v[i], &n);
-        bool byte = t->bytes_are_text && !dan_tok_added_of(t, ids->v[i]);
+        const struct dan_added *added = dan_tok_added_of(t, ids->v[i]);
+        bool byte = t->bytes_are_text && !added;
+        if (added) token = text + s->from, n = s->to - s->from;    /* with the white space that it took */
         size_t lead = token ? blanks(token, n, false, byte) : 0, tail = token ? blanks(token, n, true, byte) : 0;
         if (lead == 1 && p->prefix && (i == from || s->from == 0)) lead = 0;
         s->from = forth(text, s->from, s->to, lead);

@@ -25,7 +25,7 @@ static int cuts_of(const struct dan_tokenizer *t, const char *p, size_t n, struc
         if (dan_vec_grow(&out->v, &out->cap, out->n + 1, sizeof *out->v) != 0) return -1;
         out->v[out->n++] = (struct pair){(int32_t)left, (int32_t)right};
     }
-    qsort(out->v + before, out->n - before, sizeof *out->v, by_parts);
+    if (out->n > before) qsort(out->v + before, out->n - before, sizeof *out->v, by_parts);
     return 0;
 }
 
@@ -48,7 +48,7 @@ int dan_tok_set_ranks(struct dan_tokenizer *t, struct dan_err *e)
     for (size_t k = 0; k < all.n && !bad; k++)
         dan_merges_put(t, (struct dan_merge){dan_pair_key(all.v[k].left, all.v[k].right), of[k], of[k]});
     for (int32_t id = 0; id < t->n_vocab && !bad; id++) t->merge_id[id] = id;
-    if (!bad) t->merge_pair = &all.v->left, t->n_merges = all.n;
+    if (!bad) t->merge_pair = all.n ? &all.v->left : NULL, t->n_merges = all.n;
     else dan_free(all.v);
     dan_free(of);
     t->ignore_merges = true;

@@ -3,7 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "io/json.h"
-#include "text/impl.h"
+#include "text/spec.h"
 
 /* NULL anywhere means out of memory; jansson passes it on, so one check at the end is enough. */
 static json_t *byte_level(void)
@@ -150,10 +150,33 @@ static int put_file(const char *dir, const char *name, const char *kept, size_t 
     return r;
 }
 
+/* Ranks are written as the list of merges that they amount to. */
+static int spec_json(const struct dan_tokenizer *t, struct dan_str *out, struct dan_err *e)
+{
+    struct dan_tok_spec s = *t->spec;          /* nothing of it is changed or released */
+    if (s.merges == DAN_MERGES_BY_ID) {
+        s.merges = DAN_MERGES_LISTED;
+        s.merge = t->merge_pair;
+        s.n_merges = t->n_merges;
+        s.ignore_merges = t->ignore_merges;
+    }
+    return dan_spec_to_json(&s, out, e);
+}
+
+static int save_whole(const struct dan_tokenizer *t, const char *dir, struct dan_err *e)
+{
+    struct dan_str text = {0};
+    if (t->json) return put_file(dir, "tokenizer.json", t->json, t->json_n, NULL, e);
+    if (!t->spec) return put_file(dir, "tokenizer.json", NULL, 0, t->kind == &dan_tok_char ? char_json(t) : bpe_json(t), e);
+    int r = spec_json(t, &text, e);
+    if (!r) r = put_file(dir, "tokenizer.json", text.p, text.n, NULL, e);
+    dan_str_release(&text);
+    return r;
+}
+
 int dan_tokenizer_save(const struct dan_tokenizer *t, const char *dir, struct dan_err *e)
 {
-    json_t *whole = t->json ? NULL : t->kind == &dan_tok_char ? char_json(t) : bpe_json(t);
-    int r = put_file(dir, "tokenizer.json", t->json, t->json_n, whole, e);
+    int r = save_whole(t, dir, e);
     if (r) return r;
     r = put_file(dir, "tokenizer_config.json", t->config, t->config_n, t->config ? NULL : config_json(t), e);
     if (r || !t->template_file) return r;

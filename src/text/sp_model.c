@@ -69,6 +69,7 @@ static int set_pieces(struct dan_sp *m, const struct dan_tok_spec *s, struct dan
     for (size_t i = 0; i < s->n; i++) {
         m->start[i] = at;
         m->type[i] = i < s->sp->n_type ? s->sp->type[i] : DAN_SP_CONTROL;
+        if (m->type[i] > DAN_SP_BYTE) m->type[i] = DAN_SP_CONTROL;        /* no type at all: not for text */
         if (s->piece[i].n) memcpy(m->text + at, s->bytes.p + s->piece[i].at, s->piece[i].n);
         at += s->piece[i].n;
     }

@@ -3,6 +3,7 @@
 #include "text/spec_bpe.h"
 #include <string.h>
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #define FOLD "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -136,6 +137,9 @@ int dan_spec_set_around(struct dan_tok_spec *s, int32_t before, int32_t after, s
     for (int i = 0; i < 2; i++)
         if (id[i] >= 0 && ((size_t)id[i] >= s->n || !s->piece[id[i]].flags))
             return dan_fail(e, DAN_EFORMAT, "'%s' puts token %d around every text, but has no such token; the file is damaged", s->where, id[i]);
+    for (int i = 0; i < 2; i++)
+        if (id[i] >= 0 && dan_utf8_check(s->bytes.p + s->piece[id[i]].at, s->piece[id[i]].n) != s->piece[id[i]].n)
+            return dan_fail(e, DAN_EFORMAT, "'%s' puts token %d around every text, which is no UTF-8; the file is damaged", s->where, id[i]);
     if (before < 0 && after < 0) return DAN_OK;
     json_t *one = json_array(), *two = json_array(), *all = json_object();
     int bad = around(s, one, "A", 0, before, after) || around(s, two, "A", 0, before, after) || around(s, two, "B", 1, before, after) ||

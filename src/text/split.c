@@ -1,8 +1,8 @@
 #include "text/split.h"
 #include <string.h>
-#include <utf8proc.h>
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "text/unicode.h"
 
 enum { N_CLASSED = 0x40000, S = DAN_CLASS_SPACE, L = DAN_CLASS_LETTER, N = DAN_CLASS_NUMBER, O = DAN_CLASS_OTHER };
 
@@ -13,26 +13,19 @@ const uint8_t dan_ascii_class[128] = {
     O, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, L, O, O, O, O, O,
 };
 
-/* White_Space of PropList.txt, which is not the general category Z*: U+0085 and the controls are in. */
-static bool is_white_space(int32_t cp)
-{
-    return (cp >= 9 && cp <= 13) || cp == 0x20 || cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
-           cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
-}
-
-static int class_of(int32_t cp)
-{
-    if (is_white_space(cp)) return S;
-    utf8proc_category_t c = utf8proc_category(cp);
-    if (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) return L;
-    return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO ? N : O;
-}
-
 uint8_t *dan_classes_new(void)
 {
-    uint8_t *c = dan_calloc(N_CLASSED / 4, 1);
+    static const struct { enum dan_uni what; int class; } of[] = {{DAN_UNI_SPACE, S}, {DAN_UNI_LETTER, L}, {DAN_UNI_NUMBER, N}};
+    uint8_t *c = dan_malloc(N_CLASSED / 4);
     if (!c) return NULL;
-    for (int32_t cp = 0; cp < N_CLASSED; cp++) c[cp >> 2] |= (uint8_t)(class_of(cp) << (2 * (cp & 3)));
+    memset(c, O * 0x55, N_CLASSED / 4);
+    for (int k = 0; k < 3; k++) {
+        size_t n;
+        const struct dan_range *r = dan_uni_ranges(of[k].what, &n);
+        for (size_t i = 0; i < n; i++)
+            for (int32_t cp = r[i].first; cp <= r[i].last && cp < N_CLASSED; cp++)
+                c[cp >> 2] = (uint8_t)((c[cp >> 2] & ~(3 << (2 * (cp & 3)))) | of[k].class << (2 * (cp & 3)));
+    }
     return c;
 }
 

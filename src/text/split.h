@@ -11,7 +11,7 @@
 enum dan_class { DAN_CLASS_SPACE, DAN_CLASS_LETTER, DAN_CLASS_NUMBER, DAN_CLASS_OTHER };
 
 /* Two bits per code point below U+40000; above are no letters, numbers or spaces in any Unicode version.
- * From utf8proc, 2 ms; free with dan_free.  NULL: out of memory. */
+ * Of Unicode 16, as `tokenizers`; free with dan_free.  NULL: out of memory. */
 uint8_t *dan_classes_new(void);
 
 struct dan_block;                                  /* split_fast.c */

@@ -135,8 +135,18 @@ struct dan_tok_train_opts {
     const char *const *special;                /* NULL: "<|endoftext|>".  They get the last ids */
     size_t  n_special;
     const char *split;                         /* bpe: "gpt2" (NULL), "gpt2-digits", "llama3" (also cl100k), "qwen2" */
-    size_t  max_bytes;                         /* bpe: memory for the word table; 0: 4 GiB */
-    /* done of total (0: unknown) in "read" (bytes) and "merge" (tokens); false cancels with DAN_ECANCELLED */
+    size_t  max_bytes;                         /* memory for the word table; 0: 4 GiB */
+    struct dan_pool *pool;                     /* NULL: one thread; the result does not depend on it */
+    /* unigram, sp-bpe, wordpiece */
+    double  coverage;                          /* of the text by the characters that become pieces; 0: 0.9995, wordpiece 1 */
+    const char *normal;                        /* unigram, sp-bpe: "nmt_nfkc" (NULL), "nfkc" or "none"; wordpiece: "lower" (NULL) or "none" */
+    bool    byte_fallback, split_digits;       /* other characters become bytes; every digit is a piece of its own */
+    int32_t max_piece;                         /* characters of a piece; 0: 16 */
+    const char *const *symbol;                 /* user-defined: always one piece, which text becomes */
+    size_t  n_symbol;
+    size_t  seeds;                             /* unigram: pieces to begin with; 0: 1,000,000 */
+    struct dan_str *model_file;                /* unigram, sp-bpe: gets SentencePiece's tokenizer.model as well; or NULL */
+    /* done of total (0: unknown) in "read" (bytes), "merge" (tokens), "seed" and "prune" (pieces); false cancels with DAN_ECANCELLED */
     bool  (*progress)(void *ctx, const char *stage, int64_t done, int64_t total);
     void   *progress_ctx;
 };
@@ -157,6 +167,18 @@ int dan_tokenizer_train_char(const struct dan_text_source *src, const struct dan
                              struct dan_tok_train_stats *stats, struct dan_err *e);
 /* Ids 0..255 are the bytes, then the special tokens (o may be NULL: <|endoftext|> = 256). */
 int dan_tokenizer_new_bytes(const struct dan_tok_train_opts *o, struct dan_tokenizer **out, struct dan_err *e);
+
+/* SentencePiece's two models, as that library trains them: <unk>, <s>, </s>, the special tokens (none for NULL), symbols, bytes, then the pieces.
+ * A line of text is a sentence; words are what spaces part.  Unigram (Kudo 2018) needs up to 128 bytes for each of the seeds beside the word
+ * table; BPE ties go to fewer characters, then the lower text. */
+int dan_tokenizer_train_unigram(const struct dan_text_source *src, const struct dan_tok_train_opts *o, struct dan_tokenizer **out,
+                                struct dan_tok_train_stats *stats, struct dan_err *e);
+int dan_tokenizer_train_spbpe(const struct dan_text_source *src, const struct dan_tok_train_opts *o, struct dan_tokenizer **out,
+                              struct dan_tok_train_stats *stats, struct dan_err *e);
+/* WordPiece for BERT, as Hugging Face's WordPieceTrainer learns it: BPE whose pieces inside a word begin with "##", by count, not by the likelihood
+ * of Schuster and Nakajima 2012.  [PAD] [UNK] [CLS] [SEP] [MASK], the special tokens, characters, pieces. */
+int dan_tokenizer_train_wordpiece(const struct dan_text_source *src, const struct dan_tok_train_opts *o, struct dan_tokenizer **out,
+                                  struct dan_tok_train_stats *stats, struct dan_err *e);
 
 /* From the parts of another file format (GGUF).  Strings are in the byte-level alphabet of GPT-2. */
 struct dan_tokenizer_parts {

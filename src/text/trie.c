@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 /* Blocks in which free units are still looked for: older ones are nearly full, and looking there costs more than it saves. */
-enum { BLOCK = 256, OPEN_BLOCKS = 16, FREE = 256 };
+enum { BLOCK = 256, OPEN_BLOCKS = 16, FREE = 256, HUGE = 2 << 20 };
 #define NO_UNIT UINT32_MAX
 
 /* Free units of the open blocks form a ring in index order. */
@@ -158,6 +158,18 @@ static int by_bytes(const void *left, const void *right)
     return (a->value > b->value) - (a->value < b->value);
 }
 
+/* A large trie is read all over the place: one page of 2 MiB instead of hundreds. */
+static void move_to_huge(struct dan_trie *t)
+{
+    size_t bytes = t->n * sizeof *t->unit, huge = bytes < HUGE ? HUGE : bytes;
+    dan_trie_unit *unit = bytes < HUGE / 8 ? NULL : dan_huge_alloc(huge);
+    if (!unit) return;
+    memcpy(unit, t->unit, bytes);
+    dan_free(t->unit);
+    t->unit = unit;
+    t->huge = huge;
+}
+
 int dan_trie_build(struct dan_trie *t, struct dan_trie_key *key, size_t n, struct dan_err *e)
 {
     *t = (struct dan_trie){0};
@@ -170,7 +182,7 @@ int dan_trie_build(struct dan_trie *t, struct dan_trie_key *key, size_t n, struc
     dan_free(b.next);
     dan_free(b.prev);
     dan_free(b.base_used);
-    if (!bad) return DAN_OK;
+    if (!bad) return move_to_huge(t), DAN_OK;
     dan_trie_release(t);
     if (b.too_large) return dan_fail(e, DAN_EUNSUPPORTED, "a vocabulary of more than 4 GiB is not supported");
     return dan_fail(e, DAN_ENOMEM, "out of memory for the trie of %zu pieces", n);
@@ -178,7 +190,8 @@ int dan_trie_build(struct dan_trie *t, struct dan_trie_key *key, size_t n, struc
 
 void dan_trie_release(struct dan_trie *t)
 {
-    dan_free(t->unit);
+    if (t->huge) dan_huge_free(t->unit, t->huge);
+    else dan_free(t->unit);
     *t = (struct dan_trie){0};
 }
 

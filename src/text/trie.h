@@ -10,7 +10,7 @@
 typedef uint64_t dan_trie_unit;
 enum { DAN_TRIE_MOST = (1 << 23) - 2 };        /* the largest value */
 
-struct dan_trie { dan_trie_unit *unit; size_t n; };     /* unit[0] is the root; {0} is an empty one without units: not to be walked */
+struct dan_trie { dan_trie_unit *unit; size_t n, huge; };         /* unit[0] is the root; {0} has no units: not to be walked */
 struct dan_trie_key { const char *p; size_t n; int32_t value; };
 
 /* Sorts key[n].  Of equal strings the one with the highest value stays; empty ones are left out. */

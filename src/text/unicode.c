@@ -20,7 +20,14 @@ static const struct { const struct dan_range *r; size_t n; } table[] = {
     [DAN_UNI_CONTROL] = TABLE(bert_control), [DAN_UNI_SPACE] = TABLE(bert_space), [DAN_UNI_PUNCT] = TABLE(bert_punct),
     [DAN_UNI_CHINESE] = TABLE(bert_chinese), [DAN_UNI_ACCENT] = TABLE(bert_accent), [DAN_UNI_MARK] = TABLE(uni_mark),
     [DAN_UNI_NUMERIC] = TABLE(uni_numeric), [DAN_UNI_WORD] = TABLE(uni_word),
+    [DAN_UNI_LETTER] = TABLE(uni_letter), [DAN_UNI_NUMBER] = TABLE(uni_number),
 };
+
+const struct dan_range *dan_uni_ranges(enum dan_uni what, size_t *n)
+{
+    *n = table[what].n;
+    return table[what].r;
+}
 
 bool dan_uni_is(enum dan_uni what, int32_t cp) { return cp >= 0 && find(table[what].r, table[what].n, cp); }
 

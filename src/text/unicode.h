@@ -3,6 +3,7 @@
 #ifndef DAN_TEXT_UNICODE_H
 #define DAN_TEXT_UNICODE_H
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct dan_range { int32_t first, last, value; };
@@ -16,7 +17,11 @@ enum dan_uni {
     DAN_UNI_MARK,                              /* M*: StripAccents removes it */
     DAN_UNI_NUMERIC,                           /* N* */
     DAN_UNI_WORD,                              /* \w: Alphabetic, M*, Nd, Pc, joiners */
+    DAN_UNI_LETTER,                            /* L*, N* of Unicode 16 */
+    DAN_UNI_NUMBER,
 };
+/* A class as ascending ranges. */
+const struct dan_range *dan_uni_ranges(enum dan_uni what, size_t *n);
 bool dan_uni_is(enum dan_uni what, int32_t cp);        /* false for cp < 0, bytes that are no character */
 /* Canonical decomposition, compat: compatibility decomposition too.  Returns how many characters, at most n (18 are enough). */
 enum { DAN_UNI_MOST = 24 };
