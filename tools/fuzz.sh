@@ -18,9 +18,11 @@ libfuzzer() {
     dict=$here/tests/fuzz/dict/$1.dict
     [ -f "$dict" ] && set -- "$1" -dict="$dict"
     name=$1; shift
+    regress=$here/tests/fuzz/regress/$name
+    [ -d "$regress" ] || regress=
     "$dir/fuzz_$name" -max_total_time="$seconds" -max_len=4096 -len_control=200 -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=1 \
         -print_final_stats=1 -artifact_prefix="$dir/found/$name/" -verbosity=1 "$@" ${FUZZ_ARGS:-} \
-        "$dir/corpus/$name" "$dir/seeds/$name" "$here/tests/fuzz/regress/$name" >"$log" 2>&1
+        "$dir/corpus/$name" "$dir/seeds/$name" $regress >"$log" 2>&1
     rc=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
@@ -37,7 +39,7 @@ afl() {
 }
 
 for name in "$@"; do
-    mkdir -p "$dir/found/$name" "$dir/corpus/$name" "$dir/seeds/$name" "$dir/out" "$here/tests/fuzz/regress/$name"
+    mkdir -p "$dir/found/$name" "$dir/corpus/$name" "$dir/seeds/$name" "$dir/out"
     if [ "${FUZZ_ENGINE:-}" = afl ]; then afl "$name"; else libfuzzer "$name"; fi
     total=$((total + ${runs:-0}))
     if [ "$rc" -eq 0 ] && [ -n "$runs" ]; then echo "  ok  $name: $runs executions, ${edges:-?} edges"

@@ -220,10 +220,45 @@ static void directories(void **state)
     assert_int_equal(dan_file_size("moved"), -1);
 }
 
+/* What is no file, or far too large for one that is read whole, is refused soon. */
+static void read_odd_files(void **state)
+{
+    (void)state;
+    char *p;
+    size_t n;
+    assert_int_equal(mkfifo("pipe", 0666), 0);
+    struct dan_err e = {0};
+    assert_int_equal(dan_read_file("pipe", &p, &n, &e), DAN_EIO);
+    assert_non_null(strstr(e.msg, "nobody writes to this pipe"));
+    struct dan_mapping m;
+    assert_int_equal(dan_map_file("pipe", &m, NULL), DAN_EIO);
+    assert_int_equal(dan_write_file("large", "", 0, NULL), DAN_OK);
+    if (truncate("large", (off_t)1 << 40) == 0) assert_int_equal(dan_read_file("large", &p, &n, NULL), DAN_EIO);
+    assert_int_equal(dan_read_file("/dev/zero", &p, &n, NULL), DAN_EIO);
+}
+
+static void links_lead_out(void **state)
+{
+    (void)state;
+    assert_int_equal(dan_mkdirs("hub/snapshots/1", NULL), DAN_OK);
+    assert_int_equal(dan_mkdirs("hub/blobs", NULL), DAN_OK);
+    assert_int_equal(dan_write_file("hub/blobs/b", "x", 1, NULL), DAN_OK);
+    assert_int_equal(dan_write_file("outside", "x", 1, NULL), DAN_OK);
+    assert_int_equal(dan_write_file("hub/snapshots/1/here", "x", 1, NULL), DAN_OK);
+    assert_int_equal(symlink("../../blobs/b", "hub/snapshots/1/blob"), 0);
+    assert_int_equal(symlink("../../../outside", "hub/snapshots/1/out"), 0);
+    assert_true(dan_path_stays("hub/snapshots/1", "hub/snapshots/1/here"));
+    assert_true(dan_path_stays("hub/snapshots/1", "hub/snapshots/1/blob"));
+    assert_false(dan_path_stays("hub/snapshots/1", "hub/snapshots/1/out"));
+    assert_true(dan_path_stays("hub/snapshots/1", "hub/snapshots/1/none"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc),
+        cmocka_unit_test_setup_teardown(read_odd_files, enter, leave),
+        cmocka_unit_test_setup_teardown(links_lead_out, enter, leave),
         cmocka_unit_test_setup_teardown(write_read_and_map, enter, leave),
         cmocka_unit_test_setup_teardown(writer_counts_and_aborts, enter, leave),
         cmocka_unit_test_setup_teardown(failures_say_what_to_do, enter, leave),

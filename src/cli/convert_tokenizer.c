@@ -80,16 +80,43 @@ static int put_whole(const char *path, struct dan_gguf_out *out, struct dan_err 
 
 static int64_t first_of(int64_t a, int64_t b) { return a >= 0 ? a : b; }
 
+static bool config_adds_bos(const char *dir)
+{
+    struct dan_str path = {0};
+    struct dan_err ignored = {0};
+    json_t *j = NULL;
+    dan_path_join(&path, dir, "tokenizer_config.json");
+    bool yes = dan_path_exists(dan_str_c(&path)) && dan_json_read(dan_str_c(&path), &j, &ignored) == DAN_OK &&
+               json_is_true(json_object_get(j, "add_bos_token"));
+    json_decref(j);
+    dan_str_release(&path);
+    return yes;
+}
+
+/* run.c begins every text with bos; a folder says so in its configuration. */
+static int say_bos(const char *dir, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    json_t *j = NULL;
+    dan_path_join(&path, dir, "tokenizer_config.json");
+    int rc = path.failed ? dan_fail(e, DAN_ENOMEM, "out of memory writing '%s'", dir) : dan_json_read(path.p, &j, e);
+    if (!rc && json_object_set_new(j, "add_bos_token", json_true())) rc = dan_fail(e, DAN_ENOMEM, "out of memory writing '%s'", dir);
+    if (!rc) rc = dan_json_write(path.p, j, e);
+    json_decref(j);
+    dan_str_release(&path);
+    return rc;
+}
+
 /* tok: the compiled tokenizer, which has read the configuration beside it. */
-static int put_tokenizer(const char *path, const struct dan_tokenizer *tok, enum dan_file_kind kind, const struct dan_lm *lm, struct dan_gguf_out *out,
-                         struct dan_err *e)
+static int put_tokenizer(const char *path, const char *src, const struct dan_tokenizer *tok, enum dan_file_kind kind, const struct dan_lm *lm,
+                         struct dan_gguf_out *out, struct dan_err *e)
 {
     struct dan_tok_spec s;
     int rc = read_spec(path, &s, e);
     const struct dan_ids *before = dan_tokenizer_before(tok);
     struct dan_gguf_tokens m = {.vocab = lm->cfg.vocab, .bos = first_of(dan_tokenizer_bos(tok), lm->cfg.bos), .eos = first_of(lm->cfg.eos, dan_tokenizer_eos(tok)),
                                 .pad = lm->cfg.pad, .chat_template = dan_tokenizer_chat_template(tok)};
-    m.add_bos = kind == DAN_FILE_LLAMA2C || (before->n > 0 && before->v[0] == m.bos);
+    m.add_bos = kind == DAN_FILE_LLAMA2C || (before->n > 0 && before->v[0] == m.bos) || (kind == DAN_FILE_DIR && m.bos >= 0 && config_adds_bos(src));
     if (!rc) rc = dan_spec_to_gguf(&s, &m, out, e);
     dan_tok_spec_release(&s);
     return rc ? rc : put_whole(path, out, e);
@@ -119,7 +146,7 @@ int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_
     if (none) dan_warn(ui, "there is no tokenizer beside '%s': the file is written without one", src);
     else {
         rc = load(dan_str_c(&path), src, kind, &tok, &why);
-        if (!rc) rc = put_tokenizer(dan_str_c(&path), tok, kind, lm, out, &why);
+        if (!rc) rc = put_tokenizer(dan_str_c(&path), src, tok, kind, lm, out, &why);
         if (rc == DAN_EUNSUPPORTED || (rc && kind == DAN_FILE_GGUF && !given)) {   /* a GGUF file may have none */
             dan_warn(ui, "the file is written without a tokenizer: %s", why.msg);
             rc = DAN_OK;
@@ -157,6 +184,7 @@ int convert_tokenizer_to_dir(struct dan_ui *ui, const char *src, enum dan_file_k
     if (!tokenizer_path(src, kind, given, lm->cfg.vocab, &path)) dan_warn(ui, "there is no tokenizer beside '%s': the folder has none", src);
     else if (dan_tokenizer_load(path.p, &tok, &why)) dan_warn(ui, "the folder has no tokenizer: %s", why.msg);
     else rc = dan_tokenizer_save(tok, dir, e);
+    if (!rc && tok && kind == DAN_FILE_LLAMA2C) rc = say_bos(dir, e);
     if (!rc && tok && kind == DAN_FILE_GGUF && !given) rc = put_back(src, dir, e);
     dan_tokenizer_free(tok);
     dan_str_release(&path);

@@ -234,6 +234,7 @@ static int put_folder(const char *path, json_t *o, struct dan_err *e)
 {
     char **names = NULL;
     size_t n = 0;
+    bool model = false;
     json_t *files = json_array();
     int rc = dan_list_dir(path, &names, &n, e);
     for (size_t i = 0; i < n; i++) {
@@ -241,6 +242,7 @@ static int put_folder(const char *path, json_t *o, struct dan_err *e)
         struct dan_err why = {0};
         enum dan_file_kind kind = DAN_FILE_UNKNOWN;
         dan_path_join(&p, path, names[i]);
+        model |= !strcmp(names[i], "config.json") || dan_str_ends(names[i], ".safetensors") || dan_str_ends(names[i], ".gguf");
         const char *what = !p.failed && dan_file_kind(p.p, &kind, &why) == DAN_OK ? dan_file_kind_name(kind) : "unreadable";
         json_array_append_new(files, json_pack("{s:o,s:s,s:I}", "name", lm_json_text(names[i], strlen(names[i])), "kind", what, "bytes",
                                                (json_int_t)(kind == DAN_FILE_DIR ? 0 : dan_file_size(dan_str_c(&p)))));
@@ -248,7 +250,7 @@ static int put_folder(const char *path, json_t *o, struct dan_err *e)
     }
     dan_free_list(names, n);
     json_object_set_new(o, "files", files);
-    return rc;
+    return rc || model ? rc : dan_fail(e, DAN_EFORMAT, "no model in '%s': it has no config.json and no weights", path);
 }
 
 static int describe(const char *path, enum dan_file_kind kind, json_t *o, struct dan_err *e)

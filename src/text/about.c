@@ -28,18 +28,14 @@ static void put_chain(struct dan_str *out, const json_t *j, int depth)
     put_step(out, j);
 }
 
-static void put(struct dan_str *out, const json_t *j)
+static void put(struct dan_str *out, const json_t *j, const char *otherwise)
 {
     put_chain(out, j, 0);
-    if (!out->n) dan_str_puts(out, "none");
+    if (!out->n) dan_str_puts(out, otherwise);
 }
 
-static const char *algorithm(const struct dan_tokenizer *t)
+static const char *of_spec(const struct dan_tok_spec *s)
 {
-    const struct dan_tok_spec *s = t->spec;
-    if (t->kind == &dan_tok_bytes) return "bytes";
-    if (t->kind == &dan_tok_char) return "characters";
-    if (!s) return t->wordpiece ? "WordPiece" : "merge-list BPE";
     switch (s->model) {
     case DAN_SPEC_UNIGRAM: return "unigram";
     case DAN_SPEC_WORDPIECE: return "WordPiece";
@@ -48,22 +44,31 @@ static const char *algorithm(const struct dan_tokenizer *t)
     }
 }
 
+/* model.type of a tokenizer.json; its BPE always lists merges. */
+static const char *of_json(const json_t *j)
+{
+    static const struct { const char *type, *name; } names[] = {
+        {"Unigram", "unigram"}, {"WordPiece", "WordPiece"}, {"WordLevel", "WordLevel"}, {"BPE", "merge-list BPE"}};
+    const char *type = dan_json_name(json_object_get(j, "model"), "type");
+    size_t k = 0;
+    while (k + 1 < sizeof names / sizeof *names && strcmp(names[k].type, type) != 0) k++;
+    return names[k].name;
+}
+
 void dan_tok_about(const struct dan_tokenizer *t, struct dan_tok_about *a)
 {
     const struct dan_tok_spec *s = t->spec;
-    *a = (struct dan_tok_about){.algorithm = algorithm(t)};
+    json_t *j = !s && t->json ? json_loadb(t->json, t->json_n, 0, NULL) : NULL;
+    bool plain = !s && !j;
+    *a = (struct dan_tok_about){.algorithm = s ? of_spec(s) : j ? of_json(j) : t->wordpiece ? "WordPiece" : "merge-list BPE"};
+    if (t->kind == &dan_tok_bytes) a->algorithm = "bytes";
+    if (t->kind == &dan_tok_char) a->algorithm = "characters";
     a->splitter = t->sp ? "SentencePiece" : !t->kind->encode ? "pipeline" : t->wordpiece ? "bert" : t->split.name ? t->split.name : "none";
-    if (s) {
-        put(&a->normalizer, s->normalizer);
-        put(&a->pre_tokenizer, s->pre_tokenizer);
-        put(&a->decoder, s->decoder);
-        put(&a->post_processor, s->post_processor);
-        return;
-    }
-    dan_str_puts(&a->normalizer, t->nfc ? "NFC" : "none");
-    dan_str_puts(&a->pre_tokenizer, t->split.name ? "ByteLevel" : "none");
-    dan_str_puts(&a->decoder, t->split.name ? "ByteLevel" : "none");
-    dan_str_puts(&a->post_processor, "none");
+    put(&a->normalizer, s ? s->normalizer : json_object_get(j, "normalizer"), plain && t->nfc ? "NFC" : "none");
+    put(&a->pre_tokenizer, s ? s->pre_tokenizer : json_object_get(j, "pre_tokenizer"), plain && t->split.name ? "ByteLevel" : "none");
+    put(&a->decoder, s ? s->decoder : json_object_get(j, "decoder"), plain && t->split.name ? "ByteLevel" : "none");
+    put(&a->post_processor, s ? s->post_processor : json_object_get(j, "post_processor"), "none");
+    json_decref(j);
 }
 
 void dan_tok_about_release(struct dan_tok_about *a)

@@ -10,7 +10,10 @@
 
 /* --- which way */
 static bool is_type(const json_t *j, const char *type) { return strcmp(dan_json_name(j, "type"), type) == 0; }
-static bool is_nothing(const json_t *j) { return !j || json_is_null(j) || (is_type(j, "Sequence") && !json_array_size(json_object_get(j, "normalizers"))); }
+static bool is_nothing(const json_t *j)
+{
+    return !j || json_is_null(j) || (is_type(j, "Sequence") && !json_array_size(json_object_get(j, "normalizers")));
+}
 
 static bool is_byte_level(const json_t *j, bool regex)
 {
@@ -53,10 +56,18 @@ static const struct dan_split *fast_bpe(const struct dan_tok_spec *s)
     return scanner(s->pre_tokenizer);
 }
 
+static size_t longest(const struct dan_tok_spec *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++) n = s->piece[i].n > n ? s->piece[i].n : n;
+    return n;
+}
+
 static bool fast_wordpiece(const struct dan_tok_spec *s)
 {
     return s->model == DAN_SPEC_WORDPIECE && is_type(s->pre_tokenizer, "BertPreTokenizer") && strlen(s->prefix) < 16 &&
-           (is_nothing(s->normalizer) || is_type(s->normalizer, "BertNormalizer")) && !any_piece(s, DAN_PIECE_ADDED | DAN_PIECE_NORMALIZED, 0);
+           (is_nothing(s->normalizer) || is_type(s->normalizer, "BertNormalizer")) && !any_piece(s, DAN_PIECE_ADDED | DAN_PIECE_NORMALIZED, 0) &&
+           longest(s) <= 250;                  /* what the fast tables hold */
 }
 
 static bool one_char(const struct dan_tok_spec *s, const struct dan_spec_piece *one)

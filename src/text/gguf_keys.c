@@ -57,7 +57,7 @@ static void put_name(struct tokens *t, int64_t id)
     const char *text = p ? t->s->bytes.p + p->at : NULL;
     if (!p) dan_str_printf(&t->bytes, "[PAD%lld]", (long long)id);
     else if (t->s->byte_level && !(p->flags & DAN_PIECE_ADDED)) dan_alphabet_put(&t->bytes, text, p->n);
-    else if (t->s->sp && !t->s->sp->in.escape_spaces) put_escaped(&t->bytes, text, p->n);
+    else if (!t->s->byte_level && (!t->s->sp || !t->s->sp->in.escape_spaces)) put_escaped(&t->bytes, text, p->n);
     else dan_str_append(&t->bytes, text, p->n);
 }
 
@@ -147,8 +147,24 @@ static void put_id(struct dan_gguf_out *o, const char *key, int64_t id)
     if (id >= 0) dan_gguf_out_u32(o, key, (uint32_t)id);
 }
 
+static bool says(const json_t *j, const char *part)
+{
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    bool yes = text && strstr(text, part);
+    dan_free(text);
+    return yes;
+}
+
+/* A tokenizer.json that came from SentencePiece: a space before the text is a normaliser or a pre-tokenizer there. */
+static bool prepends_space(const struct dan_tok_spec *s)
+{
+    return says(s->normalizer, "\"Prepend\"") || says(s->pre_tokenizer, "\"prepend_scheme\":\"always\"") ||
+           says(s->pre_tokenizer, "\"prepend_scheme\":\"first\"") || says(s->pre_tokenizer, "\"add_prefix_space\":true");
+}
+
 static void put_rules(const struct dan_tok_spec *s, struct dan_gguf_out *o)
 {
+    if (!s->sp && !s->byte_level) dan_gguf_out_bool(o, "tokenizer.ggml.add_space_prefix", prepends_space(s));
     if (!s->sp) return;
     dan_gguf_out_bool(o, "tokenizer.ggml.add_space_prefix", s->sp->in.dummy_prefix);
     dan_gguf_out_bool(o, "tokenizer.ggml.remove_extra_whitespaces", s->sp->in.remove_spaces);

@@ -36,10 +36,26 @@ static int read_encoder(const char *path, const char *dir, struct dan_tok_spec *
     return (void)path, beside(dir, (const char *const[]){"encoder.json", "vocab.bpe"}, s, e);
 }
 
-static int read_json(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e) { return (void)dir, dan_spec_from_json(path, s, e); }
-static int read_txt(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e) { return (void)dir, dan_spec_from_vocab_txt(path, s, e); }
-static int read_ranks(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e) { return (void)dir, dan_spec_from_tiktoken(path, s, e); }
-static int read_bin(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e) { return (void)dir, dan_spec_from_llama2c(path, s, e); }
+static int read_json(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e)
+{
+    return (void)dir, dan_spec_from_json(path, s, e);
+}
+
+static int read_txt(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e)
+{
+    return (void)dir, dan_spec_from_vocab_txt(path, s, e);
+}
+
+static int read_ranks(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e)
+{
+    return (void)dir, dan_spec_from_tiktoken(path, s, e);
+}
+
+static int read_bin(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e)
+{
+    return (void)dir, dan_spec_from_llama2c(path, s, e);
+}
+
 
 /* Llama 3 calls its ranks tokenizer.model as well. */
 static int read_model(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e)
@@ -135,7 +151,8 @@ static const struct reader *reader_of(const char *path, const char *dir, struct 
     for (int k = 0; k < N_READERS; k++)
         if (fits(&readers[k], name) && (!readers[k].with || is_in(dir, readers[k].with))) return &readers[k];
     if (dan_map_file(path, &m, e)) return NULL;
-    const char *as = m.n && (m.p[0] == '{' || m.p[0] == ' ' || m.p[0] == '\n') ? ".json" : m.n > 4 && memcmp(m.p, "GGUF", 4) == 0 ? ".gguf" : ".model";
+    bool json = m.n && (m.p[0] == '{' || m.p[0] == ' ' || m.p[0] == '\n'), gguf = m.n > 4 && memcmp(m.p, "GGUF", 4) == 0;
+    const char *as = json ? ".json" : gguf ? ".gguf" : ".model";
     dan_unmap_file(&m);
     for (int k = 0; k < N_READERS; k++)
         if (strcmp(readers[k].name, as) == 0) return &readers[k];

@@ -184,14 +184,14 @@ static int class_escape(struct syntax *s, struct set *c)
 {
     int ch = peek(s, 0);
     bool not;
-    const char *name, *in = set_letter(ch, &not);
-    size_t len;
+    const char *name = "", *in = set_letter(ch, &not);
+    size_t len = 0;
     s->i++;
     if (in) return class_set(c, in, not), 1;
     if (ch == 'p' || ch == 'P') {
         in = property(s, &not, &name, &len);
         if (in) class_set(c, in, not);
-        else dan_str_printf(&c->in, "\\%c{%.*s}", not ? 'P' : 'p', (int)len, name ? name : "");
+        else dan_str_printf(&c->in, "\\%c{%.*s}", not ? 'P' : 'p', (int)len, name);
         return 1;
     }
     struct dan_str *out = s->out;

@@ -18,7 +18,8 @@ struct reading { struct dan_post *p; const char *where; int32_t n_vocab; struct 
 
 static int put(struct reading *r, struct list *l, int text, json_int_t id, json_int_t type)
 {
-    if (l->n >= MOST_ITEMS) return dan_fail(r->e, DAN_EFORMAT, "%s: post_processor has more than %d items; the file is damaged", r->where, MOST_ITEMS);
+    if (l->n >= MOST_ITEMS)
+        return dan_fail(r->e, DAN_EFORMAT, "%s: post_processor has more than %d items; the file is damaged", r->where, MOST_ITEMS);
     if (text < 0 && (id < 0 || id >= r->n_vocab))
         return dan_fail(r->e, DAN_EFORMAT, "%s: post_processor adds token %lld, which is not in the vocabulary; the file is damaged", r->where,
                         (long long)id);

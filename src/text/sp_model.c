@@ -207,7 +207,7 @@ int dan_sp_encode_spans(const struct dan_sp *m, const char *p, size_t n, struct 
     dan_sp_buffer_init(&b, &map);
     int r = dan_sp_normalise(&m->in, p, n, &b, e);
     if (!r) r = encode_normal(m, NULL, b.p, b.n, out, span, e);
-    for (size_t i = before; i < span->n && !r; i++) span->v[i] = map.v[span->v[i]];
+    for (size_t i = before; i < span->n; i++) span->v[i] = map.v[span->v[i]];          /* also of what came before a failure */
     dan_sp_buffer_release(&b);
     dan_ids_release(&map);
     return r;

@@ -197,6 +197,29 @@ static void test_stream(void **state)
     dan_tok_spec_release(&s);
 }
 
+/* Without an unk an unknown character is an error; the offsets of what came before it are still those of the text. */
+static void test_no_unk(void **state)
+{
+    (void)state;
+    struct dan_tok_spec s;
+    struct dan_sp *m = NULL;
+    struct dan_ids ids = {0}, span = {0};
+    struct dan_err e = {0};
+    dan_tok_spec_init(&s, DAN_SPEC_UNIGRAM, "small");
+    ok(dan_tok_spec_put(&s, 0, "a", 1, -1, DAN_PIECE_MODEL, &e), &e);
+    s.sp = dan_sp_rules_new(DAN_SP_UNIGRAM, 1);
+    assert_non_null(s.sp);
+    ok(dan_sp_rules_to_json(&s, &e), &e);
+    ok(dan_sp_new(&s, &m, &e), &e);
+    assert_int_equal(dan_sp_encode_spans(m, "a a a a aaa", 11, &ids, &span, &e), DAN_EINVAL);
+    assert_int_equal(span.n, 2 * ids.n);
+    for (size_t i = 0; i < span.n; i++) assert_in_range(span.v[i], 0, 11);
+    dan_ids_release(&ids);
+    dan_ids_release(&span);
+    dan_sp_free(m);
+    dan_tok_spec_release(&s);
+}
+
 static void test_spec(void **state)
 {
     (void)state;
@@ -342,8 +365,9 @@ int main(void)
     int fd = mkstemp(scratch);
     if (fd < 0) return 1;
     close(fd);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_stream), cmocka_unit_test(test_spec),
-                                       cmocka_unit_test(test_damage), cmocka_unit_test(test_refused), cmocka_unit_test(test_llama2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_stream), cmocka_unit_test(test_no_unk),
+                                       cmocka_unit_test(test_spec), cmocka_unit_test(test_damage), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_llama2)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(scratch);
     return failed;

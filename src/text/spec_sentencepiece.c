@@ -208,12 +208,14 @@ static int check_bytes(const struct reader *k)
         int byte = dan_byte_of_piece(p, k->s->piece[i].n);
         if (byte < 0 || !k->s->byte_fallback)
             return dan_fail(k->e, DAN_EFORMAT, "piece %zu of '%s', '%.*s', is marked as a byte but %s; the file is damaged", i, k->s->where,
-                            (int)(k->s->piece[i].n < 60 ? k->s->piece[i].n : 60), p, byte < 0 ? "is not called like one" : "byte_fallback is off");
+                            (int)(k->s->piece[i].n < 60 ? k->s->piece[i].n : 60), p,
+                            byte < 0 ? "is not called like one" : "byte_fallback is off");
         found += !seen[byte];
         seen[byte] = true;
     }
     if (k->s->byte_fallback && found != 256)
-        return dan_fail(k->e, DAN_EFORMAT, "'%s' says byte_fallback but has %zu of the 256 byte pieces; the file is damaged", k->s->where, found);
+        return dan_fail(k->e, DAN_EFORMAT, "'%s' says byte_fallback but has %zu of the 256 byte pieces; the file is damaged", k->s->where,
+                        found);
     return DAN_OK;
 }
 
@@ -223,7 +225,8 @@ static int find_unk(struct reader *k)
     for (size_t i = 0; i < k->s->n; i++) {
         if (k->r->type[i] != DAN_SP_UNKNOWN) continue;
         if (k->s->unk >= 0)
-            return dan_fail(k->e, DAN_EFORMAT, "pieces %d and %zu of '%s' are both unknown; the file is damaged", k->s->unk, i, k->s->where);
+            return dan_fail(k->e, DAN_EFORMAT, "pieces %d and %zu of '%s' are both unknown; the file is damaged", k->s->unk, i,
+                            k->s->where);
         k->s->unk = (int32_t)i;
     }
     if (k->s->unk < 0 && !k->s->byte_fallback)

@@ -15,11 +15,20 @@ static json_t *name_of(const struct dan_tok_spec *s, const struct dan_spec_piece
     return buf->failed ? NULL : json_stringn(dan_str_c(buf), buf->n);
 }
 
+/* Ids after the last piece of the model: `tokenizers` counts added tokens on from there, so those before it are in the vocabulary too. */
+static size_t model_end(const struct dan_tok_spec *s)
+{
+    size_t n = s->n;
+    while (n && !(s->piece[n - 1].flags & DAN_PIECE_MODEL)) n--;
+    return s->unk >= (int64_t)n ? (size_t)s->unk + 1 : n;
+}
+
 static json_t *vocab_object(const struct dan_tok_spec *s, struct dan_str *buf)
 {
     json_t *vocab = json_object();
-    for (size_t i = 0; i < s->n && vocab; i++) {
-        if (!(s->piece[i].flags & DAN_PIECE_MODEL)) continue;
+    size_t n = model_end(s);
+    for (size_t i = 0; i < n && vocab; i++) {
+        if (!s->piece[i].flags || s->piece[i].n == 0) continue;
         json_t *name = name_of(s, &s->piece[i], buf);
         int bad = !name || json_object_setn_new(vocab, json_string_value(name), json_string_length(name), json_integer((json_int_t)i));
         json_decref(name);
@@ -32,8 +41,7 @@ static json_t *vocab_object(const struct dan_tok_spec *s, struct dan_str *buf)
 
 static json_t *vocab_list(const struct dan_tok_spec *s, struct dan_str *buf)
 {
-    size_t n = s->n;
-    while (n && !(s->piece[n - 1].flags & DAN_PIECE_MODEL)) n--;
+    size_t n = model_end(s);
     json_t *list = json_array();
     for (size_t i = 0; i < n && list; i++) {
         json_t *one = json_pack("[o, f]", name_of(s, &s->piece[i], buf), s->piece[i].score);

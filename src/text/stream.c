@@ -1,6 +1,7 @@
-/* Encoding a text that comes in pieces.  What is given out ends at a place where every text with the same characters around
- * it is cut: between letters with one line feed or one space among them, behind the line feed, before the space.  The patterns of byte-level BPE and BERT's
- * pre-tokenizer begin a piece there whatever comes before or after, and no normal form reaches across.  Added tokens that could reach across such a place make everything wait for the end. */
+/* Encoding a text that comes in pieces.  What is given out ends at a place where every text with the same characters around it is
+ * cut: between letters with one line feed or one space among them, behind the line feed, before the space.  The patterns of
+ * byte-level BPE and BERT's pre-tokenizer begin a piece there whatever comes before or after, and no normal form reaches across.
+ * Added tokens that could reach across such a place make everything wait for the end. */
 #include <string.h>
 #include "base/mem.h"
 #include "base/utf8.h"

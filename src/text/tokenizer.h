@@ -1,4 +1,4 @@
-/* Bytes <-> ids.  Four kinds: byte-level "bpe" (GPT-2 and its successors), "wordpiece" (BERT), "char"
+/* Bytes <-> ids.  Kinds: "bpe" (byte level as GPT-2, or over characters), "unigram", "wordpiece" (BERT), "wordlevel", "char"
  * (one id per Unicode code point of the training text) and "bytes" (256 ids).  A tokenizer is read-only once made, so any
  * number of threads may use one; what a thread writes lives in its own dan_tok_cache.
  *
@@ -24,19 +24,22 @@ void dan_spans_release(struct dan_spans *s);
 
 struct dan_tokenizer;
 
-/* path: a model directory with tokenizer.json (tokenizer_config.json beside it names bos and eos), or
- * the tokenizer.json itself; without one, vocab.txt (WordPiece, tokenizer_config.json says do_lower_case and so on).
- * Read: BPE with a ByteLevel pre-tokenizer (GPT-2's pattern, also behind
- * Digits, or a Split with the pattern of Llama 3 and cl100k or of Qwen 2), normalizer none or NFC; WordPiece
- * with BertNormalizer and BertPreTokenizer; WordLevel of single characters.  Anything else fails with the key that is not supported yet. */
+/* path: a model directory or one file.  In a directory the first of these counts: tokenizer.json; vocab.json + merges.txt; encoder.json +
+ * vocab.bpe; tokenizer.model, spiece.model, sentencepiece.bpe.model; vocab.txt (WordPiece); *.tiktoken; tokenizer.bin (llama2.c); *.model, *.spm,
+ * *.gguf.  A file is read by its name, else by its first bytes (Llama 3's tokenizer.model is ranks, not SentencePiece's).  What lies
+ * beside it (tokenizer_config.json, special_tokens_map.json, added_tokens.json, chat_template.jinja) names bos, eos and so on.
+ *
+ * tokenizer.json: everything that the schema of Hugging Face `tokenizers` 0.23 names, with its ids.  Patterns without a hand-written
+ * scanner run in PCRE2: slower, never refused; what PCRE2 cannot run (absent operators, lookbehind of unbounded length) and dropout fail with
+ * the key that is the reason. */
 int  dan_tokenizer_load(const char *path, struct dan_tokenizer **out, struct dan_err *e);
 
-/* Writes dir/tokenizer.json and dir/tokenizer_config.json (Hugging Face `tokenizers` schema); what was
- * loaded from files is written as it was read, chat template and all.  dir must exist. */
+/* Writes dir/tokenizer.json and dir/tokenizer_config.json (Hugging Face `tokenizers` schema); what was loaded from a tokenizer.json
+ * is written as it was read, other formats in this schema (for SentencePiece as near as it can say).  dir must exist. */
 int  dan_tokenizer_save(const struct dan_tokenizer *t, const char *dir, struct dan_err *e);
 void dan_tokenizer_free(struct dan_tokenizer *t);              /* NULL is fine */
 
-const char *dan_tokenizer_kind(const struct dan_tokenizer *t);          /* "bpe", "char", "bytes" */
+const char *dan_tokenizer_kind(const struct dan_tokenizer *t);          /* "bpe", "unigram", "wordpiece", "wordlevel", "char", "bytes" */
 int32_t  dan_tokenizer_vocab_size(const struct dan_tokenizer *t);       /* largest id + 1, special tokens included */
 int32_t  dan_tokenizer_bos(const struct dan_tokenizer *t);              /* -1: none */
 int32_t  dan_tokenizer_eos(const struct dan_tokenizer *t);
@@ -92,8 +95,8 @@ int  dan_tok_stream_push(struct dan_tok_stream *s, const char *bytes, size_t n, 
 int  dan_tok_stream_finish(struct dan_tok_stream *s, struct dan_ids *out, struct dan_err *e);
 void dan_tok_stream_free(struct dan_tok_stream *s);    /* NULL is fine */
 
-/* Remembers the ids of short words (2 MiB, bounded): same ids, twice as fast on English (GPT-2's vocabulary, 37 MB of
- * Wikipedia, one core: 43 and 90 MB/s).  One per thread. */
+/* Remembers the ids of short words (16 MiB, bounded): same ids, more than twice as fast on English that repeats itself (GPT-2's vocabulary,
+ * Wikipedia, one core: 105 and 260 MB/s).  One per thread. */
 struct dan_tok_cache;
 int  dan_tok_cache_new(const struct dan_tokenizer *t, struct dan_tok_cache **out, struct dan_err *e);
 void dan_tok_cache_free(struct dan_tok_cache *c);

@@ -177,7 +177,8 @@ int dan_trie_build(struct dan_trie *t, struct dan_trie_key *key, size_t n, struc
     if (n > 1) qsort(key, n, sizeof *key, by_bytes);
     int bad = 0;
     for (size_t i = 0; i < n && !bad; i++) bad = key[i].n >= UINT32_MAX || key[i].value > DAN_TRIE_MOST || key[i].value < 0;
-    if (bad) return dan_fail(e, DAN_EUNSUPPORTED, "a vocabulary of more than %d pieces, or a piece of 4 GiB, is not supported", DAN_TRIE_MOST);
+    if (bad)
+        return dan_fail(e, DAN_EUNSUPPORTED, "a vocabulary of more than %d pieces, or a piece of 4 GiB, is not supported", DAN_TRIE_MOST);
     bad = place_all(&b, n);
     dan_free(b.next);
     dan_free(b.prev);

@@ -57,6 +57,7 @@ if [ -f "$stories/stories260K.bin" ]; then
     check "stories260K: the documented greedy text" "danlu generate \$stories/stories260K.bin -q --temperature 0 -n 255 --echo --prompt 'Once upon a time' > s.txt && sed -n '/^Once upon a time, there/,/^Lily didn/p' \$stories/stories260K.md | head -n 4 | head -c -1 > doc.txt && head -c \$(wc -c < doc.txt) s.txt | cmp - doc.txt && head -n 1 s.txt | grep -qxF \"\$want\""
     check "stories260K: as GGUF the same text" "danlu convert \$stories/stories260K.bin s.gguf -q && danlu generate s.gguf -q --temperature 0 -n 255 --echo --prompt 'Once upon a time' | cmp - s.txt"
     check "stories260K: as a folder and back the same file" "danlu convert s.gguf s-hf -q && danlu convert \$stories/stories260K.bin s2-hf -q && cmp s-hf/model.safetensors s2-hf/model.safetensors"
+    check "stories260K: a folder from either, and GGUF from that folder, the same text" "for m in s-hf s2-hf; do danlu generate \$m -q --temperature 0 -n 255 --echo --prompt 'Once upon a time' | cmp - s.txt || exit 1; done; danlu convert s2-hf s3.gguf -q && danlu generate s3.gguf -q --temperature 0 -n 255 --echo --prompt 'Once upon a time' | cmp - s.txt"
     check "inspect llama2.c" "danlu inspect \$stories/stories260K.bin | grep -q 'blk.4.ffn_down.weight'"
 else
     echo "      (no stories260K below $data: skipped)"

@@ -57,12 +57,13 @@ REPLAY := $(BUILD)/test/tests/fuzz/replay_test
 REPLAY_OBJ := $(FUZZ_NAMES:%=$(BUILD)/fuzz-obj/fuzz_%.o) $(BUILD)/fuzz-obj/common.o $(BUILD)/fuzz-obj/gguf_text.o $(BUILD)/fuzz-obj/seeds.o
 $(BUILD)/fuzz-obj/%.o: tests/fuzz/%.c tests/fuzz/fuzz.h
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS_ALL) -Itests/fuzz $(if $(filter fuzz_%,$*),-DLLVMFuzzerTestOneInput=$*) -c -o $@ $<
+	@$(CC) $(CFLAGS_ALL) -Itests/fuzz $(if $(filter fuzz_%,$*),-DLLVMFuzzerTestOneInput=$*) -MMD -MP -c -o $@ $<
 $(REPLAY): tests/fuzz/replay_test.c $(REPLAY_OBJ) $(BUILD)/libdanlu.a
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -Itests/fuzz '-DFUZZ_LIST=$(patsubst %,FUZZ(%),$(FUZZ_NAMES))' $(FUZZ_WRAP) -o $@ $^ $(LIBS) -lcmocka
 fuzz-regress: $(REPLAY)
 	@$<
+-include $(REPLAY_OBJ:.o=.d)
 
 # Hostile and odd files (tests/hostile/README.md).
 $(BUILD)/test/tests/hostile/hostile_test: tests/hostile/hostile_test.c tests/hostile/files.c tests/hostile/files.h $(BUILD)/libdanlu.a

@@ -3,7 +3,7 @@
 
     python3 tests/golden/make_tiktoken_golden.py [OUT]        OUT defaults to the folder of this script
 
-writes OUT/tiktoken/NAME.tiktoken and OUT/tiktoken/NAME.jsonl, lines of {"pattern": ..., "text" or "hex": ..., "ids": [...]}:
+writes OUT/tiktoken/NAME.tiktoken and OUT/tiktoken/NAME.jsonl, lines of {"pattern": ..., "text": ..., "ids": [...]}:
 
     small       256 bytes and 300 merges of bpe/corpus.txt (bpe/tokenizer.json's), ranks in their order
     differ      a vocabulary for which rank BPE and BPE by the recovered list of merges give other ids; "listed" has the latter's
