@@ -61,13 +61,13 @@ static const struct dan_bpe_style styles[] = {
 static bool has(const char *names, const char *name, size_t n)
 {
     for (const char *a = names; (a = memmem(a, strlen(a), name, n)) != NULL; a++)
-        if (n && a[-1] == '|' && a[n] == '|') return true;
+        if (a[-1] == '|' && a[n] == '|') return true;
     return false;
 }
 
 const struct dan_bpe_style *dan_bpe_style_named(const char *name, size_t n)
 {
-    if (memchr(name, '|', n)) return NULL;
+    if (!n || memchr(name, '|', n)) return NULL;          /* nothing is found everywhere, also behind the end */
     for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
         if (has(styles[i].names, name, n)) return &styles[i];
     return NULL;
