@@ -10,7 +10,7 @@ enum { ALIGN = 64, FIRST_CHUNK = 16 << 10, MAX_CHUNK = 1 << 20 };
 
 struct chunk { struct chunk *next; char *p, *end; };   /* free space is [p, end); p is aligned */
 
-struct dan_arena { struct chunk *head; size_t next_size, n_bytes; };
+struct dan_arena { struct chunk *head; size_t next_size, n_bytes; bool failed; };
 
 struct dan_arena *dan_arena_new(void)
 {
@@ -61,10 +61,12 @@ static struct chunk *chunk_for(struct dan_arena *a, size_t n)
 
 void *dan_arena_alloc(struct dan_arena *a, size_t n_bytes)
 {
-    if (n_bytes > SIZE_MAX / 2) return NULL;
     size_t n = n_bytes ? (n_bytes + ALIGN - 1) / ALIGN * ALIGN : ALIGN;
-    struct chunk *c = chunk_for(a, n);
-    if (!c) return NULL;
+    struct chunk *c = n_bytes > SIZE_MAX / 2 ? NULL : chunk_for(a, n);
+    if (!c) {
+        a->failed = true;
+        return NULL;
+    }
     void *p = c->p;
     c->p += n;
     a->n_bytes += n;
@@ -90,5 +92,7 @@ char *dan_arena_printf(struct dan_arena *a, const char *fmt, ...)
     va_end(ap);
     return p;
 }
+
+bool dan_arena_failed(const struct dan_arena *a) { return a->failed; }
 
 size_t dan_arena_bytes(const struct dan_arena *a) { return a->n_bytes; }

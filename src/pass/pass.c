@@ -41,5 +41,6 @@ int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_p
         if (dan_fusion_on(mine.fusion, mine.rule)) rc = run_pass(g, &mine, e);
         s += n + (s[n] == ',');
     }
+    if (!rc && dan_arena_failed(g->arena)) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for the origins of %d nodes", g->n);
     return rc;
 }
