@@ -61,6 +61,7 @@ struct job {
     struct dan_trace trace;
     char  *read;                               /* what came from a file or standard input */
     struct dan_gen_times times;
+    double opened, load_seconds, first_seconds;    /* when the model was opened; until a prompt is fed; until its first token */
     int    out_rc;
     struct dan_err out_err;
 };
@@ -160,7 +161,7 @@ static double rate(int64_t n, double seconds) { return seconds > 0 ? (double)n /
 static int print_json(struct job *j, const struct prompt *p, const struct dan_gen_times *t, struct dan_err *e)
 {
     const struct dan_gen *g = &p->gen;
-    json_t *timings = json_pack("{s:f,s:f,s:f,s:f}", "prompt_seconds", t->prompt_seconds, "decode_seconds", t->decode_seconds,
+    json_t *timings = json_pack("{s:f,s:f,s:f,s:f,s:f}", "first_token_seconds", j->load_seconds + t->prompt_seconds, "prompt_seconds", t->prompt_seconds, "decode_seconds", t->decode_seconds,
                                 "prompt_tokens_per_second", rate(t->prompt_tokens, t->prompt_seconds),
                                 "decode_tokens_per_second", rate(t->decode_tokens, t->decode_seconds));
     return dan_out_json(&j->cli->ui,
@@ -196,7 +197,9 @@ static int run_group(struct job *j, struct dan_session *s, size_t first, size_t 
         dan_session_reset(s, (int32_t)i);
     }
     if (j->n == 1 && j->o->echo && !j->cli->json) put(j, j->prompt[0].text, j->prompt[0].n);
+    if (!j->load_seconds) j->load_seconds = dan_now() - j->opened;
     int rc = dan_gen_run(s, group, (int64_t)n, &hooks, &t, e);
+    if (!j->first_seconds) j->first_seconds = j->load_seconds + t.prompt_seconds;
     for (size_t i = 0; i < n && !rc; i++) rc = print_done(j, first + i, &t, e);
     j->times.prompt_tokens += t.prompt_tokens;
     j->times.prompt_seconds += t.prompt_seconds;
@@ -211,7 +214,8 @@ static void say_times(struct job *j)
     char a[DAN_NUM], b[DAN_NUM];
     const struct dan_gen_times *t = &j->times;
     dan_out_flush(&j->cli->ui, NULL);          /* the text first, where both go to one screen */
-    dan_say(&j->cli->ui, "prompt %lld tokens, %s/s; text %lld tokens, %s/s; %s", (long long)t->prompt_tokens,
+    dan_say(&j->cli->ui, "first token after %.3g s; prompt %lld tokens, %s/s; text %lld tokens, %s/s; %s", j->first_seconds,
+            (long long)t->prompt_tokens,
             dan_fmt_count(rate(t->prompt_tokens, t->prompt_seconds), a), (long long)t->new_tokens,
             dan_fmt_count(rate(t->decode_tokens, t->decode_seconds), b),
             j->n == 1 && j->prompt[0].gen.finish == DAN_GEN_LENGTH ? "ended by length" : "done");
@@ -220,6 +224,7 @@ static void say_times(struct job *j)
 static int generate(struct job *j, struct dan_err *e)
 {
     struct dan_session *s = NULL;
+    j->opened = dan_now();
     int rc = lm_open(j->cli, j->o->model, true, &j->m, e);
     if (!rc) {
         j->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(j->cli, &j->o->sampling, &j->m),

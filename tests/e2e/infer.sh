@@ -56,7 +56,7 @@ check "embed counts what it cuts" "danlu embed $bert texts.txt --max-tokens 6 --
 check "embed: bf16 is close" "danlu embed $bert texts.txt -q --dtype bf16 --normalize > b; danlu embed $bert texts.txt -q --normalize > a; paste -d, a b | awk -F, '{s = 0; for (i = 1; i <= 32; i++) s += \$i * \$(i + 32); if (s < 0.999) exit 1}'"
 check "embed: the pooler" "danlu embed $bert texts.txt -q --pool pooler | awk -F, '{for (i = 1; i <= NF; i++) if (\$i > 1 || \$i < -1) exit 1} END {exit NR != 6}'"
 refused "embed: no text" 1 "no sentence" danlu embed "$bert" /dev/null
-refused "embed: not an encoder" 1 "reads bert and roberta" danlu embed llama texts.txt
+refused "embed: not an encoder" 1 "reads bert, distilbert" danlu embed llama texts.txt
 refused "embed: more tokens than positions" 1 "takes 32 tokens" danlu embed "$bert" texts.txt --max-tokens 33
 refused "embed: unknown file type" 2 "safetensors or .f32" danlu embed "$bert" texts.txt --out a.txt
 mkdir -p tanh && cp "$bert"/* tanh/ && sed -i 's/"hidden_act": "gelu"/"hidden_act": "tanh"/' tanh/config.json
