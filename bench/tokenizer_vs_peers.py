@@ -25,7 +25,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BENCH = pathlib.Path(os.environ.get("BUILD", ROOT / "build")) / "bench" / "tokenize_bench"
-DATA = pathlib.Path(os.environ.get("DATA", ROOT / ".." / "shared" / "data"))
+DATA = pathlib.Path(os.environ.get("DANLU_DATA", ROOT.parent / "shared/data"))
 
 
 def corpus(limit):
