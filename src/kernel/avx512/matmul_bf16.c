@@ -66,11 +66,11 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
 }
 
 /* 16 columns, 32 of k from b as it lies; a [16 pairs][mr]. */
-static inline __attribute__((always_inline)) void direct_pairs(int mr, int cols, int64_t n, const float *a, const char *b, int64_t ldb,
+static inline __attribute__((always_inline)) void direct_pairs(int mr, int cols, int64_t n, int64_t t, const float *a, const char *b, int64_t ldb,
                                                                bool stored, __m512 *s)
 {
     __m512 r[16];
-    ask_for_next(b, ldb);
+    ask_for_next(b, ldb, t);
     if (stored && cols >= 16 && n >= 32) {
         stream_transposed(b, ldb, r);
     } else if (stored) {
@@ -90,7 +90,7 @@ static inline __attribute__((always_inline)) void direct_of(int mr, int cols, in
     __m512 s[2][DIRECT_MAX];
     for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm512_setzero_ps();
     for (int64_t k = 0; k < n; k += 32, a += 16 * mr, b += stored ? 64 : 128)
-        for (int h = 0; h < 2 && cols > 16 * h; h++) direct_pairs(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, stored, s[h]);
+        for (int h = 0; h < 2 && cols > 16 * h; h++) direct_pairs(mr, cols - 16 * h, n - k, k / 32, a, b + 16 * h * ldb, ldb, stored, s[h]);
     for (int i = 0; i < mr; i++, c += ldc) {
         for (int h = 0; h < 2; h++) {
             __mmask16 keep = vf_mask(cols > 16 * h ? cols - 16 * h : 0);

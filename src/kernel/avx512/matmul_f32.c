@@ -83,11 +83,11 @@ static __attribute__((noinline)) void tile(int rows, int cols, int64_t k,
 }
 
 /* s[i] += a[k][i] b[k][column] over k < n <= 16, of row k of 16 columns in r. */
-static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb,
+static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, int64_t n, int64_t t, const float *a, const void *b, int64_t ldb,
                                                              __m512 *s)
 {
     __m512 r[16];
-    ask_for_next(b, ldb);
+    ask_for_next(b, ldb, t);
     if (cols >= 16 && n >= 16) stream_transposed(b, ldb, r);
     else load_part(b, ldb, cols, n, r);
     for (int j = 0; j < 16 && j < n; j++)
@@ -95,11 +95,11 @@ static inline __attribute__((always_inline)) void direct_f32(int mr, int cols, i
 }
 
 /* The same of b in bf16, n <= 32: a register holds pairs of k. */
-static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, int64_t n, const float *a, const void *b, int64_t ldb,
+static inline __attribute__((always_inline)) void direct_bf16(int mr, int cols, int64_t n, int64_t t, const float *a, const void *b, int64_t ldb,
                                                              __m512 *s)
 {
     __m512 r[16];
-    ask_for_next(b, ldb);
+    ask_for_next(b, ldb, t);
     if (cols >= 16 && n >= 32) stream_transposed(b, ldb, r);
     else load_pairs(b, ldb, cols, n, r);
     for (int j = 0; j < 16 && 2 * j < n; j++, a += 2 * mr) {
@@ -120,8 +120,8 @@ static inline __attribute__((always_inline)) void direct_of(int mr, int cols, in
     for (int64_t k = 0; k < n; k += step, a += step * mr, b += 64) {
         for (int h = 0; h < 2; h++) {
             if (cols - 16 * h <= 0) continue;
-            if (half) direct_bf16(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, s[h]);
-            else direct_f32(mr, cols - 16 * h, n - k, a, b + 16 * h * ldb, ldb, s[h]);
+            if (half) direct_bf16(mr, cols - 16 * h, n - k, k / step, a, b + 16 * h * ldb, ldb, s[h]);
+            else direct_f32(mr, cols - 16 * h, n - k, k / step, a, b + 16 * h * ldb, ldb, s[h]);
         }
     }
     for (int i = 0; i < mr; i++, c += ldc) {
