@@ -9,7 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-static _Atomic int64_t heap_calls, heap_live, heap_fail_at;      /* allocations; those not freed; number of the one that fails, 0 = none */
+static _Atomic int64_t heap_calls __attribute__((unused)), heap_live __attribute__((unused));      /* allocations; those not freed */
+static _Atomic int64_t heap_fail_at __attribute__((unused));      /* number of the one that fails, 0 = none */
 
 #ifndef __has_feature
 #define __has_feature(x) 0                     /* clang's way of telling; gcc has the macros */

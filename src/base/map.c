@@ -3,7 +3,9 @@
 #include "base/mem.h"
 
 /* Entries lie in insertion order; `index` holds entry number + 1 (0 = free) under linear
- * probing, at most two thirds full.  Keys live in blocks that never move, NUL-terminated. */
+ * probing, at most two thirds full, and a part of the hash, which spares a look at nearly every entry that is another.
+ * Keys live in blocks that never move, NUL-terminated. */
+struct place { uint32_t entry, tag; };
 struct entry { const char *key; size_t n; uint64_t hash; int64_t value; };
 
 struct key_block { struct key_block *next; size_t used, cap; char bytes[]; };
@@ -11,12 +13,12 @@ struct key_block { struct key_block *next; size_t used, cap; char bytes[]; };
 struct dan_map {
     struct entry *entry;
     size_t n, cap;
-    uint32_t *index;
+    struct place *index;
     size_t n_index;                                /* a power of two */
     struct key_block *keys;
 };
 
-enum { KEY_BLOCK = 4096, FIRST_INDEX = 16 };
+enum { KEY_BLOCK = 4096, FIRST_INDEX = 16, SOME = 32 };
 
 /* Bytes, not words, so that big-endian machines hash alike; compilers make this one load. */
 static uint64_t read_le(const unsigned char *p, size_t n)
@@ -68,32 +70,42 @@ void dan_map_free(struct dan_map *m)
     dan_free(m);
 }
 
+static uint32_t tag_of(uint64_t hash) { return (uint32_t)(hash >> 32); }
+
 /* The entry of a key, or NULL with *free_slot the place in the index where it belongs. */
 static struct entry *lookup(const struct dan_map *m, const void *key, size_t n, uint64_t hash, size_t *free_slot)
 {
     size_t i = hash & (m->n_index - 1);
-    for (; m->index[i]; i = (i + 1) & (m->n_index - 1)) {
-        struct entry *e = &m->entry[m->index[i] - 1];
+    for (; m->index[i].entry; i = (i + 1) & (m->n_index - 1)) {
+        struct entry *e = &m->entry[m->index[i].entry - 1];
+        if (m->index[i].tag != tag_of(hash)) continue;
         if (e->hash == hash && e->n == n && (n == 0 || memcmp(e->key, key, n) == 0)) return e;
     }
     *free_slot = i;
     return NULL;
 }
 
-static int index_grow(struct dan_map *m)
+static int index_resize(struct dan_map *m, size_t to)
 {
-    size_t to = m->n_index * 2;
-    uint32_t *index = dan_calloc(to, sizeof *index);
+    struct place *index = dan_calloc(to, sizeof *index);
     if (!index) return -1;
     for (size_t k = 0; k < m->n; k++) {
         size_t i = m->entry[k].hash & (to - 1);
-        while (index[i]) i = (i + 1) & (to - 1);
-        index[i] = (uint32_t)k + 1;
+        while (index[i].entry) i = (i + 1) & (to - 1);
+        index[i] = (struct place){(uint32_t)k + 1, tag_of(m->entry[k].hash)};
     }
     dan_free(m->index);
     m->index = index;
     m->n_index = to;
     return 0;
+}
+
+int dan_map_reserve(struct dan_map *m, size_t n)
+{
+    size_t to = m->n_index;
+    if (n >= UINT32_MAX - 1) return -1;
+    while (to * 2 < n * 3) to *= 2;
+    return (to > m->n_index && index_resize(m, to) != 0) || dan_vec_grow(&m->entry, &m->cap, n, sizeof *m->entry) != 0 ? -1 : 0;
 }
 
 static const char *key_copy(struct dan_map *m, const void *key, size_t n)
@@ -121,6 +133,35 @@ bool dan_map_get(const struct dan_map *m, const void *key, size_t n, int64_t *va
     return e != NULL;
 }
 
+/* Three looks into memory for each key, one after the other; those of different keys at once. */
+static void get_some(const struct dan_map *m, struct dan_map_ask *ask, size_t n)
+{
+    uint64_t hash[SOME];
+    for (size_t k = 0; k < n; k++) {
+        hash[k] = dan_hash(ask[k].key, ask[k].n, 0);
+        __builtin_prefetch(&m->index[hash[k] & (m->n_index - 1)]);
+    }
+    for (size_t k = 0; k < n; k++) {
+        uint32_t entry = m->index[hash[k] & (m->n_index - 1)].entry;
+        if (entry) __builtin_prefetch(&m->entry[entry - 1]);
+    }
+    for (size_t k = 0; k < n; k++) {
+        uint32_t entry = m->index[hash[k] & (m->n_index - 1)].entry;
+        if (entry) __builtin_prefetch(m->entry[entry - 1].key);
+    }
+    for (size_t k = 0; k < n; k++) {
+        size_t slot;
+        const struct entry *e = lookup(m, ask[k].key, ask[k].n, hash[k], &slot);
+        ask[k].found = e != NULL;
+        ask[k].value = e ? e->value : 0;
+    }
+}
+
+void dan_map_get_many(const struct dan_map *m, struct dan_map_ask *ask, size_t n)
+{
+    for (size_t i = 0; i < n; i += SOME) get_some(m, ask + i, n - i < SOME ? n - i : SOME);
+}
+
 int64_t *dan_map_slot(struct dan_map *m, const void *key, size_t n)
 {
     uint64_t hash = dan_hash(key, n, 0);
@@ -129,13 +170,13 @@ int64_t *dan_map_slot(struct dan_map *m, const void *key, size_t n)
     if (e) return &e->value;
     if (m->n >= UINT32_MAX - 1 || dan_vec_grow(&m->entry, &m->cap, m->n + 1, sizeof *m->entry) != 0) return NULL;
     if ((m->n + 1) * 3 > m->n_index * 2) {
-        if (index_grow(m) != 0) return NULL;
+        if (index_resize(m, m->n_index * 2) != 0) return NULL;
         lookup(m, key, n, hash, &slot);
     }
     const char *copy = key_copy(m, key, n);
     if (!copy) return NULL;
     m->entry[m->n] = (struct entry){copy, n, hash, 0};
-    m->index[slot] = (uint32_t)++m->n;
+    m->index[slot] = (struct place){(uint32_t)++m->n, tag_of(hash)};
     return &m->entry[m->n - 1].value;
 }
 

@@ -75,11 +75,35 @@ static void hash_is_stable_and_mixes(void **state)
     assert_in_range(flips, 200 * 30, 200 * 34);                /* 32 of 64 bits on average */
 }
 
+static void many_at_once(void **state)
+{
+    (void)state;
+    struct dan_map *m = dan_map_new();
+    struct dan_map_ask ask[101];
+    char key[101][8];
+    assert_non_null(m);
+    dan_map_get_many(m, ask, 0);
+    assert_int_equal(dan_map_reserve(m, 100), 0);
+    for (int i = 0; i < 101; i++) {
+        size_t n = (size_t)snprintf(key[i], sizeof key[i], "%d", i * i);
+        if (i % 2 == 0) assert_int_equal(dan_map_put(m, key[i], n, i), 0);
+        ask[i] = (struct dan_map_ask){.key = key[i], .n = n, .value = 7};
+    }
+    assert_int_equal(dan_map_reserve(m, 3), 0);
+    dan_map_get_many(m, ask, 101);
+    for (int i = 0; i < 101; i++) {
+        assert_int_equal(ask[i].found, i % 2 == 0);
+        assert_int_equal(ask[i].value, i % 2 == 0 ? i : 0);
+    }
+    dan_map_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_and_keeps_the_order),
         cmocka_unit_test(keys_are_bytes),
+        cmocka_unit_test(many_at_once),
         cmocka_unit_test(hash_is_stable_and_mixes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "text/impl.h"
 
-enum { MANY = 256 };                           /* pre-tokens at a time */
+enum { MANY = 256, AHEAD = 16 };               /* pre-tokens at a time; tokens between the look for a place and its use */
 
 /* own: does the model give this token for its own bytes?  Threads that share a tokenizer all find the same. */
 enum { NOT_TRIED, OWN, OTHER };
@@ -22,6 +22,17 @@ static inline struct known *find(const struct dan_word_table *w, struct dan_word
     return &w->slot[i];
 }
 
+/* hi 0: there is none, or it is too long. */
+static struct dan_word_key token_key(const struct dan_tokenizer *t, int32_t id)
+{
+    char copy[16] = {0};
+    size_t n;
+    const char *p = id < t->n_vocab ? dan_tokenizer_token(t, id, &n) : NULL;
+    if (!p || n > DAN_WORD_MOST) return (struct dan_word_key){0, 0};
+    memcpy(copy, p, n);
+    return dan_word_key(copy, n);
+}
+
 int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
 {
     uint64_t cap = 64;
@@ -30,12 +41,9 @@ int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
     if (w) w->mask = cap - 1, w->slot = dan_huge_alloc(cap * sizeof *w->slot);
     if (!w || !w->slot) return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d tokens", t->n_vocab);
     for (int32_t id = 0; id < t->n_vocab; id++) {
-        char copy[16] = {0};
-        size_t n;
-        const char *p = dan_tokenizer_token(t, id, &n);
-        if (!p || n > DAN_WORD_MOST) continue;
-        memcpy(copy, p, n);
-        struct dan_word_key k = dan_word_key(copy, n);
+        struct dan_word_key ahead = token_key(t, id + AHEAD), k = token_key(t, id);
+        if (ahead.hi) __builtin_prefetch(&w->slot[first_slot(w, ahead)], 1);
+        if (!k.hi) continue;
         struct known *slot = find(w, k);
         slot->lo = k.lo, slot->hi = k.hi, slot->id = id;
     }

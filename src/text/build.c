@@ -57,7 +57,7 @@ int dan_tok_set_vocab(struct dan_tokenizer *t, const struct dan_tok_entry *entry
     t->bytes = dan_malloc(total + 1);
     t->start = dan_calloc(n + 1, sizeof *t->start);
     t->by_bytes = dan_map_new();
-    if (!t->bytes || !t->start || !t->by_bytes) goto memory;
+    if (!t->bytes || !t->start || !t->by_bytes || dan_map_reserve(t->by_bytes, n)) goto memory;
     for (size_t i = 0; i < n; i++) {
         if (entry[i].n) memcpy(t->bytes + t->start[i], entry[i].p, entry[i].n);
         t->start[i + 1] = t->start[i] + entry[i].n;
@@ -75,37 +75,56 @@ int32_t dan_tok_id_of(const struct dan_tokenizer *t, const char *text, size_t n,
     return dan_map_get(t->by_bytes, raw, m, &id) ? (int32_t)id : -1;
 }
 
-static int32_t merged_id(const struct dan_tokenizer *t, int32_t left, int32_t right, char *buf)
+enum { MANY = 32, SHORT = 64 };                /* merges at a time; bytes of a token that has no place of its own */
+
+/* The bytes of a merge's result, in small, or, when it is long, in *big, which the caller frees; no bytes when there are no such
+ * tokens.  False: out of memory. */
+static bool joined(const struct dan_tokenizer *t, const int32_t pair[2], char small[SHORT], char **big, struct dan_map_ask *ask)
 {
     size_t a, b;
-    const char *p = dan_tokenizer_token(t, left, &a), *q = dan_tokenizer_token(t, right, &b);
-    if (!p || !q) return -1;
-    memcpy(buf, p, a);
-    memcpy(buf + a, q, b);
-    int64_t id;
-    return dan_map_get(t->by_bytes, buf, a + b, &id) ? (int32_t)id : -1;
+    const char *p = dan_tokenizer_token(t, pair[0], &a), *q = dan_tokenizer_token(t, pair[1], &b);
+    *ask = (struct dan_map_ask){.key = small, .n = 0};
+    *big = NULL;
+    if (!p || !q) return true;
+    if (a + b > SHORT && !(*big = dan_malloc(a + b))) return false;
+    char *to = *big ? *big : small;
+    memcpy(to, p, a);
+    memcpy(to + a, q, b);
+    *ask = (struct dan_map_ask){.key = to, .n = a + b};
+    return true;
+}
+
+/* The tokens that n merges make: their bytes are looked up together. */
+static bool merged_ids(const struct dan_tokenizer *t, const int32_t *pair, size_t n, int32_t *id)
+{
+    char small[MANY][SHORT], *big[MANY];
+    struct dan_map_ask ask[MANY];
+    size_t m = 0;
+    while (m < n && joined(t, pair + 2 * m, small[m], &big[m], &ask[m])) m++;
+    if (m == n) dan_map_get_many(t->by_bytes, ask, n);
+    for (size_t k = 0; k < m; k++) {
+        id[k] = m == n && ask[k].n && ask[k].found ? (int32_t)ask[k].value : -1;
+        dan_free(big[k]);
+    }
+    return m == n;
 }
 
 int dan_tok_set_merges(struct dan_tokenizer *t, int32_t *pair, size_t n, const char *where, struct dan_err *e)
 {
     t->merge_pair = pair;
     t->n_merges = n;
-    char *buf = dan_malloc(2 * MAX_TOKEN);
-    if (!buf || dan_merges_new(t, n, n) != 0) {
-        dan_free(buf);
-        return dan_fail(e, DAN_ENOMEM, "out of memory for %zu merges", n);
-    }
-    for (size_t r = 0; r < n; r++) {
-        int32_t left = pair[2 * r], right = pair[2 * r + 1], id = merged_id(t, left, right, buf);
-        if (id < 0) {
-            dan_free(buf);
-            return dan_fail(e, DAN_EFORMAT, "%s: merge %zu makes a token that is not in the vocabulary; the file is damaged or of a kind "
-                            "that is not supported yet", where, r);
+    if (dan_merges_new(t, n, n) != 0) return dan_fail(e, DAN_ENOMEM, "out of memory for %zu merges", n);
+    for (size_t r = 0; r < n; r += MANY) {
+        size_t some = n - r < MANY ? n - r : MANY;
+        for (size_t k = r; k < r + some; k++) dan_merges_expect(t, dan_pair_key(pair[2 * k], pair[2 * k + 1]));
+        if (!merged_ids(t, pair + 2 * r, some, t->merge_id + r)) return dan_fail(e, DAN_ENOMEM, "out of memory for %zu merges", n);
+        for (size_t k = r; k < r + some; k++) {
+            if (t->merge_id[k] < 0)
+                return dan_fail(e, DAN_EFORMAT, "%s: merge %zu makes a token that is not in the vocabulary; the file is damaged or of a kind "
+                                "that is not supported yet", where, k);
+            dan_merges_put(t, (struct dan_merge){dan_pair_key(pair[2 * k], pair[2 * k + 1]), (int32_t)k, t->merge_id[k]});
         }
-        t->merge_id[r] = id;
-        dan_merges_put(t, (struct dan_merge){dan_pair_key(left, right), (int32_t)r, id});
     }
-    dan_free(buf);
     return DAN_OK;
 }
 

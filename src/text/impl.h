@@ -138,6 +138,13 @@ static inline const struct dan_merge *dan_merge_find(const struct dan_tokenizer 
  * Face's map.  -1: out of memory. */
 int  dan_merges_new(struct dan_tokenizer *t, size_t n, size_t n_ranks);
 void dan_merges_put(struct dan_tokenizer *t, struct dan_merge m);
+/* This key comes soon: its place on the way to the processor. */
+static inline void dan_merges_expect(const struct dan_tokenizer *t, uint64_t key)
+{
+    uint64_t h = dan_merge_hash(key);
+    __builtin_prefetch(&t->merge[h >> 20 & t->merge_mask], 1);
+    __builtin_prefetch(&t->merge_seen[(h >> 36 & t->merge_seen_mask) >> 6], 1);
+}
 /* --- ranks.c: the merges of rank BPE, from the vocabulary that is set; merge_pair is their list as Hugging Face's converter makes it. */
 int  dan_tok_set_ranks(struct dan_tokenizer *t, struct dan_err *e);
 /* --- bpe_merge.c: the ids of one pre-token, n > 0 bytes. */

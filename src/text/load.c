@@ -78,29 +78,31 @@ static int read_gguf(const char *path, const char *dir, struct dan_tok_spec *s, 
     return (void)dir, r;
 }
 
-/* In a directory the first that is there counts; `with` must be there too.  A name that begins with '.' is any file of that ending. */
+/* In a directory the first that is there counts; `with` must be there too.  A name that begins with '.' is any file of that ending.
+ * silent: the format does not say which tokens begin and end a text; of the others "none" is an answer. */
 static const struct reader {
     const char *name, *with;
     int (*read)(const char *path, const char *dir, struct dan_tok_spec *s, struct dan_err *e);
+    bool silent;
 } readers[] = {
-    {"tokenizer.json", NULL, read_json},
-    {"vocab.json", "merges.txt", read_gpt2},
-    {"encoder.json", "vocab.bpe", read_encoder},
-    {"tokenizer.model", NULL, read_model},
-    {"spiece.model", NULL, read_model},
-    {"sentencepiece.bpe.model", NULL, read_model},
-    {"vocab.txt", NULL, read_txt},
-    {".tiktoken", NULL, read_ranks},
-    {"tokenizer.bin", NULL, read_bin},
-    {".model", NULL, read_model},
-    {".spm", NULL, read_model},
-    {".gguf", NULL, read_gguf},
+    {"tokenizer.json", NULL, read_json, true},
+    {"vocab.json", "merges.txt", read_gpt2, true},
+    {"encoder.json", "vocab.bpe", read_encoder, true},
+    {"tokenizer.model", NULL, read_model, false},
+    {"spiece.model", NULL, read_model, false},
+    {"sentencepiece.bpe.model", NULL, read_model, false},
+    {"vocab.txt", NULL, read_txt, true},
+    {".tiktoken", NULL, read_ranks, false},
+    {"tokenizer.bin", NULL, read_bin, false},
+    {".model", NULL, read_model, false},
+    {".spm", NULL, read_model, false},
+    {".gguf", NULL, read_gguf, false},
     /* only when named */
-    {"merges.txt", "vocab.json", read_gpt2},
-    {"vocab.bpe", "encoder.json", read_encoder},
-    {".txt", NULL, read_txt},
-    {".bin", NULL, read_bin},
-    {".json", NULL, read_json},
+    {"merges.txt", "vocab.json", read_gpt2, true},
+    {"vocab.bpe", "encoder.json", read_encoder, true},
+    {".txt", NULL, read_txt, true},
+    {".bin", NULL, read_bin, false},
+    {".json", NULL, read_json, true},
 };
 enum { N_READERS = sizeof readers / sizeof *readers, N_IN_DIRECTORY = 12 };
 
@@ -170,6 +172,16 @@ static int keep_json(struct dan_tokenizer *t, const char *path, struct dan_err *
     return DAN_OK;
 }
 
+/* GPT-2's token for both, where neither the file nor a configuration beside it says; what a configuration leaves out is left out on
+ * purpose. */
+static void assume_ends(struct dan_tokenizer *t)
+{
+    int32_t end = dan_tokenizer_find_special(t, DAN_END_OF_TEXT);
+    if (t->config) return;
+    if (t->eos < 0) t->eos = end;
+    if (t->bos < 0) t->bos = end;
+}
+
 /* A vocabulary is read as a whole: a file that cannot be one is refused before it is walked through. */
 static const int64_t MAX_FILE = (int64_t)1 << 30;
 
@@ -187,6 +199,7 @@ static int load(const struct reader *r, const char *path, const char *dir, struc
     if (r->read == read_json) bad = keep_json(*out, path, e);
     if (!bad && r->read != read_gguf) bad = dan_tok_load_config(*out, dir, e);
     if (bad) dan_tokenizer_free(*out);
+    else if (r->silent) assume_ends(*out);
     return bad;
 }
 

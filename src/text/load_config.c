@@ -85,9 +85,5 @@ int dan_tok_load_config(struct dan_tokenizer *t, const char *dir, struct dan_err
         int r = config_at(t, dir, names[i], e);
         if (r) return r;
     }
-    int32_t end = dan_tokenizer_find_special(t, DAN_END_OF_TEXT);
-    if (t->config) return DAN_OK;              /* what it leaves out is left out on purpose */
-    if (t->eos < 0) t->eos = end;
-    if (t->bos < 0) t->bos = end;
     return DAN_OK;
 }

@@ -81,6 +81,8 @@ static int words(struct reading *r)
         return words_tree(r, vocab);
     }
     if (!r->fast.has_vocab || r->fast.scored != list) return damaged(r, "model.vocab is missing");
+    if (dan_map_reserve(r->names, r->fast.n_words))
+        return dan_fail(r->e, DAN_ENOMEM, "out of memory for a vocabulary of %zu tokens", r->fast.n_words);
     for (size_t i = 0; i < r->fast.n_words; i++) {
         const struct dan_json_word *w = &r->fast.word[i];
         int bad = word(r, w->p, w->n, w->id, w->score);
@@ -130,8 +132,10 @@ static int added(struct reading *r)
 }
 
 /* --- merges */
-/* "a b" in p[0] with p[1] NULL, or both halves. */
-static int merge(struct reading *r, size_t at, const char *const p[2], const size_t n[2])
+enum { MANY = 32 };                            /* merges at a time: their names are looked up together */
+
+/* The names of a merge: "a b" in p[0] with p[1] NULL, or both halves. */
+static int halves(const struct reading *r, size_t at, const char *const p[2], const size_t n[2], struct dan_map_ask ask[2])
 {
     const char *half[2] = {p[0], p[1]}, *space = p[1] || !p[0] ? NULL : memchr(p[0], ' ', n[0]);
     size_t len[2] = {n[0], n[1]};
@@ -142,15 +146,29 @@ static int merge(struct reading *r, size_t at, const char *const p[2], const siz
     }
     if (!half[0] || !half[1] || (space && memchr(half[1], ' ', len[1])))
         return dan_fail(r->e, DAN_EFORMAT, "%s: merge %zu is not two tokens; the file is damaged", r->s->where, at);
-    for (int k = 0; k < 2; k++) {
-        int64_t id;
-        if (!dan_map_get(r->names, half[k], len[k], &id))
-            return dan_fail(r->e, DAN_EFORMAT, "%s: merge %zu names '%.*s', which is not in the vocabulary; the file is damaged", r->s->where, at,
-                            (int)(len[k] > 80 ? 80 : len[k]), half[k]);
-        r->s->merge[2 * r->s->n_merges + (size_t)k] = (int32_t)id;
-    }
-    r->s->n_merges++;
+    for (int k = 0; k < 2; k++) ask[k] = (struct dan_map_ask){.key = half[k], .n = len[k]};
     return DAN_OK;
+}
+
+/* n merges by their names; at[]: their numbers in the file. */
+static int put_merges(struct reading *r, struct dan_map_ask *ask, const size_t *at, size_t n)
+{
+    dan_map_get_many(r->names, ask, 2 * n);
+    for (size_t k = 0; k < 2 * n; k++) {
+        if (!ask[k].found)
+            return dan_fail(r->e, DAN_EFORMAT, "%s: merge %zu names '%.*s', which is not in the vocabulary; the file is damaged", r->s->where,
+                            at[k / 2], (int)(ask[k].n > 80 ? 80 : ask[k].n), (const char *)ask[k].key);
+        r->s->merge[2 * r->s->n_merges + k] = (int32_t)ask[k].value;
+    }
+    r->s->n_merges += n;
+    return DAN_OK;
+}
+
+static int merge(struct reading *r, size_t at, const char *const p[2], const size_t n[2])
+{
+    struct dan_map_ask ask[2];
+    int bad = halves(r, at, p, n, ask);
+    return bad ? bad : put_merges(r, ask, &at, 1);
 }
 
 static int merges_room(struct reading *r, size_t n)
@@ -175,19 +193,28 @@ static int merges_tree(struct reading *r, const json_t *list)
     return DAN_OK;
 }
 
+static int merges_fast(struct reading *r)
+{
+    struct dan_map_ask ask[2 * MANY];
+    size_t at[MANY], n = 0;
+    for (size_t i = 0; i < r->fast.n_merges; i++) {
+        const struct dan_json_merge *m = &r->fast.merge[i];
+        if (!m->p[1] && m->n[0] > 8 && memcmp(m->p[0], "#version", 8) == 0) continue;
+        int bad = halves(r, i, m->p, m->n, ask + 2 * n);
+        at[n++] = i;
+        if (!bad && n == MANY) bad = put_merges(r, ask, at, n), n = 0;
+        if (bad) return bad;
+    }
+    return put_merges(r, ask, at, n);
+}
+
 static int merges(struct reading *r)
 {
     const json_t *list = json_object_get(r->model, "merges");
     if (r->is_fast ? !r->fast.has_merges : !json_is_array(list)) return damaged(r, "model.merges is missing");
     int bad = merges_room(r, r->is_fast ? r->fast.n_merges : json_array_size(list));
-    if (bad || !r->is_fast) return bad ? bad : merges_tree(r, list);
-    for (size_t i = 0; i < r->fast.n_merges; i++) {
-        const struct dan_json_merge *m = &r->fast.merge[i];
-        if (!m->p[1] && m->n[0] > 8 && memcmp(m->p[0], "#version", 8) == 0) continue;
-        bad = merge(r, i, m->p, m->n);
-        if (bad) return bad;
-    }
-    return DAN_OK;
+    if (bad) return bad;
+    return r->is_fast ? merges_fast(r) : merges_tree(r, list);
 }
 
 /* --- the model's switches */

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include "base/file.h"
 #include "text/spec.h"
+#include "text/tokenizer.h"
 
 static char dir[64];
 
@@ -145,9 +146,21 @@ static int end(void **state)
     return dan_remove_tree(dir, &e);
 }
 
+/* Qwen has an end and no beginning, and so has the tokenizer, though the end is GPT-2's token for both. */
+static void test_no_beginning(void **state)
+{
+    (void)state;
+    struct dan_err e = {0};
+    struct dan_tokenizer *t;
+    assert_int_equal(dan_tokenizer_load(put("qwen.tiktoken", "YQ== 0\nYg== 1\nYWI= 2\n"), &t, &e), 0);
+    assert_int_equal(dan_tokenizer_bos(t), -1);
+    assert_int_equal(dan_tokenizer_eos(t), 151643);
+    dan_tokenizer_free(t);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads), cmocka_unit_test(test_refuses), cmocka_unit_test(test_families),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reads), cmocka_unit_test(test_no_beginning), cmocka_unit_test(test_refuses), cmocka_unit_test(test_families),
                                        cmocka_unit_test(test_by_size), cmocka_unit_test(test_config)};
     return cmocka_run_group_tests(tests, begin, end);
 }
