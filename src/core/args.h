@@ -13,6 +13,7 @@ struct dan_args {
     const struct dan_tensor *out;              /* n_out: one, or the parts of a multi-output op */
     const union dan_attr    *attr;             /* indexed by the enums of op/attrs.h */
     void   *ws;                                /* planned workspace, 64-byte aligned */
+    const void *packed;                        /* in[1] as the kernel's pack laid it out, 64-byte aligned; NULL: it was not packed */
     struct dan_pool *pool;                     /* for dan_barrier_args only */
     int32_t n_in, n_out, ith, nth;             /* this thread's share */
     int64_t row0;                              /* rows of the op's whole output before those seen here: counter-based randomness
@@ -40,6 +41,10 @@ struct dan_kernel {                            /* one file in src/kernel/ISA/ ea
     bool   (*accepts)  (const struct dan_args *a);
     size_t (*workspace)(const struct dan_args *a, int nth);   /* bytes for the shapes in a; NULL: none */
     void   (*run)      (const struct dan_args *a);
+    /* A constant in[1] may be laid out once, before the first run; the same bits come out of run with and without.  NULL: not
+     * worth it.  pack_bytes 0: not for this in[1]. */
+    size_t (*pack_bytes)(const struct dan_args *a);
+    void   (*pack)     (const struct dan_args *a, void *dst);          /* thread ith of nth writes its share */
     float  rtol;                               /* promise against op->ref, relative to max|ref| */
     bool   half;                               /* accepts() tells f32 values stored as bf16 (pass mixed) from f32 ones, and
                                                 * run takes those it accepts; else the executor passes them through f32 */

@@ -14,6 +14,13 @@ struct dan_dtype {
     void  (*from_f32)(const float *src, void *dst, int64_t n);   /* NULL: a block format that is only read */
     float (*dot)     (const void *w, const void *x, int64_t n);
     float max_rmse;                            /* promise on unit-normal data; the table test holds it */
+    /* Quantising with weights importance[n] >= 0 of the squared errors; NULL: the format cannot. */
+    void  (*from_f32_weighted)(const float *src, const float *importance, void *dst, int64_t n);
+    /* One block by hand (GPTQ and its kin): fit chooses its scales from x[block] (importance may be NULL) and clears its
+     * levels; put stores the level nearest to x as element i and returns its value.  fit, then put of every x, is
+     * what from_f32 writes unless that also refines.  NULL: the format cannot. */
+    void  (*fit)(const float *x, const float *importance, void *block);
+    float (*put)(void *block, int i, float x);
 };
 
 extern const struct dan_dtype dan_dtype_f32, dan_dtype_f64, dan_dtype_bf16, dan_dtype_f16,
