@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Prefill, decode and start of danlu and llama.cpp, side by side on the CPU, with the same bf16 weights.
+"""Prefill, decode and start of danlu and llama.cpp, side by side on the CPU, with the same weights.
 
     python3 bench/make_llama.py MODELS/15M --shape 15M               (also 110M, 1.1B; 0.5B is about 1 GB, for --start)
     python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/15M MODELS/110M [--threads 1 2] [--rounds 5] [--start]
+    python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/110M --types q8_0 q4_0 q4_k_m [--own]
 
-A model folder holds danlu's files and model-bf16.gguf.  The peer is llama-cpp-python's low-level interface (build it from source, so
+A model folder holds danlu's files and model-bf16.gguf.  With --types llama.cpp quantises that file (MODEL/model-TYPE.gguf, kept) and
+both sides read the result; for each type danlu's own f32 and bf16 speeds are there with --own.  The peer is llama-cpp-python's low-level interface (build it from source, so
 that it uses this CPU's instructions) or, with --llama-bench PATH, that program; both with llama.cpp's defaults: mmap, flash attention
 where it helps, f16 cache, batches of 2048 in pieces of 512.  danlu is `danlu bench infer`.  Neither side samples.
 
@@ -32,14 +34,20 @@ def ids(n, vocab):
     return [(i * 7919 + 13) % vocab for i in range(n)]
 
 
+def hush(lib):
+    """No log of the peer's; the callback has to live as long as the library."""
+    import ctypes
+    lib.silent = lib.llama_log_callback(lambda level, text, data: None)
+    lib.llama_log_set(lib.silent, ctypes.c_void_p(0))
+
+
 class Peer:
     """One GGUF file in llama.cpp; the thread count is that of each call."""
 
     def __init__(self, path, context=2048):
-        import ctypes
         import llama_cpp
-        self.lib, self.silent = llama_cpp, llama_cpp.llama_log_callback(lambda level, text, data: None)
-        llama_cpp.llama_log_set(self.silent, ctypes.c_void_p(0))
+        self.lib = llama_cpp
+        hush(llama_cpp)
         llama_cpp.llama_backend_init()
         p = llama_cpp.llama_model_default_params()
         p.n_gpu_layers = 0
@@ -53,6 +61,10 @@ class Peer:
         self.memory = llama_cpp.llama_get_memory(self.ctx)
         self.vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
         self.tokens = ids(context, self.vocab)
+
+    def close(self):
+        self.lib.llama_free(self.ctx)
+        self.lib.llama_model_free(self.model)
 
     def threads(self, n):
         self.lib.llama_set_n_threads(self.ctx, n, n)
@@ -116,10 +128,40 @@ def run(command):
     return done.stdout
 
 
-def danlu(a, folder, n_threads, *more):
-    out = json.loads(run([a.danlu, "bench", "infer", folder, "--threads", str(n_threads), "--repeat", "1", "--decode", str(DECODE),
+def danlu(a, model, n_threads, *more):
+    out = json.loads(run([a.danlu, "bench", "infer", model, "--threads", str(n_threads), "--repeat", "1", "--decode", str(DECODE),
                           "--json", "--quiet", *more]))
     return {(f"pp{r['tokens']}" if r["what"] == "prefill" else f"tg{DECODE}@{r['depth']}"): r["tokens_per_second"] for r in out["results"]}
+
+
+FTYPES = {"q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k_m": 12, "q4_k_s": 14, "q4_k_m": 15, "q5_k_m": 17,
+          "q6_k": 18, "iq4_nl": 25}                             # enum llama_ftype
+
+
+def quantised(folder, kind):
+    """The file of that type, made by llama.cpp from the bf16 one."""
+    import ctypes
+    import llama_cpp
+    path = os.path.join(folder, f"model-{kind}.gguf")
+    if kind not in FTYPES and kind != "bf16":
+        sys.exit(f"unknown type '{kind}'; one of: bf16 {' '.join(FTYPES)}")
+    if os.path.exists(path):
+        return path
+    hush(llama_cpp)
+    p = llama_cpp.llama_model_quantize_default_params()
+    p.ftype, p.nthread = FTYPES[kind], os.cpu_count()
+    if llama_cpp.llama_model_quantize(os.path.join(folder, "model-bf16.gguf").encode(), (path + ".part").encode(), ctypes.byref(p)):
+        sys.exit(f"llama.cpp cannot quantise {folder} to {kind}")
+    os.rename(path + ".part", path)
+    return path
+
+
+def wide(a, folder):
+    """The same weights in f32, for danlu."""
+    path = os.path.join(folder, "f32")
+    if not os.path.exists(os.path.join(path, "model.safetensors")):
+        run([a.danlu, "convert", folder, path, "--dtype", "f32", "--quiet"])
+    return path
 
 
 def compare_logits(a, folder, peer):
@@ -135,19 +177,23 @@ def compare_logits(a, folder, peer):
         sys.exit("the two sides do not compute the same: nothing to compare")
 
 
-def compare_speed(a, folder, peer):
-    gguf = os.path.join(folder, "model-bf16.gguf")
+def compare_speed(a, model, gguf, peer, own=()):
+    """own: name -> another form of the model, by danlu alone, measured in the same rounds."""
     for n in a.threads:
-        rounds = []
-        danlu(a, folder, n)                                     # both sides once: page cache, clocks
+        rounds, others = [], {name: [] for name in own}
+        danlu(a, model, n)                                      # both sides once: page cache, clocks
         for _ in range(a.rounds):
             theirs = llama_bench(a.llama_bench, gguf, n) if a.llama_bench else peer.measure(n)
-            rounds.append((theirs, danlu(a, folder, n)))
+            rounds.append((theirs, danlu(a, model, n)))
+            for name in own:
+                others[name].append(danlu(a, own[name], n))
         for key in rounds[0][0]:
             ratios = [ours[key] / theirs[key] for theirs, ours in rounds]
             print(f"  {n} threads  {key:9}  llama.cpp {statistics.median(t[key] for t, _ in rounds):9.1f}   "
                   f"danlu {statistics.median(o[key] for _, o in rounds):9.1f} tokens/s   "
-                  f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+                  f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                  + "".join(f"   own {name} {statistics.median(o[key] / x[key] for (_, o), x in zip(rounds, others[name])):.2f}"
+                            for name in own), flush=True)
 
 
 def start_peer(path):
@@ -162,8 +208,7 @@ def start_peer(path):
     print(time.perf_counter() - start)
 
 
-def compare_start(a, folder):
-    gguf = os.path.join(folder, "model-bf16.gguf")
+def compare_start(a, model, gguf):
     for n in a.threads:
         rows = []
         for i in range(a.rounds + 1):
@@ -172,7 +217,7 @@ def compare_start(a, folder):
             if done.returncode:
                 sys.exit(done.stderr[-2000:])
             begin = time.perf_counter()
-            run([a.danlu, "generate", folder, "--prompt", PROMPT, "--max-tokens", "1", "--temperature", "0", "--ignore-eos",
+            run([a.danlu, "generate", model, "--prompt", PROMPT, "--max-tokens", "1", "--temperature", "0", "--ignore-eos",
                  "--threads", str(n)])
             rows.append((float(done.stdout.split()[-1]), time.perf_counter() - begin))
         ratios = [ours / theirs for theirs, ours in rows[1:]]
@@ -188,6 +233,8 @@ def options():
     p.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--llama-bench", metavar="PATH", help="measure this program instead of llama-cpp-python")
+    p.add_argument("--types", nargs="+", default=["bf16"], metavar="TYPE", help="storage types: bf16, or " + ", ".join(FTYPES))
+    p.add_argument("--own", action="store_true", help="also danlu's speed over its own in f32 and bf16")
     p.add_argument("--start", action="store_true", help="measure the time to the first token, nothing else")
     p.add_argument("--start-peer", metavar="GGUF", help=argparse.SUPPRESS)
     a = p.parse_args()
@@ -206,13 +253,18 @@ def main():
     if os.getloadavg()[0] > 0.5:
         print("note: the machine is busy, which slows both sides and not equally; repeat this on an idle one")
     for folder in a.models:
-        print(f"\n{folder}", flush=True)
-        if a.start:
-            compare_start(a, folder)
-            continue
-        peer = Peer(os.path.join(folder, "model-bf16.gguf"))
-        compare_logits(a, folder, peer)
-        compare_speed(a, folder, peer)
+        own = {"f32": wide(a, folder), "bf16": folder} if a.own else {}
+        for kind in a.types:
+            gguf = quantised(folder, kind)
+            model = folder if kind == "bf16" else gguf
+            print(f"\n{folder} {kind}", flush=True)
+            if a.start:
+                compare_start(a, model, gguf)
+                continue
+            peer = Peer(gguf)
+            compare_logits(a, model, peer)
+            compare_speed(a, model, gguf, peer, own)
+            peer.close()
     return None
 
 
