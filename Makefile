@@ -36,12 +36,12 @@ endif
 endif
 ISAS := scalar $(ISAS)
 
-ROOMS := base core dtype comm graph op pass exec io text data nn model train infer api
+ROOMS := base core dtype comm graph op pass exec io text data nn model train infer quant align api
 SRC := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c)) $(foreach i,$(ISAS),$(wildcard src/kernel/$(i)/*.c))
 SRC := $(filter-out %_test.c,$(SRC))
 CLI := $(filter-out %_test.c,$(wildcard src/cli/*.c))
 OPS64 := $(shell grep -l '^DAN_OP\b' src/op/*.c)
-KINDS := dtype op kernel probe pass model encoder_family optim schedule sampler
+KINDS := dtype op kernel probe pass model encoder_family optim schedule sampler pref_loss
 GEN := $(KINDS:%=$(BUILD)/gen/%_table.c)
 
 OBJ := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(OPS64:src/%.c=$(BUILD)/obj64/%.o) $(GEN:$(BUILD)/gen/%.c=$(BUILD)/obj/gen/%.o)

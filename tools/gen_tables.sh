@@ -3,7 +3,7 @@
 #
 #   tools/gen_tables.sh KIND OUTFILE SRCROOT [DIR...]
 #
-# KIND     dtype op kernel probe pass model encoder_family cmd optim schedule sampler
+# KIND     dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss
 # OUTFILE  e.g. build/gen/cmd_table.c; rewritten only when its text changes, so that make stays quiet
 # SRCROOT  e.g. src
 # DIR      folders to scan instead of the kind's own (a build without AVX leaves kernel/avx2 out)
@@ -29,7 +29,8 @@ cmd)      array=dan_cmds      header=cli/cmd.h         dir=cli ;;
 optim)    array=dan_optims    header=train/optim.h     dir=train/optim ;;
 schedule) array=dan_schedules header=train/schedule.h  dir=train/schedule ;;
 sampler)  array=dan_samplers  header=infer/sampler.h   dir=infer/sampler ;;
-*) echo "unknown kind '$kind': one of dtype op kernel probe pass model encoder_family cmd optim schedule sampler" >&2; exit 2 ;;
+pref_loss) array=dan_pref_losses header=align/pref.h dir=align/pref ;;
+*) echo "unknown kind '$kind': one of dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss" >&2; exit 2 ;;
 esac
 [ $# -gt 0 ] || set -- "$root/$dir"
 
