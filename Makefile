@@ -21,7 +21,7 @@ WARN += -Werror
 endif
 # -ffp-contract=off: an expression means the same on every machine; kernels use fma by name (R9)
 CFLAGS_ALL = $(STD) $(WARN) $(OPT_$(CONFIG)) -ffp-contract=off -fno-math-errno $(CFLAGS)
-LIBS := -ljansson -lutf8proc -lpcre2-8 -lsqlite3 -lm -lpthread
+LIBS := -llapacke -ljansson -lutf8proc -lpcre2-8 -lsqlite3 -lm -lpthread
 LDFLAGS_ALL = $(OPT_$(CONFIG)) $(LDFLAGS)
 
 # Instruction sets are chosen at run time: each folder of src/kernel is compiled for its own.
@@ -41,7 +41,7 @@ SRC := $(foreach r,$(ROOMS),$(wildcard src/$(r)/*.c src/$(r)/*/*.c)) $(foreach i
 SRC := $(filter-out %_test.c,$(SRC))
 CLI := $(filter-out %_test.c,$(wildcard src/cli/*.c))
 OPS64 := $(shell grep -l '^DAN_OP\b' src/op/*.c)
-KINDS := dtype op kernel probe pass model encoder_family optim schedule sampler pref_loss
+KINDS := dtype op kernel probe pass model encoder_family optim schedule sampler pref_loss reward_kind
 GEN := $(KINDS:%=$(BUILD)/gen/%_table.c)
 
 OBJ := $(SRC:src/%.c=$(BUILD)/obj/%.o) $(OPS64:src/%.c=$(BUILD)/obj64/%.o) $(GEN:$(BUILD)/gen/%.c=$(BUILD)/obj/gen/%.o)
@@ -66,7 +66,7 @@ $(BUILD)/gen/%_table.c: FORCE
 FORCE:
 
 # Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
-$(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o: CFLAGS += -O3
+$(BUILD)/obj/dtype/%.o $(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o $(BUILD)/obj/quant/%.o: CFLAGS += -O3
 
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c

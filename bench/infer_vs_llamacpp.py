@@ -4,6 +4,7 @@
     python3 bench/make_llama.py MODELS/15M --shape 15M               (also 110M, 1.1B; 0.5B is about 1 GB, for --start)
     python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/15M MODELS/110M [--threads 1 2] [--rounds 5] [--start]
     python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/110M --types q8_0 q4_0 q4_k_m [--own]
+    python3 bench/infer_vs_llamacpp.py --danlu build/danlu MODELS/110M --streams 4 16 [--depths 16 512] [--kv-type q8]
 
 A model folder holds danlu's files and model-bf16.gguf.  With --types llama.cpp quantises that file (MODEL/model-TYPE.gguf, kept) and
 both sides read the result; for each type danlu's own f32 and bf16 speeds are there with --own.  The peer is llama-cpp-python's low-level interface (build it from source, so
@@ -12,6 +13,8 @@ where it helps, f16 cache, batches of 2048 in pieces of 512.  danlu is `danlu be
 
 First the logits of a 32-token prompt are compared.  Then every round measures the peer and danlu in turn: prompts of 128 and 512
 tokens, 64 tokens after a prompt of 16 and after 1,536.  The answer is the median over rounds of danlu / peer.
+--streams B: instead, B sequences write 64 tokens each after prompts of their own; tokens/s of all together.  llama.cpp gets one batch
+of B tokens a step, with a sequence id each.
 --start: seconds from nothing to the first token of a short prompt, files in the page cache.  danlu from starting the program to its
 end; the peer from after its imports to its first token, which leaves out starting the interpreter and loading libraries.
 """
@@ -44,7 +47,7 @@ def hush(lib):
 class Peer:
     """One GGUF file in llama.cpp; the thread count is that of each call."""
 
-    def __init__(self, path, context=2048):
+    def __init__(self, path, context=2048, streams=1):
         import llama_cpp
         self.lib = llama_cpp
         hush(llama_cpp)
@@ -55,7 +58,7 @@ class Peer:
         if not self.model:
             sys.exit(f"llama.cpp cannot load {path}")
         c = llama_cpp.llama_context_default_params()
-        c.n_ctx, c.n_batch, c.n_ubatch = context, 2048, 512
+        c.n_ctx, c.n_batch, c.n_ubatch, c.n_seq_max = context * streams, 2048, 512, streams
         c.n_threads = c.n_threads_batch = int(os.environ.get("PEER_THREADS", "1"))
         self.ctx = llama_cpp.llama_init_from_model(self.model, c)
         self.memory = llama_cpp.llama_get_memory(self.ctx)
@@ -101,6 +104,32 @@ class Peer:
         for i in range(DECODE):
             self.feed(self.tokens[depth + i:depth + i + 1])
         return DECODE / (time.perf_counter() - start)
+
+    def feed_streams(self, tokens, pos, streams):
+        """tokens to the end, at position pos, of every stream in `streams`; the logits of each one's last."""
+        n = len(tokens)
+        batch = self.lib.llama_batch_init(n * len(streams), 0, 1)
+        for i, s in enumerate(streams):
+            for k, token in enumerate(tokens):
+                at = i * n + k
+                batch.token[at], batch.pos[at], batch.n_seq_id[at], batch.seq_id[at][0], batch.logits[at] = token, pos + k, 1, s, k == n - 1
+        batch.n_tokens = n * len(streams)
+        failed = self.lib.llama_decode(self.ctx, batch)
+        self.lib.llama_synchronize(self.ctx)
+        self.lib.llama_batch_free(batch)
+        if failed:
+            sys.exit("llama_decode failed")
+
+    def decode_streams(self, depth, streams):
+        """Tokens/s of all streams together."""
+        self.reset()
+        for s in range(streams):
+            self.feed_streams(self.tokens[:depth], 0, [s])
+        self.feed_streams(self.tokens[depth:depth + 1], depth, range(streams))
+        start = time.perf_counter()
+        for i in range(1, DECODE + 1):
+            self.feed_streams(self.tokens[depth + i:depth + i + 1], depth + i, range(streams))
+        return streams * DECODE / (time.perf_counter() - start)
 
     def measure(self, n_threads):
         self.threads(n_threads)
@@ -196,6 +225,25 @@ def compare_speed(a, model, gguf, peer, own=()):
                             for name in own), flush=True)
 
 
+def compare_streams(a, model, gguf):
+    for streams in a.streams:
+        for depth in a.depths:
+            peer = Peer(gguf, -(-(depth + DECODE + 1) // 256) * 256, streams)
+            for n in a.threads:
+                peer.threads(n)
+                rounds = []
+                for i in range(a.rounds + 1):                   # the first warms up
+                    theirs = peer.decode_streams(depth, streams)
+                    out = json.loads(run([a.danlu, "bench", "infer", model, "--threads", str(n), "--repeat", "1", "--decode", str(DECODE), "--prefill",
+                                          "0", "--depth", str(depth), "--streams", str(streams), "--kv-type", a.kv_type, "--json", "--quiet"]))
+                    rounds.append((theirs, out["results"][0]["tokens_per_second"]))
+                ratios = [ours / theirs for theirs, ours in rounds[1:]]
+                print(f"  {n} threads  {streams} x tg{DECODE}@{depth:<5} llama.cpp {statistics.median(t for t, _ in rounds[1:]):9.1f}   "
+                      f"danlu {statistics.median(o for _, o in rounds[1:]):9.1f} tokens/s   "
+                      f"ratio {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+            peer.close()
+
+
 def start_peer(path):
     """In a process of its own: seconds to the first token."""
     import llama_cpp                                            # not counted
@@ -235,6 +283,9 @@ def options():
     p.add_argument("--llama-bench", metavar="PATH", help="measure this program instead of llama-cpp-python")
     p.add_argument("--types", nargs="+", default=["bf16"], metavar="TYPE", help="storage types: bf16, or " + ", ".join(FTYPES))
     p.add_argument("--own", action="store_true", help="also danlu's speed over its own in f32 and bf16")
+    p.add_argument("--streams", type=int, nargs="+", metavar="B", help="measure so many sequences at the same time, nothing else")
+    p.add_argument("--depths", type=int, nargs="+", default=[512], metavar="N", help="with --streams: tokens of each prompt")
+    p.add_argument("--kv-type", default="auto", choices=["auto", "f32", "bf16", "q8"], help="with --streams: danlu's cache")
     p.add_argument("--start", action="store_true", help="measure the time to the first token, nothing else")
     p.add_argument("--start-peer", metavar="GGUF", help=argparse.SUPPRESS)
     a = p.parse_args()
@@ -260,6 +311,9 @@ def main():
             print(f"\n{folder} {kind}", flush=True)
             if a.start:
                 compare_start(a, model, gguf)
+                continue
+            if a.streams:
+                compare_streams(a, model, gguf)
                 continue
             peer = Peer(gguf)
             compare_logits(a, model, peer)

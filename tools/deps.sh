@@ -4,7 +4,7 @@
 # As root or with sudo it installs what is missing; otherwise it prints the exact command and stops.
 set -eu
 
-base="gcc make libc6-dev libjansson-dev libutf8proc-dev libpcre2-dev libsqlite3-dev"
+base="gcc make libc6-dev libjansson-dev libutf8proc-dev libpcre2-dev libsqlite3-dev liblapacke-dev libopenblas-dev"
 case ${1-} in
 run) want="$base" ;;
 test) want="$base libcmocka-dev" ;;

@@ -3,7 +3,7 @@
 #
 #   tools/gen_tables.sh KIND OUTFILE SRCROOT [DIR...]
 #
-# KIND     dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss
+# KIND     dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss reward_kind
 # OUTFILE  e.g. build/gen/cmd_table.c; rewritten only when its text changes, so that make stays quiet
 # SRCROOT  e.g. src
 # DIR      folders to scan instead of the kind's own (a build without AVX leaves kernel/avx2 out)
@@ -30,7 +30,8 @@ optim)    array=dan_optims    header=train/optim.h     dir=train/optim ;;
 schedule) array=dan_schedules header=train/schedule.h  dir=train/schedule ;;
 sampler)  array=dan_samplers  header=infer/sampler.h   dir=infer/sampler ;;
 pref_loss) array=dan_pref_losses header=align/pref.h dir=align/pref ;;
-*) echo "unknown kind '$kind': one of dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss" >&2; exit 2 ;;
+reward_kind) array=dan_reward_kinds header=align/reward.h dir=align/reward ;;
+*) echo "unknown kind '$kind': one of dtype op kernel probe pass model encoder_family cmd optim schedule sampler pref_loss reward_kind" >&2; exit 2 ;;
 esac
 [ $# -gt 0 ] || set -- "$root/$dir"
 

@@ -18,6 +18,7 @@ struct bench_build {                           /* a case under construction */
         const char *name;
         struct dan_tensor t;
         int64_t below;                         /* i32: values in [0, below) */
+        bool param;                            /* a weight: kernels may lay it out before */
         void (*fill)(struct dan_tensor *t, const int64_t *d);    /* NULL: random */
     } leaf[BENCH_LEAVES];
     int n_leaves;

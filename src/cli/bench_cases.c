@@ -151,22 +151,22 @@ static dan_ref attend(struct bench_build *x) { return attention(x, false); }
 static dan_ref attend_grad(struct bench_build *x) { return attention(x, true); }
 
 /* d: M, N, K.  Forward: x [M,K] w [N,K]; to the input: dy [M,N] w [N,K]... as op(a) op(b) of the same three numbers. */
-static dan_ref product(struct bench_build *x, int ta, int tb, enum dan_prec p, const struct dan_dtype *weights)
+static dan_ref product(struct bench_build *x, int ta, int tb, enum dan_prec p)
 {
     const int64_t m = x->d[0], n = x->d[1], k = x->d[2];
     dan_ref a = f32(x, ta ? DAN_SHAPE(k, m) : DAN_SHAPE(m, k));
     struct dan_shape bs = tb ? DAN_SHAPE(n, k) : DAN_SHAPE(k, n);
-    dan_ref b = ta ? f32(x, bs) : add_leaf(x, weights, bs, 0);                   /* of a weight's gradient, both are activations */
+    dan_ref b = ta ? f32(x, bs) : weight(x, bs);                   /* of a weight's gradient, both are activations */
     dan_ref y = dan_matmul(&x->b, a, b, ta, tb);
     if (y) x->b.g->node[y].attr[DAN_MATMUL_PREC].i = p;
     return y;
 }
-static dan_ref matmul(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32, &dan_dtype_f32); }
-static dan_ref matmul_bf16(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_BF16, &dan_dtype_f32); }
-static dan_ref matmul_input(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_F32, &dan_dtype_f32); }
-static dan_ref matmul_input_bf16(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_BF16, &dan_dtype_f32); }
-static dan_ref matmul_weight(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_F32, &dan_dtype_f32); }
-static dan_ref matmul_weight_bf16(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_BF16, &dan_dtype_f32); }
+static dan_ref matmul(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32); }
+static dan_ref matmul_bf16(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_BF16); }
+static dan_ref matmul_input(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_F32); }
+static dan_ref matmul_input_bf16(struct bench_build *x) { return product(x, 0, 0, DAN_PREC_BF16); }
+static dan_ref matmul_weight(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_F32); }
+static dan_ref matmul_weight_bf16(struct bench_build *x) { return product(x, 1, 0, DAN_PREC_BF16); }
 static dan_ref linear_act_of(struct bench_build *x, enum dan_prec prec)
 {
     dan_ref a = f32(x, DAN_SHAPE(x->d[0], x->d[2])), w = add_leaf(x, &dan_dtype_f32, DAN_SHAPE(x->d[1], x->d[2]), 0);
@@ -174,7 +174,17 @@ static dan_ref linear_act_of(struct bench_build *x, enum dan_prec prec)
 }
 static dan_ref linear_act(struct bench_build *x) { return linear_act_of(x, DAN_PREC_F32); }
 static dan_ref linear_act_bf16(struct bench_build *x) { return linear_act_of(x, DAN_PREC_BF16); }
-static dan_ref matmul_q8_0(struct bench_build *x) { return product(x, 0, 1, DAN_PREC_F32, &dan_dtype_q8_0); }
+static dan_ref quantised(struct bench_build *x, const struct dan_dtype *t)
+{
+    dan_ref a = f32(x, DAN_SHAPE(x->d[0], x->d[2]));
+    struct bench_leaf *w = new_leaf(x, t, DAN_SHAPE(x->d[1], x->d[2]), 0);
+    w->param = true;
+    return dan_matmul(&x->b, a, dan_param(&x->b, w->name, t, w->t.shape, ""), 0, 1);
+}
+static dan_ref matmul_q8_0(struct bench_build *x) { return quantised(x, &dan_dtype_q8_0); }
+static dan_ref matmul_q4_0(struct bench_build *x) { return quantised(x, &dan_dtype_q4_0); }
+static dan_ref matmul_q4_k(struct bench_build *x) { return quantised(x, &dan_dtype_q4_k); }
+static dan_ref matmul_q6_k(struct bench_build *x) { return quantised(x, &dan_dtype_q6_k); }
 
 const struct bench_case bench_cases[] = {
     {"layer_norm", "N C", {768, 128}, layer_norm, NULL},
@@ -251,4 +261,13 @@ const struct bench_case bench_cases[] = {
     {"matmul", "M N K", {1, 3072, 768}, matmul_q8_0, "x w, q8_0"},
     {"matmul", "M N K", {64, 3072, 768}, matmul_q8_0, "x w, q8_0"},
     {"matmul", "M N K", {1024, 3072, 768}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {1, 5632, 2048}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {16, 5632, 2048}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {512, 5632, 2048}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {512, 2048, 5632}, matmul_q8_0, "x w, q8_0"},
+    {"matmul", "M N K", {1, 5632, 2048}, matmul_q4_0, "x w, q4_0"},
+    {"matmul", "M N K", {16, 5632, 2048}, matmul_q4_0, "x w, q4_0"},
+    {"matmul", "M N K", {512, 5632, 2048}, matmul_q4_0, "x w, q4_0"},
+    {"matmul", "M N K", {512, 2048, 2048}, matmul_q4_k, "x w, q4_k"},
+    {"matmul", "M N K", {512, 2048, 2048}, matmul_q6_k, "x w, q6_k"},
     {NULL, NULL, {0}, NULL, NULL}};

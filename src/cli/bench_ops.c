@@ -78,7 +78,7 @@ static void fill(struct bench_leaf *l, const int64_t *d)
     for (int64_t i = 0; !l->fill && l->t.dtype == &dan_dtype_i32 && i < n; i++) i32[i] = (int32_t)(next(&r) % (uint32_t)l->below);
     for (int64_t i = 0; l->t.dtype == &dan_dtype_f32 && i < n; i++) f[i] = (float)((int32_t)next(&r) >> 8) * 0x1p-24f;
     if (l->t.dtype->block == 1) return;
-    for (int64_t i = 0; i < n; i += 256) {     /* q8_0: blocks of 32; rows are whole blocks, so is the tensor */
+    for (int64_t i = 0; i < n; i += 256) {     /* rows are whole blocks, so is the tensor */
         int64_t k = n - i < 256 ? n - i : 256;
         for (int64_t j = 0; j < k; j++) x[j] = (float)((int32_t)next(&r) >> 8) * 0x1p-24f;
         l->t.dtype->from_f32(x, (char *)l->t.data + dan_dtype_bytes(l->t.dtype, i), k);
@@ -137,9 +137,24 @@ static bool is_new(struct bench *b, const char *kernel)
     return true;
 }
 
+/* Weights by a store, so that they are laid out as a model's. */
+static int bind_leaves(struct dan_program *p, const struct bench_build *x, struct dan_err *e)
+{
+    struct dan_store *s;
+    int rc = dan_store_new(&s, e);
+    if (rc) return rc;
+    for (int i = 0; i < x->n_leaves && !rc; i++) {
+        const struct bench_leaf *l = &x->leaf[i];
+        rc = l->param ? dan_store_put(s, l->name, l->t, NULL, e) : dan_bind(p, l->name, &l->t, e);
+    }
+    if (!rc) rc = dan_bind_store(p, s, e);
+    dan_store_free(s);
+    return rc;
+}
+
 static int time_kernel(struct bench *b, const struct bench_case *c, struct bench_build *x, dan_ref y, uint64_t mask, struct dan_err *e)
 {
-    struct dan_exec_opts o = {.pool = b->pool, .profile = true, .cpu_mask = mask};
+    struct dan_exec_opts o = {.pool = b->pool, .profile = true, .cpu_mask = mask, .pack = true};
     struct dan_program *p = NULL;
     struct line l = {.op = c->op, .note = c->note, .work = dan_node_work(x->b.g, y)};
     int rc = dan_compile(x->b.g, &o, &p, e);
@@ -148,7 +163,7 @@ static int time_kernel(struct bench *b, const struct bench_case *c, struct bench
         dan_program_free(p);
         return rc;
     }
-    for (int i = 0; i < x->n_leaves && !rc; i++) rc = dan_bind(p, x->leaf[i].name, &x->leaf[i].t, e);
+    if (!rc) rc = bind_leaves(p, x, e);
     if (!rc) rc = best_of(b, p, y, &l.seconds, e);
     if (x->flops > 0) l.work.flops = x->flops;
     for (size_t i = 0, at = 0; i < BENCH_DIMS && c->d[i]; i++)

@@ -1,15 +1,17 @@
-/* danlu chat: a conversation in the terminal, line by line. */
+/* danlu chat: a conversation in the terminal, line by line, in the form of the model's chat template. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+#include "base/mem.h"
 #include "base/sys.h"
 #include "cli/lm_open.h"
 #include "cli/trace.h"
 #include "infer/chat.h"
 
 struct chat_opts {
-    const char *model, *system, *fusion;
+    const char *model, *system, *template, *fusion, *kv_type;
     struct dan_strings stop;
     struct lm_sampling sampling;
     int64_t context;
@@ -19,6 +21,9 @@ struct chat_opts {
 static const struct dan_opt options[] = {
     {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
     {.name = "system", .type = 's', .offset = AT(system), .meta = "TEXT", .help = "instructions that stand before the conversation"},
+    {.name = "template", .type = 's', .offset = AT(template), .meta = "FILE|NAME", .alias = "chat-template",
+     .help = "a chat template (Jinja) instead of the model's: a file, a name in its tokenizer_config.json, or chatml, llama3, llama2, mistral, gemma, "
+             "phi3, zephyr, alpaca, plain"},
     LM_SAMPLING_OPTIONS(struct chat_opts, sampling, "512"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end an answer before any of these strings"},
     {.name = "context",
@@ -30,19 +35,22 @@ static const struct dan_opt options[] = {
      .max = INT32_MAX,
      .help = "tokens to remember (0: the model's context, 4096 at most)"},
     DAN_FUSION_OPTION(struct chat_opts),
+    DAN_KV_OPTION(struct chat_opts),
     {.name = NULL}};
 
-enum { DEFAULT_CONTEXT = 4096, MAX_STOPS = 16 };
+enum { DEFAULT_CONTEXT = 4096 };
 
 struct talk {
     const struct chat_opts *o;
     struct dan_cli *cli;
     struct lm_files m;
     struct dan_session *s;
+    struct dan_chat_template template;
+    struct dan_chat_traits traits;
     struct dan_chat chat;
     struct dan_gen_opts gen;
-    const char *stop[MAX_STOPS];
-    int32_t eos[16];
+    const char **stop;                         /* [stop.n + 1] */
+    struct dan_ids eos;
     struct dan_ids held;                       /* what the session's slot holds */
     uint64_t answers;
     bool    started;                           /* something of the answer is on the screen */
@@ -50,17 +58,19 @@ struct talk {
     struct dan_err out_err;
 };
 
-static void gen_options(struct talk *t)
+/* An answer ends at the model's eos, at the token that the template puts behind one, and at the text of the next turn where that is no
+ * token. */
+static int gen_options(struct talk *t, struct dan_err *e)
 {
-    const struct dan_chat_format *f = t->chat.format;
-    t->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(t->cli, &t->o->sampling, &t->m),
-                                   .max_tokens = t->o->sampling.max_tokens,
-                                   .stop = t->stop,
-                                   .eos = t->eos};
-    if (f->stop) t->stop[t->gen.n_stop++] = f->stop;
-    for (size_t i = 0; i < t->o->stop.n && t->gen.n_stop < MAX_STOPS; i++) t->stop[t->gen.n_stop++] = t->o->stop.v[i];
-    for (size_t i = 0; i < t->m.n_eos; i++) t->eos[t->gen.n_eos++] = t->m.eos[i];
-    if (f->end) t->eos[t->gen.n_eos++] = dan_tokenizer_find_special(t->m.tok, f->end);
+    size_t n = 0;
+    t->stop = dan_calloc(t->o->stop.n + 1, sizeof *t->stop);
+    if (t->traits.stop_text.n && t->stop) t->stop[n++] = t->traits.stop_text.p;
+    for (size_t i = 0; i < t->o->stop.n && t->stop; i++) t->stop[n++] = t->o->stop.v[i];
+    for (size_t i = 0; i < t->m.n_eos; i++) dan_ids_push(&t->eos, t->m.eos[i]);
+    if (t->traits.stop >= 0) dan_ids_push(&t->eos, t->traits.stop);
+    t->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(t->cli, &t->o->sampling, &t->m), .max_tokens = t->o->sampling.max_tokens,
+                                   .stop = t->stop, .n_stop = n, .eos = t->eos.v, .n_eos = t->eos.n};
+    return t->stop && !t->eos.failed ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for a conversation");
 }
 
 static int64_t context_of(const struct talk *t)
@@ -69,21 +79,55 @@ static int64_t context_of(const struct talk *t)
     return t->m.lm.cfg.context < DEFAULT_CONTEXT ? t->m.lm.cfg.context : DEFAULT_CONTEXT;
 }
 
+static void say_template(const struct talk *t)
+{
+    if (t->o->template || !t->template.builtin) return;
+    if (!strcmp(t->template.builtin, "plain"))
+        dan_say(&t->cli->ui, "the model has no chat template: it continues a text of the form 'User: ... / Assistant:'");
+    else dan_say(&t->cli->ui, "the model has no chat template: talking to it as '%s', whose tokens it has (--template chooses another)", t->template.builtin);
+}
+
+/* A template that has no place for a system text raises, or leaves it out. */
+static int check_system(const struct talk *t, struct dan_err *e)
+{
+    struct dan_chat one = {0};
+    struct dan_ids ids = {0};
+    struct dan_err why = {0};
+    size_t dropped;
+    if (!t->o->system || t->traits.takes_system) return DAN_OK;
+    int rc = dan_chat_init(&one, &t->template, t->chat.now, &why);
+    if (!rc) rc = dan_chat_system(&one, t->o->system, strlen(t->o->system), &why);
+    if (!rc) rc = dan_chat_user(&one, "Hello", 5, &why);
+    if (!rc) rc = dan_chat_prompt(&one, INT64_MAX, &ids, &dropped, &why);
+    if (!rc) dan_warn(&t->cli->ui, "the chat template leaves the text of --system out");
+    dan_ids_release(&ids);
+    dan_chat_release(&one);
+    return rc ? dan_fail(e, rc, "the chat template takes no --system text (%s); leave it out, or choose another template with --template", why.msg) : DAN_OK;
+}
+
+static int open_chat(struct talk *t, struct dan_err *e)
+{
+    struct dan_err why = {0};
+    int64_t now = (int64_t)time(NULL);
+    int rc = dan_chat_template_open(&t->template, t->m.tok, t->o->template, &t->m.prefix, e);
+    if (rc) return rc;
+    say_template(t);
+    if (dan_chat_traits_of(&t->template, true, now, &t->traits, &why))
+        return dan_fail(e, why.code, "%s; choose another template with --template ('plain' always works)", why.msg);
+    rc = dan_chat_init(&t->chat, &t->template, now, e);
+    if (!rc) rc = check_system(t, e);
+    if (!rc && t->o->system) rc = dan_chat_system(&t->chat, t->o->system, strlen(t->o->system), e);
+    return rc;
+}
+
 static int open_talk(struct talk *t, struct dan_err *e)
 {
-    bool known;
     int rc = lm_open(t->cli, t->o->model, true, &t->m, e);
-    if (rc) return rc;
-    const struct dan_chat_format *f = dan_chat_format_of(t->m.tok, &known);
-    dan_chat_init(&t->chat, t->m.tok, f, &t->m.prefix);
-    if (!known)
-        dan_warn(&t->cli->ui,
-                 "the model's chat template is of a kind that danlu does not know; talking to it in the form 'User: ... / Assistant:'");
-    else if (!f->mark) dan_say(&t->cli->ui, "the model has no chat template: it continues a text of the form 'User: ... / Assistant:'");
-    gen_options(t);
-    rc = dan_sampling_check(&t->gen.sampling, e);
-    if (!rc && t->o->system) rc = dan_chat_system(&t->chat, t->o->system, strlen(t->o->system), e);
-    struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .fusion = t->o->fusion};
+    if (!rc) rc = open_chat(t, e);
+    if (!rc) rc = gen_options(t, e);
+    if (!rc) rc = dan_sampling_check(&t->gen.sampling, e);
+    struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .fusion = t->o->fusion,
+                                  .kv_type = t->o->kv_type};
     return rc ? rc : dan_session_new(&t->m.lm, &so, &t->s, e);
 }
 
@@ -144,7 +188,7 @@ static int generate(struct talk *t, const struct dan_ids *prompt, struct dan_err
     t->started = false;
     if (!rc) rc = dan_gen_run(t->s, one, 1, &hooks, &times, e);
     remember(t, &g);
-    if (!rc) rc = dan_chat_answer(&t->chat, &g, e);
+    if (!rc) rc = dan_chat_answer(&t->chat, dan_str_c(&g.text), g.text.n, e);
     if (!rc) rc = print_end(t, &g, &times, e);
     dan_gen_release(&g);
     return rc;
@@ -155,14 +199,17 @@ static int answer(struct talk *t, const char *line, size_t n, struct dan_err *e)
     struct dan_ids prompt = {0};
     size_t dropped = 0;
     int64_t context = dan_session_context(t->s), most = t->gen.max_tokens, reserve = most > 0 && most < context / 4 ? most : context / 4;
+    struct dan_err why = {0};
     int rc = dan_chat_user(&t->chat, line, n, e);
     if (rc) return rc;
-    rc = dan_chat_prompt(&t->chat, context - (reserve > 0 ? reserve : 1), &prompt, &dropped, e);
+    int bad = dan_chat_prompt(&t->chat, context - (reserve > 0 ? reserve : 1), &prompt, &dropped, &why);
     if (dropped)
         dan_say(&t->cli->ui, "(the conversation is longer than the context of %lld tokens: forgetting its first %zu messages)",
                 (long long)context, dropped);
-    if (rc) dan_chat_drop_last(&t->chat);
-    else rc = generate(t, &prompt, e);
+    if (!bad) rc = generate(t, &prompt, e);
+    if (bad || rc) dan_chat_drop_last(&t->chat);
+    if (bad == DAN_ENOMEM) rc = dan_fail(e, bad, "%s", why.msg);
+    else if (bad) dan_report(&t->cli->ui, "danlu chat", &why);     /* too long, or the template refuses: the next may do */
     dan_ids_release(&prompt);
     return rc;
 }
@@ -224,14 +271,20 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (!rc) rc = converse(&t, e);
     dan_session_free(t.s);
     dan_chat_release(&t.chat);
+    dan_chat_traits_release(&t.traits);
+    dan_chat_template_release(&t.template);
     dan_ids_release(&t.held);
+    dan_ids_release(&t.eos);
+    dan_free(t.stop);
     lm_close(&t.m);
     return rc;
 }
 
 const struct dan_cmd dan_cmd_chat = {
     .name = "chat", .doc = "talk with a model", .group = DAN_GROUP_USE, .rank = 0,
-    .about = "Reads one message a line and answers it. What was said stays in the model's cache, so only new words are computed. When the\n"
-             "conversation outgrows the context, its oldest messages are forgotten, and chat says so. Ctrl-C stops an answer.",
+    .about = "Reads one message a line and answers it, in the form of the model's own chat template (from tokenizer_config.json,\n"
+             "chat_template.jinja or GGUF); nothing in a message becomes one of its control tokens. What was said stays in the model's cache, so\n"
+             "only new words are computed. When the conversation outgrows the context, its oldest messages are forgotten, and chat says so.\n"
+             "Ctrl-C stops an answer.",
     .example = "danlu chat runs/book --system \"You are brief.\"",
     .opts = options, .opts_bytes = sizeof(struct chat_opts), .run = run};

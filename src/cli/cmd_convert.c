@@ -16,8 +16,9 @@ struct convert_opts { const char *src, *dst, *dtype, *tokenizer; int64_t shard_s
 static const struct dan_opt options[] = {
     {.name = "src", .type = 'p', .offset = AT(src), .meta = "SRC", .help = "model folder, .gguf file or llama2.c .bin"},
     {.name = "dst", .type = 'p', .offset = AT(dst), .meta = "DST", .help = "a name that ends in .gguf, or a folder for the Hugging Face layout"},
-    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "as-is", .choices = "as-is|f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1",
-     .alias = "outtype|type|to", .help = "storage format of matrices (q*: only to .gguf)"},
+    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "as-is",
+     .choices = "as-is|f32|f16|bf16|q8_0|q4_0|q4_1|q5_0|q5_1|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl",
+     .alias = "outtype|type|to", .help = "storage format of matrices (blocks: only to .gguf)"},
     {.name = "shard-size", .type = 'i', .offset = AT(shard_size), .dflt = "0", .meta = "BYTES", .min = 0, .max = INFINITY,
      .help = "folder: files of at most so many bytes (5G); 0: one file"},
     {.name = "tokenizer", .type = 's', .offset = AT(tokenizer), .meta = "FILE",
@@ -31,6 +32,7 @@ struct work {
     enum dan_file_kind kind;
     const struct dan_dtype *to;                /* NULL: as it is */
     bool to_gguf;
+    json_t *other;                             /* names of tensors whose rows do not fit `to` -> the format they got; NULL: none */
 };
 
 /* ---- what is there already ---- */
@@ -72,7 +74,7 @@ static int check(struct work *w, struct dan_err *e)
     if (w->kind != DAN_FILE_DIR && w->kind != DAN_FILE_GGUF && w->kind != DAN_FILE_LLAMA2C)
         return dan_fail(e, DAN_EUSAGE, "'%s' is %s; give the model's folder, a .gguf or a llama2.c .bin", o->src, dan_file_kind_name(w->kind));
     if (w->to && w->to->block > 1 && !w->to_gguf)
-        return dan_fail(e, DAN_EUSAGE, "--dtype %s is for .gguf files; 'danlu quantize' makes a folder in q8_0", w->to->name);
+        return dan_fail(e, DAN_EUSAGE, "--dtype %s is for .gguf files; for a folder: danlu quantize MODEL --to %s", w->to->name, w->to->name);
     if (w->to_gguf && o->shard_size) return dan_fail(e, DAN_EUSAGE, "--shard-size is for folders");
     if (same_place(o->src, o->dst)) return dan_fail(e, DAN_EINVAL, "'%s' is source and destination; choose another name", o->dst);
     if (!o->force && taken(w)) return dan_fail(e, DAN_EINVAL, "'%s' already holds a model; choose another name, or add --force", o->dst);
@@ -152,10 +154,28 @@ static int dir_to_dir(struct work *w, struct dan_err *e)
 
 /* ---- through a family ---- */
 
+/* Matrices with rows that are no multiple of a block. */
+static void note_others(struct work *w, const struct dan_lm *lm)
+{
+    size_t n = 0;
+    const char *first = NULL, *type = NULL;
+    for (size_t i = 0; w->to && i < dan_store_count(lm->store); i++) {
+        const struct dan_tensor *t = dan_store_at(lm->store, i);
+        const char *name = dan_store_name(lm->store, i);
+        if (t->shape.n < 2 || t->dtype == &dan_dtype_f32 || dan_cols(t) % w->to->block == 0) continue;
+        if (!w->other) w->other = json_object();
+        json_object_set_new(w->other, name, json_string(t->dtype->name));
+        if (!first) first = name, type = t->dtype->name;
+        n++;
+    }
+    if (n) dan_say(&w->cli->ui, "rows of %zu tensors are no multiple of %d: stored as %s, not %s ('%s', ...)", n, w->to->block, type, w->to->name, first);
+}
+
 static int to_gguf(struct work *w, struct dan_lm *lm, struct dan_err *e)
 {
     struct dan_gguf_out *out = NULL;
     int rc = dan_lm_cast(lm, w->to, &dan_dtype_f32, e);
+    if (!rc) note_others(w, lm);
     if (!rc) rc = dan_gguf_out_new(&out, e);
     if (!rc) rc = dan_lm_gguf_keys(lm, out, e);
     if (!rc) rc = convert_tokenizer_to_gguf(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, lm, out, e);
@@ -164,7 +184,7 @@ static int to_gguf(struct work *w, struct dan_lm *lm, struct dan_err *e)
     return rc;
 }
 
-/* Blocks that safetensors has no form for become f32. */
+/* Blocks become f32 in a folder, which others read too; but for q8_0, integers and scales that they can at least see. */
 static int open_blocks(struct dan_lm *lm, struct dan_err *e)
 {
     bool any = false;
@@ -186,8 +206,8 @@ static int to_dir(struct work *w, struct dan_lm *lm, struct dan_err *e)
 static int report(struct work *w, struct dan_err *e)
 {
     if (w->cli->json)
-        return dan_out_json(&w->cli->ui, json_pack("{s:s,s:s,s:s,s:s}", "src", w->o->src, "dst", w->o->dst, "from", dan_file_kind_name(w->kind), "dtype",
-                                                   w->o->dtype), e);
+        return dan_out_json(&w->cli->ui, json_pack("{s:s,s:s,s:s,s:s,s:O*}", "src", w->o->src, "dst", w->o->dst, "from", dan_file_kind_name(w->kind), "dtype",
+                                                   w->o->dtype, "other_dtypes", w->other), e);
     dan_say(&w->cli->ui, "wrote '%s'; look at it: danlu inspect %s", w->o->dst, w->o->dst);
     return DAN_OK;
 }
@@ -201,7 +221,9 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (w.kind == DAN_FILE_DIR && !w.to_gguf) rc = dir_to_dir(&w, e);
     else if (!(rc = dan_lm_load_stored(&lm, w.o->src, e))) rc = w.to_gguf ? to_gguf(&w, &lm, e) : to_dir(&w, &lm, e);
     dan_lm_release(&lm);
-    return rc ? rc : report(&w, e);
+    if (!rc) rc = report(&w, e);
+    json_decref(w.other);
+    return rc;
 }
 
 const struct dan_cmd dan_cmd_convert = {
@@ -211,6 +233,8 @@ const struct dan_cmd dan_cmd_convert = {
     .rank = 1,
     .about = "From a Hugging Face folder (safetensors), a GGUF file or a llama2.c checkpoint to a GGUF file or a folder, tokenizer included.\n"
              "Tensors keep their values and, unless --dtype says otherwise, their storage format; there and back gives the same bytes.\n"
+             "--dtype q*: rounded as llama.cpp does without an importance matrix. Rows that are no multiple of the format's block get another\n"
+             "format, as there: q5_0 for q4_k, q5_1 for q5_k, q8_0 for q6_k, iq4_nl for q2_k and q3_k; f16 where even 32 does not divide them.\n"
              "From folder to folder, tensors are only split or joined (--shard-size), for any architecture.",
     .example = "danlu convert runs/book book.gguf --dtype q8_0\ndanlu convert model.gguf model-hf\ndanlu convert stories15M.bin stories --tokenizer tokenizer.bin",
     .opts = options,

@@ -9,7 +9,7 @@
 #include "data/text.h"
 #include "infer/eval.h"
 
-struct eval_opts { const char *model, *field, *shards, *fusion; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid, trace, ref; };
+struct eval_opts { const char *model, *field, *shards, *fusion, *kv_type; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid, trace, ref; };
 
 #define AT(f) offsetof(struct eval_opts, f)
 static const struct dan_opt options[] = {
@@ -45,6 +45,7 @@ static const struct dan_opt options[] = {
      .help = "windows computed together (0: about 2048 tokens); changes no result"},
     DAN_TRACE_OPTIONS(struct eval_opts),
     DAN_FUSION_OPTION(struct eval_opts),
+    DAN_KV_OPTION(struct eval_opts),
     {.name = NULL}};
 
 struct corpus { struct dan_ids ids; int64_t *doc; size_t n_docs, cap; int64_t bytes; };
@@ -135,7 +136,7 @@ static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_fi
     struct show show = {.cli = cli};
     struct dan_trace trace = {.ui = &cli->ui};
     struct dan_eval_opts eo = {
-        .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .cpu_mask = dan_isa_mask(cli->isa), .progress = progress, .progress_ctx = &show, .ref = o->ref, .fusion = o->fusion,
+        .context = o->context, .batch = o->batch, .stride = o->stride, .pool = m->pool, .cpu_mask = dan_isa_mask(cli->isa), .progress = progress, .progress_ctx = &show, .ref = o->ref, .fusion = o->fusion, .kv_type = o->kv_type,
         .trace = o->trace ? dan_trace_node : NULL, .trace_ctx = &trace};
     int rc = o->data.n ? dan_shards_of(c->ids.v, (int64_t)c->ids.n, c->doc, (int64_t)c->n_docs, dan_tokenizer_eos(m->tok), &text, e)
                        : open_split(cli, o, m, c, &text, e);

@@ -12,7 +12,7 @@
 enum { SLOTS = 16 };                           /* prompts that run together */
 
 struct generate_opts {
-    const char *model, *prompt_file, *fusion;
+    const char *model, *prompt_file, *fusion, *kv_type;
     struct dan_strings prompts, stop;
     struct lm_sampling sampling;
     int64_t context;
@@ -48,6 +48,7 @@ static const struct dan_opt options[] = {
     {.name = "echo", .type = 'b', .offset = AT(echo), .section = "Output", .help = "print the prompt before its continuation"},
     DAN_TRACE_OPTIONS(struct generate_opts),
     DAN_FUSION_OPTION(struct generate_opts),
+    DAN_KV_OPTION(struct generate_opts),
     {.name = NULL}};
 
 struct prompt { const char *text; size_t n; struct dan_gen gen; };
@@ -127,6 +128,7 @@ static int open_session(struct job *j, struct dan_session **s, struct dan_err *e
                                  .cpu_mask = dan_isa_mask(j->cli->isa),
                                  .ref = j->o->ref,
                                  .fusion = j->o->fusion,
+                                 .kv_type = j->o->kv_type,
                                  .trace = j->o->trace ? dan_trace_node : NULL,
                                  .trace_ctx = &j->trace};
     j->trace.ui = &j->cli->ui;

@@ -26,6 +26,7 @@ static const struct dan_opt options[] = {
     {.name = "context", .type = 'i', .offset = AT(context), .dflt = "128", .meta = "N", .min = 1, .max = 1 << 20, .alias = "block-size|seq-len|context-length|max-length", .help = "context length in tokens"},
     {.name = "tied", .type = 'b', .offset = AT(tied), .dflt = "true", .help = "output head shares the token embedding"},
     {.name = "bias", .type = 'b', .offset = AT(bias), .dflt = "true", .help = "biases in linear layers and norms (gpt)"},
+    {.name = "init", .type = 's', .offset = AT(init), .meta = "MODEL", .alias = "from|init-from", .help = "begin with the weights, shape and tokenizer of a model"},
     {.name = "init-std", .type = 'f', .offset = AT(init_std), .dflt = "0", .meta = "X", .min = 0, .max = 10, .help = "deviation of fresh weights (0: by hidden size)"},
     {.name = "steps", .type = 'i', .offset = AT(steps), .dflt = "1000", .meta = "N", .min = 1, .max = 1e12, .alias = "max-steps|iters|max-iters", .section = "Optimisation", .help = "optimiser steps"},
     {.name = "batch", .type = 'i', .offset = AT(batch), .dflt = "16", .meta = "N", .min = 1, .max = 1 << 20, .alias = "batch-size", .help = "sequences of a micro-batch"},
@@ -45,7 +46,8 @@ static const struct dan_opt options[] = {
     {.name = "clip", .type = 'f', .offset = AT(clip), .dflt = "1", .meta = "X", .min = 0, .max = 1e9, .alias = "grad-clip|max-grad-norm", .help = "largest gradient norm (0: no clipping)"},
     {.name = "dropout", .type = 'f', .offset = AT(dropout), .dflt = "0", .meta = "P", .min = 0, .max = 0.95, .help = "on embeddings and residual branches"},
     {.name = "ema", .type = 'f', .offset = AT(ema), .dflt = "0", .meta = "X", .min = 0, .max = 0.999999, .help = "moving average of the weights, evaluated and saved (0: off)"},
-    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "auto", .choices = "auto|f32|bf16", .section = "Machine", .help = "of matrix products; auto: bf16 where the CPU has it"},
+    DAN_QAT_OPTIONS(struct train_opts, qat),
+    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "auto", .choices = "auto|f32|bf16", .section = "Machine", .help = "of matrix products; auto: bf16 where the CPU has it, f32 with --qat"},
     {.name = "remat", .type = 'b', .offset = AT(remat), .alias = "gradient-checkpointing|activation-checkpointing", .help = "recompute activations to save memory"},
     DAN_FUSION_OPTION(struct train_opts),
     {.name = "memory-limit", .type = 'f', .offset = AT(memory_limit), .dflt = "0", .meta = "GIB", .min = 0, .max = 1e6, .help = "refuse to start above this (0: what the machine has)"},
@@ -64,7 +66,7 @@ static const struct dan_opt options[] = {
 /* What a run cannot change: its text and vocabulary are on disk, its weights and optimiser state have their shapes. */
 static const char *const fixed[] = {"data",    "val-fraction", "field",  "allow-invalid", "tokenizer", "vocab",
                                     "model",   "layers",       "hidden", "heads",         "kv-heads",  "ffn",
-                                    "context", "tied",         "bias",   "optimizer",     NULL};
+                                    "context", "tied",         "bias",   "optimizer",     "init",      DAN_QAT_FIXED, NULL};
 /* What changes no weight. */
 static const char *const harmless[] = {"remat",        "memory-limit", "dump-after", "graph",    "trace", "eval-every",
                                        "eval-batches", "save-every",   "keep",       "patience", NULL};
@@ -156,6 +158,9 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 const struct dan_cmd dan_cmd_train = {
     .name = "train", .doc = "train a language model on text", .group = DAN_GROUP_TRAIN,
     .about = "Trains a tokenizer (unless one is given), cuts the text into token shards, trains, and writes a model folder in the\n"
-             "Hugging Face layout.  Ctrl-C writes a checkpoint; --resume goes on to the same bytes.",
-    .example = "danlu train --data book.txt --model gpt --steps 500 --out runs/book\ndanlu train --resume --out runs/book",
+             "Hugging Face layout.  Ctrl-C writes a checkpoint; --resume goes on to the same bytes.\n"
+             "With --qat products train with rounded weights and inputs; the folder then holds the float weights, and OUT/quantised the\n"
+             "same model as integers, which computes what the last validation computed.",
+    .example = "danlu train --data book.txt --model gpt --steps 500 --out runs/book\ndanlu train --resume --out runs/book\n"
+               "danlu train --data book.txt --init runs/book --qat w4a8 --steps 200 --lr 3e-4 --out runs/book-w4",
     .opts = options, .opts_bytes = sizeof(struct train_opts), .run = run};

@@ -5,6 +5,7 @@
 #include "base/utf8.h"
 #include "cli/convert.h"
 #include "io/sniff.h"
+#include "model/lora_files.h"
 
 static void add_eos(struct lm_files *m, int64_t id)
 {
@@ -82,9 +83,30 @@ static int load_generation(const char *path, struct dan_hf_generation *gen, stru
     return dan_path_is_dir(path) ? dan_hf_generation_load(path, gen, e) : DAN_OK;
 }
 
+static int open_base(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e);
+
+/* An adapter's folder: its base model, with the adapter on. */
+static int open_adapter(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
+{
+    struct dan_str base = {0};
+    int rc = dan_lora_base_model(dir, &base, e);
+    const char *kept = rc ? NULL : dan_arena_strdup(cli->arena, dan_str_c(&base));
+    dan_str_release(&base);
+    if (!rc && !kept) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to open '%s'", dir);
+    if (!rc && dan_lora_is(kept)) rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is an adapter of an adapter: merge the first one", dir);
+    if (!rc) rc = open_base(cli, kept, tokenizer, m, e);
+    return rc ? rc : dan_lora_load(&m->lm, dir, "default", e);
+}
+
 int lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
 {
     *m = (struct lm_files){.dir = dir};
+    return dan_lora_is(dir) ? open_adapter(cli, dir, tokenizer, m, e) : open_base(cli, dir, tokenizer, m, e);
+}
+
+static int open_base(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
+{
+    m->dir = dir;
     int rc = check_dir(dir, e);
     if (!rc) rc = dan_pool_new((int)cli->threads, &m->pool, e);
     if (!rc) rc = dan_lm_load(&m->lm, dir, false, e);

@@ -11,7 +11,7 @@ struct lm_files {
     struct dan_tokenizer *tok;                 /* NULL when it was not asked for */
     struct dan_ids prefix;                     /* before every text */
     struct dan_hf_generation gen;
-    int32_t eos[9];
+    int32_t eos[33];                           /* generation_config.json's and config.json's */
     size_t  n_eos;
     struct dan_pool *pool;
 };

@@ -19,6 +19,9 @@ void dan_trace_line(const struct dan_graph *g, dan_ref r, int32_t part, const ch
     {.name = "ref", .type = 'b', .offset = offsetof(owner, ref), .help = "reference kernels only (slow; to find a wrong kernel)"}
 
 /* For a command that builds a graph; owner has `const char *fusion`, which goes into struct dan_pass_opts. */
+#define DAN_KV_OPTION(owner)                                                                                                             \
+    {.name = "kv-type", .type = 'e', .offset = offsetof(owner, kv_type), .dflt = "auto", .choices = "auto|f32|bf16|q8", .meta = "TYPE",  \
+     .help = "how keys and values are kept; auto: f32, or bf16 where the model's weights have 16 bits or fewer; q8: 8 bits"}
 #define DAN_FUSION_OPTION(owner)                                                                                                         \
     {.name = "fusion", .type = 's', .offset = offsetof(owner, fusion), .dflt = "on", .meta = "on|off|RULE,...",                          \
      .help = "fusion rules: all, none, only some (swiglu,cse), or all but some (=-swiglu,-cse)"}

@@ -23,17 +23,18 @@ int curve_add(struct curve *c, double x, double y)
 
 /* ---- the log ------------------------------------------------------------------------------- */
 
-static json_t *log_line(const struct dan_step_stats *s, double rate, double val)
+static json_t *log_line(const struct dan_step_stats *s, double rate, double val, double in_float)
 {
     json_t *j = json_pack("{s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)s->step, "loss", s->loss, "lr", s->lr, "grad_norm",
                           s->grad_norm, "tokens_per_second", rate, "epoch", s->epoch);
     if (j && !isnan(val)) json_object_set_new(j, "val_loss", json_real(val));
+    if (j && !isnan(val) && !isnan(in_float)) json_object_set_new(j, "val_loss_float", json_real(in_float));
     return j;
 }
 
 static int log_step(struct train_run *r, const struct dan_step_stats *s, double rate, double val, struct dan_err *e)
 {
-    json_t *j = log_line(s, rate, val);
+    json_t *j = log_line(s, rate, val, r->last_float);
     char *text = j ? json_dumps(j, JSON_REAL_PRECISION(9)) : NULL;
     struct dan_str line = {0};
     if (text) dan_str_printf(&line, "%s\n", text);
@@ -122,6 +123,7 @@ static int save_model(struct train_run *r, struct dan_err *e)
 {
     dan_trainer_swap_ema(r->trainer);
     int rc = dan_lm_save(&r->lm, r->o.out, e);
+    if (!rc && dan_trainer_rounds(r->trainer)) rc = qat_save(r->cli, &r->lm, &r->t.qat, r->o.out, dan_trainer_done(r->trainer) >= r->o.steps, e);
     dan_trainer_swap_ema(r->trainer);
     return rc;
 }
@@ -137,7 +139,10 @@ static int save_last(struct train_run *r, struct dan_err *e)
 static int validate(struct train_run *r, int64_t batches, double *val, bool *stop, struct dan_err *e)
 {
     int rc = dan_trainer_eval(r->trainer, batches, val, NULL, e);
+    bool begins = dan_trainer_rounds(r->trainer) && isnan(r->last_float) && r->first_step <= r->t.qat.start;
+    if (!rc && dan_trainer_rounds(r->trainer)) rc = dan_trainer_eval_float(r->trainer, batches, &r->last_float, NULL, e);
     if (rc) return rc;
+    if (begins) r->best = NAN;                 /* what was best in float is not comparable */
     r->last_val = *val;
     bool better = isnan(r->best) || *val < r->best;
     if (better) r->best = *val;
@@ -239,6 +244,8 @@ static void farewell(struct train_run *r)
     if (!isnan(r->last_val) && targets > 0)
         dan_say(ui, "result   validation loss %.4f, perplexity %.2f, %.3f bits per byte", r->last_val, exp(r->last_val),
                 r->last_val * targets / log(2) / (double)dan_shards_bytes(r->val));
+    if (!isnan(r->last_float))
+        dan_say(ui, "float    validation loss %.4f with the same weights unrounded, perplexity %.2f", r->last_float, exp(r->last_float));
     if (r->o.patience > 0 && r->best_saved)
         dan_say(ui, "best     validation loss %.4f: the model has the weights of that validation", r->best);
     dan_say(ui, "memory   peak %s resident, %s expected", dan_fmt_bytes((double)dan_peak_rss(), a), dan_fmt_bytes((double)r->expected_peak, b));

@@ -34,6 +34,39 @@ static int prepare_data(struct train_run *r, struct dan_err *e)
     return rc;
 }
 
+/* What --init decides already. */
+static int check_init(const struct train_run *r, struct dan_err *e)
+{
+    static const char *const shape[] = {"model", "layers", "hidden", "heads", "kv-heads", "ffn", "tied", "bias", "init-std", "vocab"};
+    for (size_t i = 0; i < sizeof shape / sizeof *shape && !r->o.resume; i++)
+        if (dan_given(r->cli, shape[i]))
+            return dan_fail(e, DAN_EUSAGE, "--%s and --init are both given; the model '%s' has its own: leave one out", shape[i], r->o.init);
+    return DAN_OK;
+}
+
+/* The model of --init as it lies there, and what follows for the options. */
+static int load_init(struct train_run *r, struct dan_err *e)
+{
+    int rc = check_init(r, e);
+    if (!rc) rc = dan_lm_load(&r->lm, r->o.init, true, e);
+    if (rc) return rc;
+    r->o.model = r->lm.model->name;
+    if (!dan_given(r->cli, "tokenizer")) r->o.tokenizer = r->o.init;
+    if (!dan_given(r->cli, "context") && r->lm.cfg.context < r->o.context) r->o.context = r->lm.cfg.context;
+    if (r->o.context > dan_lm_longest(&r->lm.cfg))
+        return dan_fail(e, DAN_EUSAGE, "--context %lld is more than the %lld tokens that '%s' can take", (long long)r->o.context,
+                        (long long)dan_lm_longest(&r->lm.cfg), r->o.init);
+    return DAN_OK;
+}
+
+static int check_vocabulary(const struct train_run *r, struct dan_err *e)
+{
+    int64_t n = dan_tokenizer_vocab_size(r->tok);
+    if (!r->o.init || n <= r->lm.cfg.vocab) return DAN_OK;
+    return dan_fail(e, DAN_EINVAL, "the tokenizer has %lld tokens and '%s' %lld: use the model's own tokenizer", (long long)n, r->o.init,
+                    (long long)r->lm.cfg.vocab);
+}
+
 static void model_config(const struct train_run *r, struct dan_lm_config *c)
 {
     const struct train_opts *o = &r->o;
@@ -51,9 +84,10 @@ static void model_config(const struct train_run *r, struct dan_lm_config *c)
                                 .eos = dan_tokenizer_eos(r->tok)};
 }
 
-static enum dan_prec precision(const char *dtype, uint64_t cpu)
+/* bf16 would round what --qat has rounded already. */
+static enum dan_prec precision(const char *dtype, uint64_t cpu, bool qat)
 {
-    bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
+    bool fast = !qat && cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
     if (strcmp(dtype, "auto") == 0) return fast ? DAN_PREC_BF16 : DAN_PREC_F32;
     return strcmp(dtype, "bf16") == 0 ? DAN_PREC_BF16 : DAN_PREC_F32;
 }
@@ -89,7 +123,7 @@ static void train_options(struct train_run *r)
                                    .clip = o->clip,
                                    .dropout = o->dropout,
                                    .ema = o->ema,
-                                   .prec = precision(o->dtype, dan_cpu_features() & dan_isa_mask(r->cli->isa)),
+                                   .prec = precision(o->dtype, dan_cpu_features() & dan_isa_mask(r->cli->isa), strcmp(o->qat.scheme, "off") != 0),
                                    .cpu_mask = dan_isa_mask(r->cli->isa),
                                    .remat = o->remat,
                                    .seed = (uint64_t)r->cli->seed,
@@ -156,6 +190,8 @@ static void announce(struct train_run *r)
             dan_fmt_bytes((double)m.optimiser, d), dan_fmt_bytes((double)m.activations, x));
     dan_say(ui, "machine  %d threads, %s products, %s", dan_pool_size(r->pool), r->t.prec == DAN_PREC_BF16 ? "bf16" : "f32",
             r->t.remat ? "activations recomputed" : "activations kept");
+    if (dan_qat_on(&r->t.qat))
+        dan_say(ui, "qat      %s, %s, %s scales of inputs, from step %lld", r->o.qat.scheme, r->o.qat.method, r->o.qat.inputs, (long long)r->t.qat.start);
 }
 
 static int resume(struct train_run *r, struct dan_err *e)
@@ -184,7 +220,7 @@ static int resume(struct train_run *r, struct dan_err *e)
 int train_prepare(struct train_run *r, struct dan_err *e)
 {
     struct dan_lm_config c;
-    r->best = r->last_val = NAN;
+    r->best = r->last_val = r->last_float = NAN;
     r->last_saved = -1;
     int rc = dan_fusion_check(r->o.fusion, e);
     if (!rc) rc = check_dump(r, e);
@@ -196,17 +232,23 @@ int train_prepare(struct train_run *r, struct dan_err *e)
                                   .heads = r->o.heads,
                                   .kv_heads = r->o.kv_heads,
                                   .ffn = r->o.ffn};
-    if (!rc) rc = m->complete(&probe, e);      /* before the data is touched */
+    if (!rc && r->o.init) rc = load_init(r, e);
+    else if (!rc) rc = m->complete(&probe, e); /* before the data is touched */
+    if (!rc) rc = qat_options(r->cli, &r->o.qat, &r->t.qat, e);
     if (!rc) rc = dan_mkdirs(r->o.out, e);
     if (!rc) rc = prepare_data(r, e);
+    if (!rc) rc = check_vocabulary(r, e);
     if (rc) return rc;
-    model_config(r, &c);
+    const struct dan_qat_opts qat = r->t.qat;
     train_options(r);
-    r->lm.model = m;
-    rc = m->complete(&c, e);
+    r->t.qat = qat;
+    if (r->o.init) c = r->lm.cfg;
+    else model_config(r, &c);
+    r->lm.model = dan_model_find(r->o.model);
+    rc = r->lm.model->complete(&c, e);
     if (!rc) rc = check_memory(r, &c, e);
     if (!rc) rc = dan_pool_new((int)r->cli->threads, &r->pool, e);
-    if (!rc) rc = dan_lm_init(&r->lm, m, &c, r->t.seed, e);
+    if (!rc && !r->o.init) rc = dan_lm_init(&r->lm, m, &c, r->t.seed, e);
     if (!rc) rc = dan_trainer_new(&r->lm, r->train, r->val, &r->t, r->pool, &r->trainer, e);
     if (!rc && r->o.graph) {
         struct dan_str s = {0};

@@ -2,6 +2,7 @@
 #ifndef DAN_CLI_TRAIN_RUN_H
 #define DAN_CLI_TRAIN_RUN_H
 #include "cli/cmd.h"
+#include "cli/qat_options.h"
 #include "cli/trace.h"
 #include "data/shards.h"
 #include "io/runs.h"
@@ -10,12 +11,13 @@
 #include "train/trainer.h"
 
 struct train_opts {
-    const char *model, *tokenizer, *schedule, *optimizer, *dtype, *out, *fusion, *dump_after, *field;
+    const char *model, *tokenizer, *schedule, *optimizer, *dtype, *out, *fusion, *dump_after, *field, *init;
     struct dan_strings data;
     int64_t layers, hidden, heads, kv_heads, ffn, context, vocab;
     int64_t steps, batch, accumulate, warmup, eval_every, eval_batches, save_every, keep, patience;
     double  val_fraction, lr, min_lr, weight_decay, beta1, beta2, eps, momentum, clip, dropout, ema, decay_fraction, memory_limit, init_std;
     bool    resume, remat, nesterov, bias, tied, allow_invalid, graph, trace, ref;
+    struct qat_cli qat;
 };
 
 struct train_run {
@@ -32,7 +34,7 @@ struct train_run {
     struct dan_run record;
     int64_t expected_peak;                     /* bytes resident, known before the first step */
     int64_t run_id, last_saved;
-    double best, last_val;
+    double best, last_val, last_float;         /* last_float: validation without rounding, under --qat */
     bool   best_saved;                         /* the model folder holds the weights of `best` */
     int64_t bad_evals, first_step;
     struct curve { double *x, *y; size_t n, cap; } loss, val_loss;

@@ -57,6 +57,7 @@ struct dan_store {
     struct dan_map *index;                         /* name -> number of the item; owns the names */
     struct item **item;                            /* apart, so that a found tensor stays where it is */
     size_t n, cap;
+    struct dan_packs *packs;                       /* NULL: not asked for yet */
 };
 
 int dan_store_new(struct dan_store **out, struct dan_err *e)
@@ -78,6 +79,7 @@ void dan_store_free(struct dan_store *s)
         dan_buffer_drop(s->item[i]->b);
         dan_free(s->item[i]);
     }
+    dan_packs_drop(s->packs);
     dan_free(s->item);
     dan_map_free(s->index);
     dan_free(s);
@@ -172,4 +174,10 @@ size_t dan_store_bytes(const struct dan_store *s)
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) n += dan_tensor_bytes(&s->item[i]->t);
     return n;
+}
+
+struct dan_packs *dan_store_packs(struct dan_store *s)
+{
+    if (!s->packs) s->packs = dan_packs_new();
+    return s->packs;
 }

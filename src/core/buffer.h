@@ -2,7 +2,7 @@
 #ifndef DAN_CORE_BUFFER_H
 #define DAN_CORE_BUFFER_H
 #include "base/err.h"
-#include "core/tensor.h"
+#include "core/packs.h"
 
 struct dan_buffer { int32_t refs; size_t n_bytes; void *data; void (*release)(struct dan_buffer *b); void *ctx; };
 int  dan_buffer_new(size_t n_bytes, struct dan_buffer **out, struct dan_err *e);    /* zeroed, huge pages when large */
@@ -28,5 +28,6 @@ size_t dan_store_count(const struct dan_store *s);
 const char *dan_store_name(const struct dan_store *s, size_t i);
 struct dan_tensor *dan_store_at(const struct dan_store *s, size_t i);
 size_t dan_store_bytes(const struct dan_store *s);
+struct dan_packs *dan_store_packs(struct dan_store *s);           /* of programs over the store, which may outlive it; NULL: out of memory */
 
 #endif

@@ -3,31 +3,52 @@
 #ifndef DAN_DTYPE_BLOCKS_H
 #define DAN_DTYPE_BLOCKS_H
 #include <math.h>
+#include <stdbool.h>
 #include "core/dtype.h"
 #include "core/half.h"
 
 /* floor(x) within 0 .. most; NaN is 0. */
 static inline int dan_level(float x, int most)
 {
-    if (!(x > 0)) return 0;
-    return x >= (float)most ? most : (int)x;
+    x = x > 0 ? x : 0;
+    return (int)(x < (float)most ? x : (float)most);
 }
 
 /* The scale, or NaN when any of the n values is not finite: what is broken must not hide behind a small number. */
 static inline float dan_scale_of(float d, const float *x, int n)
 {
-    float all = 0;
-    for (int i = 0; i < n; i++) all += 0 * x[i];
-    return isnan(all) ? NAN : d;
+    uint32_t most = 0;                         /* of the bits without sign: integers, so that compilers use vectors */
+    for (int i = 0; i < n; i++) {
+        uint32_t u = dan_float_bits(x[i]) & 0x7fffffffu;
+        most = u > most ? u : most;
+    }
+    return most >= 0x7f800000u ? NAN : d;
+}
+
+/* Level of element i of 32 where a byte holds elements i and i + 16. */
+static inline void dan_put_half(uint8_t *q, int i, int level)
+{
+    uint8_t *at = q + i % 16;
+    *at = (uint8_t)(i < 16 ? (*at & 0xf0) | (level & 15) : (*at & 15) | (level & 15) << 4);
+}
+
+/* Its fifth bit, where bit i of 4 bytes is that of element i. */
+static inline void dan_put_fifth(uint8_t *high, int i, int level)
+{
+    high[i / 8] = (uint8_t)((high[i / 8] & ~(1 << i % 8)) | (level >> 4 & 1) << i % 8);
 }
 
 /* The value of largest magnitude, with its sign; the first of equals. */
 static inline float dan_largest(const float *x, int n)
 {
-    float max = 0;
+    int32_t most = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t u = (int32_t)(dan_float_bits(x[i]) & 0x7fffffffu);
+        most = u > most ? u : most;
+    }
     for (int i = 0; i < n; i++)
-        if (fabsf(x[i]) > fabsf(max)) max = x[i];
-    return max;
+        if (most && (int32_t)(dan_float_bits(x[i]) & 0x7fffffffu) == most) return x[i];
+    return 0;
 }
 
 static inline void dan_range(const float *x, int n, float *min, float *max)

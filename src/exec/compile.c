@@ -85,6 +85,7 @@ static int make_step(struct dan_program *p, dan_ref r, struct dan_err *e)
     if (n->body) {
         struct dan_exec_opts o = p->opts;
         o.trace = NULL;
+        o.pack = false;                        /* what a body multiplies by is bound anew by every run */
         return dan_compile(n->body, &o, &s->body, e);
     }
     return dan_program_select(p, s, e);
@@ -144,6 +145,7 @@ void dan_program_free(struct dan_program *p)
 {
     if (!p) return;
     for (int32_t i = 0; i < p->n_steps; i++) dan_program_free(p->step[i].body);
+    dan_program_unpack(p);
     if (p->memory) dan_huge_free(p->memory, p->memory_bytes);
     dan_arena_free(p->arena);
 }

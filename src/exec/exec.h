@@ -14,6 +14,9 @@ struct dan_exec_opts {
     bool plan_only;                            /* plan memory, take none: the program cannot run */
     int32_t plan_threads;                      /* plan_only: workspace for so many threads; 0 = 1 */
     uint64_t cpu_mask;                         /* features to use; 0 = all the machine has */
+    /* dan_bind_store lays params out once for kernels that want it (dan_kernel.pack): the same results, faster, for as much memory again.
+     * Such params may not be written to while the program lives. */
+    bool pack;
     /* called by one thread after every node of a run, once per output part, with the kernel that ran; NULL: off.
      * Nodes inside a scan are not shown. */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
@@ -36,6 +39,7 @@ const struct dan_tensor *dan_result(const struct dan_program *p, int i);
 const struct dan_tensor *dan_result_named(const struct dan_program *p, const char *name);   /* NULL when there is none */
 
 size_t  dan_program_bytes(const struct dan_program *p);          /* planned activations and workspace */
+size_t  dan_program_packed(const struct dan_program *p);         /* params laid out for kernels; shared with programs over the same store */
 int64_t dan_program_infers(const struct dan_program *p);         /* re-inferences since compile */
 
 struct dan_profile_row { dan_ref node; const char *kernel; double seconds, flops, bytes; int64_t runs; };

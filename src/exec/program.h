@@ -1,6 +1,7 @@
 /* Inside the executor: what compile makes and run uses.  Nobody outside exec/ includes this. */
 #ifndef DAN_EXEC_PROGRAM_H
 #define DAN_EXEC_PROGRAM_H
+#include "core/packs.h"
 #include "exec/exec.h"
 #include "exec/stage.h"
 
@@ -29,6 +30,8 @@ struct step {
     int32_t ws_unit;                           /* -1: none */
     struct dan_program *body;                  /* scan */
     struct chain *chain;                       /* chain */
+    struct dan_pack *pack;                     /* in[1] as the kernel laid it out, or NULL */
+    bool    pack_is_fresh;                     /* still to be filled */
     double  seconds;
     int64_t runs;
 };
@@ -48,6 +51,7 @@ struct dan_program {
     bool     dirty_shape, dirty_data;
     uint64_t cpu;                              /* features kernels may use */
     int64_t  infers;
+    struct dan_packs *packs;                   /* of the store; NULL: nothing is packed */
 };
 
 int  dan_program_plan(struct dan_program *p, struct dan_err *e);      /* exec/plan.c: offsets of all units */
@@ -62,6 +66,8 @@ void (*dan_copy_run(const struct dan_program *p))(const struct dan_args *a);   /
 size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth);
 const char *dan_step_kernel(const struct step *s);
 void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
+void dan_program_pack(struct dan_program *p, struct dan_packs *packs);  /* exec/pack.c; NULL packs: out of memory, nothing is packed */
+void dan_program_unpack(struct dan_program *p);
 bool dan_is_folded(const char *name);                                 /* exec/store_fold.c: a param that fold_cbr asks for */
 int  dan_store_fold(struct dan_store *s, const struct dan_node *n, struct dan_err *e);
 int    dan_chain_compile(struct dan_program *p, struct step *s, int threads, struct dan_err *e);      /* exec/chain.c */

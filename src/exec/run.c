@@ -90,6 +90,7 @@ void dan_program_refresh(struct dan_program *p)
         for (int k = 0; k < s->args.n_in; k++)
             if (s->in_unit[k] >= 0) s->in[k] = p->unit[s->in_unit[k]].t;
         for (int k = 0; k < s->args.n_out; k++) s->out[k] = p->unit[s->out_unit + k].t;
+        s->args.packed = s->pack && s->pack->from.data == s->in[1].data ? s->pack->data : NULL;
         s->args.ws = s->ws_unit >= 0 ? p->memory + p->unit[s->ws_unit].offset : NULL;
     }
     p->dirty_data = false;

@@ -104,5 +104,6 @@ int dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e
         if (rc) return rc;
         mark_bound(s, n->name);
     }
+    if (p->opts.pack) dan_program_pack(p, dan_store_packs(s));
     return DAN_OK;
 }

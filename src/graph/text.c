@@ -47,8 +47,10 @@ static void put_attrs(struct dan_str *s, const struct dan_node *n)
 
 static void put_call(struct dan_str *s, const struct dan_node *n)
 {
+    int n_in = n->n_in;
+    while (n_in > 0 && !n->in[n_in - 1]) n_in--;           /* absent inputs at the end go without saying */
     dan_str_printf(s, "%s(", n->op->name);
-    for (int i = 0; i < n->n_in; i++) dan_str_printf(s, n->in[i] ? "%s%%%d" : "%s_", i ? ", " : "", n->in[i]);
+    for (int i = 0; i < n_in; i++) dan_str_printf(s, n->in[i] ? "%s%%%d" : "%s_", i ? ", " : "", n->in[i]);
     dan_str_putc(s, ')');
     put_attrs(s, n);
 }

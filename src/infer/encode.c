@@ -22,7 +22,7 @@ struct dan_encode {
 static bool selects(enum dan_pooling p) { return p == DAN_POOL_POOLER || p == DAN_POOL_CLASSES || p == DAN_POOL_WORDS; }
 bool dan_encode_per_token(const struct dan_encode *s) { return s->o.pooling >= DAN_POOL_HIDDEN; }
 int64_t dan_encode_width(const struct dan_encode *s) { return s->width; }
-size_t dan_encode_bytes(const struct dan_encode *s) { return dan_program_bytes(s->program); }
+size_t dan_encode_bytes(const struct dan_encode *s) { return dan_program_bytes(s->program) + dan_program_packed(s->program); }
 
 static int check_opts(struct dan_encode *s, struct dan_err *e)
 {
@@ -49,7 +49,7 @@ static int compile(struct dan_encode *s, struct dan_err *e)
                                 .pooled = p == DAN_POOL_POOLER, .classes = p == DAN_POOL_CLASSES, .words = p == DAN_POOL_WORDS,
                                 .tags = p == DAN_POOL_TAGS};
     struct dan_pass_opts po = {.prec = s->o.prec, .fusion = s->o.fusion};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace,
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = true, .trace = s->o.trace,
                               .trace_ctx = s->o.trace_ctx};
     int rc = dan_encoder_graph(s->enc, &io, DAN_PIPELINE_ENCODE, &po, &s->graph, e);
     if (!rc) rc = dan_compile(s->graph, &x, &s->program, e);

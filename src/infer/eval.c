@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "exec/exec.h"
+#include "infer/session.h"
 
 enum { MAX_CONTEXT = 2048, ROWS = 2048, N_ARRAYS = 8 };
 
@@ -13,6 +14,7 @@ struct eval {
     struct dan_eval_opts o;
     struct dan_graph *graph;
     struct dan_program *program;
+    struct dan_store *states;                  /* the cache */
     struct dan_batch b;
     int32_t *memory;
     double  nats;
@@ -35,14 +37,31 @@ static int settle(const struct dan_lm *lm, struct dan_eval_opts *o, struct dan_e
     return DAN_OK;
 }
 
+static int bind_cache(struct eval *v, struct dan_err *e)
+{
+    int rc = dan_store_new(&v->states, e);
+    for (int32_t i = 1; i < v->graph->n && !rc; i++) {
+        const struct dan_node *n = &v->graph->node[i];
+        if (!dan_op_is(n, "state")) continue;
+        rc = dan_store_add(v->states, n->name, n->dtype, n->shape, e);
+        if (!rc) rc = dan_bind(v->program, n->name, dan_store_find(v->states, n->name), e);
+    }
+    return rc;
+}
+
 static int open_program(struct eval *v, struct dan_err *e)
 {
     int64_t rows = v->o.context * v->o.batch;
-    struct dan_io io = {.max_rows = rows, .lanes = v->lm->model->time_major ? v->o.batch : 0, .loss = true};
+    const struct dan_dtype *cache = NULL;
+    int rc = dan_kv_type_of(v->o.kv_type, &cache, e);
+    if (rc) return rc;
+    if (v->lm->model->time_major) cache = NULL;
+    struct dan_io io = {.max_rows = rows, .cache_rows = cache ? rows : 0, .cache_type = cache, .lanes = v->lm->model->time_major ? v->o.batch : 0, .loss = true};
     struct dan_pass_opts p = {.prec = v->o.prec, .fusion = v->o.fusion};
-    struct dan_exec_opts x = {.pool = v->o.pool, .ref = v->o.ref, .cpu_mask = v->o.cpu_mask, .trace = v->o.trace, .trace_ctx = v->o.trace_ctx};
-    int rc = dan_lm_graph(v->lm, &io, DAN_PIPELINE_EVAL, &p, &v->graph, e);
+    struct dan_exec_opts x = {.pool = v->o.pool, .ref = v->o.ref, .cpu_mask = v->o.cpu_mask, .pack = true, .trace = v->o.trace, .trace_ctx = v->o.trace_ctx};
+    rc = dan_lm_graph(v->lm, &io, DAN_PIPELINE_EVAL, &p, &v->graph, e);
     if (!rc) rc = dan_compile(v->graph, &x, &v->program, e);
+    if (!rc) rc = bind_cache(v, e);
     if (!rc) rc = dan_bind_store(v->program, v->lm->store, e);
     if (rc) return rc;
     size_t n = ((size_t)rows + 15) & ~(size_t)15;
@@ -174,6 +193,7 @@ int dan_eval(struct dan_lm *lm, const struct dan_shards *text, const struct dan_
     if (!rc) rc = conclude(&v, out, e);
     dan_program_free(v.program);
     dan_graph_free(v.graph);
+    dan_store_free(v.states);
     dan_free(v.memory);
     return rc;
 }

@@ -17,6 +17,7 @@ struct dan_eval_opts {
     int64_t stride;                            /* > 0: sliding; attention families only */
     enum dan_prec prec;
     const char *fusion;                        /* as in struct dan_pass_opts */
+    const char *kv_type;                       /* keys and values go through a cache in this format (infer/session.h); NULL, "auto": none */
     struct dan_pool *pool;
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     bool ref;                                  /* reference kernels, to bisect */

@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <string.h>
 #include "base/mem.h"
+#include "core/kv.h"
 #include "exec/exec.h"
 
 /* Prefill reads all weights once a run: on a machine whose AMX outruns its memory, 512 rows a run are faster than 256. */
@@ -18,6 +19,7 @@ struct dan_session {
     struct dan_graph *graph;
     struct dan_program *program;
     struct dan_store *states;
+    int64_t stride;                            /* cache rows from one slot to the next */
     struct slot *slot;
     int32_t *row[N_ROW_ARRAYS], *select, *lane;
     int32_t *memory;
@@ -25,6 +27,21 @@ struct dan_session {
     int64_t rows, selected;                    /* of the run that is being made */
     int32_t logits_output;
 };
+
+int dan_kv_type_of(const char *name, const struct dan_dtype **t, struct dan_err *e)
+{
+    static const struct {
+        const char *name;
+        const struct dan_dtype *type;
+    } types[] = {{"f32", &dan_dtype_f32}, {"bf16", &dan_dtype_bf16}, {"q8", &dan_dtype_i8}};
+    if (!name || !strcmp(name, "auto")) return DAN_OK;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!strcmp(name, types[i].name)) {
+            *t = types[i].type;
+            return DAN_OK;
+        }
+    return dan_fail(e, DAN_EINVAL, "keys and values cannot be kept as '%s'; use auto, f32, bf16 or q8", name);
+}
 
 static int check_opts(const struct dan_lm *lm, struct dan_session_opts *o, struct dan_err *e)
 {
@@ -38,7 +55,7 @@ static int check_opts(const struct dan_lm *lm, struct dan_session_opts *o, struc
     if (!recurrent && o->context > dan_lm_longest(&lm->cfg))
         return dan_fail(e, DAN_EINVAL, "the model was made for %lld positions, %lld were asked for; use --context %lld or less",
                         (long long)dan_lm_longest(&lm->cfg), (long long)o->context, (long long)dan_lm_longest(&lm->cfg));
-    if (!recurrent && o->slots > INT32_MAX / o->context)
+    if (!recurrent && o->slots > (INT32_MAX - DAN_KV_GROUP) / (o->context + DAN_KV_GROUP))
         return dan_fail(e, DAN_EINVAL, "%lld sequences of %lld tokens are too many for one cache; use fewer or a smaller --context",
                         (long long)o->slots, (long long)o->context);
     if (!recurrent && o->max_rows > o->slots * o->context) o->max_rows = o->slots * o->context;      /* no run can be larger */
@@ -55,10 +72,13 @@ static const char *fusion_of(const struct dan_session *s)
     return dan_store_bytes(s->lm->store) > JOIN_BYTES ? "-fuse_horizontal" : NULL;
 }
 
-static bool has_bf16(const struct dan_store *s)
+/* Any weights in fewer bits than f32. */
+static bool is_small(const struct dan_store *s)
 {
-    for (size_t i = 0; i < dan_store_count(s); i++)
-        if (dan_store_at(s, i)->dtype == &dan_dtype_bf16) return true;
+    for (size_t i = 0; i < dan_store_count(s); i++) {
+        const struct dan_dtype *t = dan_store_at(s, i)->dtype;
+        if (t->bytes < 4 * t->block) return true;
+    }
     return false;
 }
 
@@ -74,19 +94,24 @@ static int compile_with(struct dan_session *s, const struct dan_dtype *cache, st
 {
     bool recurrent = s->lm->model->time_major;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
-                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->o.context, .cache_type = cache};
+                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache};
     struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s)};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = true, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
 }
 
-/* A model stored as bf16 keeps its keys and values so, where a kernel attends to them: half the bytes of a long context. */
+/* Unless told otherwise, a model whose weights are rounded keeps its keys and values as bf16, where a kernel attends to them: half the
+ * bytes of a long context. */
 static int compile(struct dan_session *s, struct dan_err *e)
 {
-    bool bf16 = !s->lm->model->time_major && has_bf16(s->lm->store);
-    int rc = compile_with(s, bf16 ? &dan_dtype_bf16 : NULL, e);
-    if (rc || !bf16 || attends_fast(s)) return rc;
+    bool automatic = !s->o.kv_type || !strcmp(s->o.kv_type, "auto");
+    const struct dan_dtype *type = is_small(s->lm->store) ? &dan_dtype_bf16 : NULL;
+    int rc = dan_kv_type_of(s->o.kv_type, &type, e);
+    if (s->lm->model->time_major) type = NULL;
+    s->stride = (s->o.context + DAN_KV_GROUP - 1) / DAN_KV_GROUP * DAN_KV_GROUP;
+    if (!rc) rc = compile_with(s, type, e);
+    if (rc || !automatic || !type || attends_fast(s)) return rc;
     dan_program_free(s->program);
     dan_graph_free(s->graph);
     s->program = NULL;
@@ -217,7 +242,7 @@ static void select_row(struct dan_session *s, const struct dan_feed *f, int64_t 
 static void put_row(struct dan_session *s, const struct dan_feed *f)
 {
     struct slot *slot = &s->slot[f->slot];
-    int64_t r = s->rows++, start = f->slot * s->o.context;
+    int64_t r = s->rows++, start = f->slot * s->stride;
     s->row[TOKENS][r] = f->tokens[slot->fed];
     s->row[POS][r] = (int32_t)slot->length;
     s->row[START][r] = (int32_t)start;
@@ -331,5 +356,6 @@ const struct dan_lm *dan_session_lm(const struct dan_session *s) { return s->lm;
 
 void dan_session_memory(const struct dan_session *s, struct dan_session_memory *out)
 {
-    *out = (struct dan_session_memory){.state = dan_store_bytes(s->states), .activations = dan_program_bytes(s->program)};
+    *out = (struct dan_session_memory){.state = dan_store_bytes(s->states), .activations = dan_program_bytes(s->program),
+                                         .packed = dan_program_packed(s->program)};
 }

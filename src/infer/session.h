@@ -14,12 +14,16 @@ struct dan_session_opts {
     int64_t max_select;                        /* logits rows of one run; 0: slots */
     enum dan_prec prec;                        /* of matmuls over f32 weights */
     const char *fusion;                        /* as in struct dan_pass_opts; NULL or "on": all, but large weights are not joined */
+    const char *kv_type;                       /* how keys and values are kept: a name that dan_kv_type_of takes; NULL: "auto" */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
 };
+
+/* "f32", "bf16", "q8" (8 bits and a scale for every token and head); "auto" leaves *t as it is. */
+int  dan_kv_type_of(const char *name, const struct dan_dtype **t, struct dan_err *e);
 
 struct dan_session;
 /* lm must outlive the session; its weights are bound, not copied.  Attention families refuse a context beyond
@@ -49,7 +53,8 @@ int64_t dan_session_slots(const struct dan_session *s);
 int64_t dan_session_vocab(const struct dan_session *s);
 const struct dan_lm *dan_session_lm(const struct dan_session *s);
 
-struct dan_session_memory { size_t state, activations; };               /* bytes: KV cache or hidden states; planned memory */
+/* Bytes: KV cache or hidden states; planned memory; weights laid out for the kernels. */
+struct dan_session_memory { size_t state, activations, packed; };
 void dan_session_memory(const struct dan_session *s, struct dan_session_memory *out);
 
 #endif

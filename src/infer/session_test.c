@@ -17,24 +17,27 @@
 enum { V = 61, CONTEXT = 96, T = 75, N_SEQ = 5 };      /* T crosses the attention kernels' block of 64 keys */
 
 enum { SCALAR = 1 << 30, REF = 1 << 29 };              /* features no CPU has: kernels that need none; no kernels */
-struct variant { const char *name; int64_t hidden, layers; bool q8_0; enum dan_prec prec; uint64_t mask; bool stored, always; };
+struct variant { const char *name; int64_t hidden, layers; bool q8_0; enum dan_prec prec; uint64_t mask; bool stored, always; const char *kv; };
 static const struct variant variants[] = {
-    {"f32", 48, 2, false, DAN_PREC_F32, 0, false, true},
-    {"f32 avx2", 48, 2, false, DAN_PREC_F32, DAN_CPU_AVX2, false, false},
-    {"f32 scalar", 48, 1, false, DAN_PREC_F32, SCALAR, false, false},
-    {"f32 ref", 48, 1, false, DAN_PREC_F32, REF, false, false},
-    {"wide f32", 320, 1, false, DAN_PREC_F32, 0, false, false}, /* products longer than the kernels' blocks */
-    {"q8_0", 64, 2, true, DAN_PREC_F32, 0, false, false},
-    {"q8_0 avx2", 64, 2, true, DAN_PREC_F32, DAN_CPU_AVX2, false, false},
-    {"q8_0 scalar", 64, 1, true, DAN_PREC_F32, SCALAR, false, false},
-    {"bf16", 64, 2, false, DAN_PREC_BF16, 0, false, false},
-    {"bf16 avx512", 64, 2, false, DAN_PREC_BF16, DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, false, false},
-    {"bf16 weights", 64, 2, false, DAN_PREC_F32, 0, true, true},
-    {"wide bf16 weights", 640, 1, false, DAN_PREC_F32, 0, true, false},
-    {"bf16 weights avx512", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, true, false},
-    {"bf16 weights avx512 f32", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX512, true, false},
-    {"bf16 weights avx2", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX2, true, false},
-    {"bf16 weights scalar", 48, 1, false, DAN_PREC_F32, SCALAR, true, false},
+    {"f32", 48, 2, false, DAN_PREC_F32, 0, false, true, NULL},
+    {"f32 avx2", 48, 2, false, DAN_PREC_F32, DAN_CPU_AVX2, false, false, NULL},
+    {"f32 scalar", 48, 1, false, DAN_PREC_F32, SCALAR, false, false, NULL},
+    {"f32 ref", 48, 1, false, DAN_PREC_F32, REF, false, false, NULL},
+    {"wide f32", 320, 1, false, DAN_PREC_F32, 0, false, false, NULL}, /* products longer than the kernels' blocks */
+    {"q8_0", 64, 2, true, DAN_PREC_F32, 0, false, false, NULL},
+    {"q8_0 avx2", 64, 2, true, DAN_PREC_F32, DAN_CPU_AVX2, false, false, NULL},
+    {"q8_0 scalar", 64, 1, true, DAN_PREC_F32, SCALAR, false, false, NULL},
+    {"bf16", 64, 2, false, DAN_PREC_BF16, 0, false, false, NULL},
+    {"bf16 avx512", 64, 2, false, DAN_PREC_BF16, DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, false, false, NULL},
+    {"bf16 weights", 64, 2, false, DAN_PREC_F32, 0, true, true, NULL},
+    {"wide bf16 weights", 640, 1, false, DAN_PREC_F32, 0, true, false, NULL},
+    {"bf16 weights avx512", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, true, false, NULL},
+    {"bf16 weights avx512 f32", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX512, true, false, NULL},
+    {"bf16 weights avx2", 64, 2, false, DAN_PREC_F32, DAN_CPU_AVX2, true, false, NULL},
+    {"bf16 weights scalar", 48, 1, false, DAN_PREC_F32, SCALAR, true, false, NULL},
+    {"8-bit cache", 64, 2, false, DAN_PREC_F32, 0, false, false, "q8"},
+    {"8-bit cache avx2", 48, 1, false, DAN_PREC_F32, DAN_CPU_AVX2, false, false, "q8"},
+    {"8-bit cache ref", 48, 1, false, DAN_PREC_F32, REF, false, false, "q8"},
 };
 enum { N_VARIANTS = sizeof variants / sizeof *variants };
 
@@ -126,7 +129,7 @@ static void forward(struct dan_lm *lm, const struct variant *v, int k, float *lo
     struct dan_graph *g = NULL;
     struct dan_program *p = NULL;
     struct dan_err e = {0};
-    if (v->stored) {                           /* its cache may be bf16, and rounding keys and values changes bits */
+    if (v->stored || v->q8_0 || v->kv) {       /* its cache may be bf16 or q8, and rounding keys and values changes bits */
         forward_cached(lm, v, k, logits);
         return;
     }
@@ -162,7 +165,7 @@ static struct dan_session *new_session(struct dan_lm *lm, const struct variant *
                                  .prec = v->prec,
                                  .pool = pool,
                                  .ref = v->mask == REF,
-                                 .cpu_mask = v->mask};
+                                 .cpu_mask = v->mask, .kv_type = v->kv};
     struct dan_session *s;
     struct dan_err e = {0};
     if (dan_session_new(lm, &o, &s, &e)) fail_msg("%s", e.msg);
@@ -304,6 +307,28 @@ static void test_truncate(void **state)
     dan_lm_release(&lm);
 }
 
+/* Memory of a cache: a quarter of f32's and a scale a head and token; unknown names are refused. */
+static void test_kv_types(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm(dan_model_find("llama"), &variants[0]);
+    static const struct { const char *name; size_t bytes; } types[] = {{NULL, 4 * 12}, {"f32", 4 * 12}, {"bf16", 2 * 12}, {"q8", 12 + 4}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        struct dan_session *s;
+        struct dan_session_memory m;
+        struct dan_err e = {0};
+        assert_int_equal(dan_session_new(&lm, &(struct dan_session_opts){.slots = 2, .context = 32, .kv_type = types[i].name}, &s, &e), DAN_OK);
+        dan_session_memory(s, &m);
+        assert_int_equal(m.state, 2 * 2 * 2 * 32 * 2 * types[i].bytes);      /* layers, keys and values, slots, tokens, heads */
+        dan_session_free(s);
+    }
+    struct dan_session *s;
+    struct dan_err e = {0};
+    assert_int_equal(dan_session_new(&lm, &(struct dan_session_opts){.kv_type = "f8"}, &s, &e), DAN_EINVAL);
+    assert_non_null(strstr(e.msg, "'f8'"));
+    dan_lm_release(&lm);
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -330,7 +355,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_truncate), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_truncate), cmocka_unit_test(test_kv_types), cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@ static const struct rule { const char *model, *key, *allowed; } rules[] = {
     {"*", "rope_parameters", "default"},
     {"*", "rope_interleaved", "false"},
     {"*", "partial_rotary_factor", "1"},
-    {"*", "quantization_config", ""},
+    {"*", "quantization_config", "compressed-tensors"},        /* what of it: hf_rows.h */
     {"*", "layer_types", "full_attention"},
     {"*", "attn_logit_softcapping", ""},
     {"*", "final_logit_softcapping", ""},
@@ -152,6 +152,7 @@ static void value_text(const json_t *j, char *out, size_t n)
     struct dan_str s = {0};
     if (json_is_object(j)) {
         const json_t *t = json_object_get(j, "rope_type");
+        if (!t) t = json_object_get(j, "quant_method");
         j = t ? t : json_object_get(j, "type");
     }
     if (json_is_string(j)) dan_str_puts(&s, json_string_value(j));
@@ -313,7 +314,7 @@ static void get_eos(const json_t *j, struct dan_hf_generation *g)
 {
     const json_t *v = dan_json_at(j, "eos_token_id");
     size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    for (size_t i = 0; i < n && g->n_eos < 8; i++)
+    for (size_t i = 0; i < n && g->n_eos < (int32_t)(sizeof g->eos / sizeof *g->eos); i++)
         if (dan_json_int(json_is_array(v) ? json_array_get(v, i) : v, &g->eos[g->n_eos])) g->n_eos++;
 }
 

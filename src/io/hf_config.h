@@ -44,7 +44,7 @@ int dan_hf_config_save(const char *dir, const char *model_type, const char *arch
                        const void *cfg, const struct dan_pair *extra, size_t n_extra, struct dan_err *e);
 
 struct dan_hf_generation {
-    int64_t bos, eos[8], pad;                  /* ids; -1: none */
+    int64_t bos, eos[32], pad;                 /* ids; -1: none */
     int32_t n_eos;
     bool    sample;                            /* do_sample */
     double  temperature, top_p, repetition_penalty;   /* 1 = off; absent keys give 1 */

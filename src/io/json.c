@@ -34,6 +34,47 @@ static const char *mistaken(const char *p, size_t n)
     return NULL;
 }
 
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Beyond 9223372036854775807; with a minus sign -9223372036854775808 becomes a real, too, which is the same number. */
+static bool too_big(const char *p, size_t digits) { return digits > 19 || (digits == 19 && memcmp(p, "9223372036854775807", 19) > 0); }
+
+/* The text with "e0" behind whole numbers of more than 64 bits. */
+static void big_as_reals(const char *p, size_t n, struct dan_str *out)
+{
+    bool in_string = false;
+    for (size_t i = 0, from = 0; i <= n; i++) {
+        size_t k = i;
+        if (i == n) dan_str_append(out, p + from, n - from);
+        else if (in_string && p[i] == '\\') i++;
+        else if (p[i] == '"') in_string = !in_string;
+        else if (in_string || !is_digit(p[i])) continue;
+        else {
+            while (k < n && is_digit(p[k])) k++;
+            bool whole = (k == n || !strchr(".eE", p[k])) && (i == 0 || !strchr(".eE+", p[i - 1])) && (i < 2 || p[i - 1] != '-' || !strchr("eE", p[i - 2]));
+            if (whole && too_big(p + i, k - i)) {
+                dan_str_append(out, p + from, k - from);
+                dan_str_puts(out, "e0");
+                from = k;
+            }
+            i = k - 1;
+        }
+    }
+}
+
+/* jansson refuses whole numbers over 64 bits.  Configurations have them (transformers writes int(1e30) as model_max_length): they become
+ * reals. */
+static json_t *load(const char *p, size_t n, json_error_t *je)
+{
+    json_t *j = json_loadb(p, n, JSON_REJECT_DUPLICATES, je);
+    if (j || json_error_code(je) != json_error_numeric_overflow) return j;
+    struct dan_str s = {0};
+    big_as_reals(p, n, &s);
+    if (!s.failed) j = json_loadb(dan_str_c(&s), s.n, JSON_REJECT_DUPLICATES, je);
+    dan_str_release(&s);
+    return j;
+}
+
 int dan_json_parse(const char *path, const char *bytes, size_t n, int max_depth, json_t **out, struct dan_err *e)
 {
     const char *other = mistaken(bytes, n);
@@ -46,7 +87,7 @@ int dan_json_parse(const char *path, const char *bytes, size_t n, int max_depth,
         return dan_fail(e, DAN_EFORMAT, "JSON of '%s' is nested %d deep (at most %d is allowed): the file is not what its name says",
                         path, depth, max_depth);
     json_error_t je;
-    json_t *j = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
+    json_t *j = load(bytes, n, &je);
     if (!j)
         return dan_fail(e, DAN_EFORMAT, "invalid JSON in '%s' at line %d, column %d: %s; the file may be cut off: fetch or write it again",
                         path, je.line, je.column, je.text);

@@ -1,4 +1,5 @@
 #include "io/safetensors.h"
+#include <stdio.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/map.h"
@@ -25,7 +26,7 @@ struct reader {
     size_t      n;
     struct dan_buffer *file;
     struct dan_map *index;                     /* name -> item */
-    struct dan_map *quant;                     /* names of q8_0 tensors -> 1, of their scales -> 2 */
+    struct dan_map *quant;                     /* names of tensors in block formats -> JOINED, SCALES, BLOCKS + k */
     struct dan_store *store;
     struct dan_err *e;
 };
@@ -201,6 +202,9 @@ static const struct item *find_item(const struct reader *r, const char *name)
     return dan_map_get(r->index, name, strlen(name), &i) ? &r->item[i] : NULL;
 }
 
+/* What reader.quant says of a name: q8_0 integers, their scales, or BLOCKS + the format's place in dan_dtypes. */
+enum { JOINED = 1, SCALES, BLOCKS };
+
 /* Marks the names of "danlu.q8_0" and of their scales, and checks both are there and fit. */
 static int mark_quant(struct reader *r, const char *name)
 {
@@ -214,25 +218,51 @@ static int mark_quant(struct reader *r, const char *name)
     if (!ok)
         rc = dan_fail(r->e, DAN_EFORMAT, "q8_0 tensor '%s' in '%s' needs '%s' I8 [.., K] and '%s.scale' F16 [.., K/32]",
                       name, r->path, name, name);
-    else if (dan_map_put(r->quant, name, strlen(name), 1) || dan_map_put(r->quant, scale.p, scale.n, 2))
+    else if (dan_map_put(r->quant, name, strlen(name), JOINED) || dan_map_put(r->quant, scale.p, scale.n, SCALES))
         rc = fail_out_of_memory(r);
     dan_str_release(&scale);
     return rc;
 }
 
-static int read_quant(struct reader *r)
+static int mark_blocks(struct reader *r, const char *name, int k)
 {
-    const char *list = json_string_value(json_object_get(json_object_get(r->head, "__metadata__"), "danlu.q8_0"));
+    const struct dan_dtype *t = dan_dtypes[k];
+    const struct item *q = find_item(r, name);
+    int last = q ? q->shape.n - 1 : -1;
+    if (last < 0 || strcmp(q->type, "U8") || q->shape.d[last] % t->bytes)
+        return dan_fail(r->e, DAN_EFORMAT, "%s tensor '%s' in '%s' needs '%s' U8 [.., K/%d*%d]", t->name, name, r->path, name, t->block, t->bytes);
+    struct dan_shape shape = q->shape;
+    shape.d[last] = shape.d[last] / t->bytes * t->block;
+    if (!dan_shape_fits(&shape)) return dan_fail(r->e, DAN_EFORMAT, "%s tensor '%s' in '%s' has too many elements", t->name, name, r->path);
+    return dan_map_put(r->quant, name, strlen(name), BLOCKS + k) ? fail_out_of_memory(r) : DAN_OK;
+}
+
+/* The names that metadata lists for format k. */
+static int read_quant_names(struct reader *r, const char *list, int k)
+{
     struct dan_str name = {0};
-    int rc = (r->quant = dan_map_new()) ? DAN_OK : fail_out_of_memory(r);
+    int rc = DAN_OK;
     while (!rc && list && *list) {
         size_t n = strcspn(list, ",");
         dan_str_clear(&name);
         dan_str_append(&name, list, n);
-        rc = mark_quant(r, dan_str_c(&name));
+        rc = dan_dtypes[k] == &dan_dtype_q8_0 ? mark_quant(r, dan_str_c(&name)) : mark_blocks(r, dan_str_c(&name), k);
         list += n + (list[n] == ',');
     }
     dan_str_release(&name);
+    return rc;
+}
+
+static int read_quant(struct reader *r)
+{
+    const json_t *meta = json_object_get(r->head, "__metadata__");
+    char key[64];
+    int rc = (r->quant = dan_map_new()) ? DAN_OK : fail_out_of_memory(r);
+    for (int k = 0; dan_dtypes[k] && !rc; k++) {
+        if (dan_dtypes[k]->block == 1) continue;
+        snprintf(key, sizeof key, "danlu.%s", dan_dtypes[k]->name);
+        rc = read_quant_names(r, json_string_value(json_object_get(meta, key)), k);
+    }
     return rc;
 }
 
@@ -255,28 +285,36 @@ static int put_quant(struct reader *r, const struct item *q)
     return DAN_OK;
 }
 
-static int put_plain(struct reader *r, const struct item *it)
+/* A view of the file; a copy where it does not lie at a multiple of `align`. */
+static int put_view(struct reader *r, const struct item *it, const struct dan_dtype *t, struct dan_shape shape, size_t align)
 {
     const char *p = r->data + it->lo;
-    if ((uintptr_t)p % it->dtype->bytes == 0)
-        return dan_store_put(r->store, it->name, dan_tensor_of(it->dtype, it->shape, (void *)(uintptr_t)p), r->file, r->e);
-    int rc = dan_store_add(r->store, it->name, it->dtype, it->shape, r->e);
-    if (!rc) memcpy(dan_store_find(r->store, it->name)->data, p, it->hi - it->lo);
+    if ((uintptr_t)p % align == 0) return dan_store_put(r->store, it->name, dan_tensor_of(t, shape, (void *)(uintptr_t)p), r->file, r->e);
+    int rc = dan_store_add(r->store, it->name, t, shape, r->e);
+    if (!rc && it->hi > it->lo) memcpy(dan_store_find(r->store, it->name)->data, p, it->hi - it->lo);
     return rc;
+}
+
+static int put_blocks(struct reader *r, const struct item *it, const struct dan_dtype *t)
+{
+    struct dan_shape shape = it->shape;
+    shape.d[shape.n - 1] = shape.d[shape.n - 1] / t->bytes * t->block;
+    return put_view(r, it, t, shape, 2);       /* blocks hold f16 at most */
 }
 
 static int put_item(struct reader *r, const struct item *it)
 {
     int64_t quant = 0;
     dan_map_get(r->quant, it->name, strlen(it->name), &quant);
-    if (quant == 2) return DAN_OK;
-    if (!it->dtype && !is_weight(it->name)) return DAN_OK;
-    if (!it->dtype)
+    if (quant == SCALES) return DAN_OK;
+    if (quant < BLOCKS && !it->dtype && !is_weight(it->name)) return DAN_OK;
+    if (quant < BLOCKS && !it->dtype)
         return dan_fail(r->e, DAN_EUNSUPPORTED, "dtype %s of tensor '%s' in '%s' is not supported: convert the model to F32, F16 or BF16 "
                         "first", it->type, it->name, r->path);
     if (dan_store_find(r->store, it->name))
         return dan_fail(r->e, DAN_EFORMAT, "tensor '%s' of '%s' is in another shard too", it->name, r->path);
-    return quant ? put_quant(r, it) : put_plain(r, it);
+    if (quant >= BLOCKS) return put_blocks(r, it, dan_dtypes[quant - BLOCKS]);
+    return quant ? put_quant(r, it) : put_view(r, it, it->dtype, it->shape, it->dtype->bytes);
 }
 
 static void reader_release(struct reader *r)

@@ -7,7 +7,8 @@
  * q8_0 has no safetensors dtype.  danlu stores NAME as I8 [.., K] and NAME.scale as F16 [.., K/32]
  * (weight = int8 * scale of its group of 32 along the last axis) and lists the names in the metadata
  * entry "danlu.q8_0": "NAME,NAME,...".  Other tools see two plain tensors; danlu joins them again
- * to q8_0 blocks (in own memory). */
+ * to q8_0 blocks (in own memory).  Every other block format of dan_dtypes is stored as it lies in memory: NAME as U8
+ * [.., bytes of a row], its name listed in "danlu.FORMAT"; reading is a view. */
 #ifndef DAN_IO_SAFETENSORS_H
 #define DAN_IO_SAFETENSORS_H
 #include "core/buffer.h"
@@ -33,7 +34,7 @@ int dan_safetensors_head(const char *path, struct json_t **head, uint64_t *data,
 struct dan_named { const char *name; const struct dan_tensor *t; };
 
 /* Writes a file whole or not at all (temporary file beside it, fsync, rename).  Tensors keep the order
- * of the list; the data starts 64-byte aligned.  dtypes: all with a safetensors name, and q8_0 as above.
+ * of the list; the data starts 64-byte aligned.  dtypes: all with a safetensors name, and block formats as above.
  * meta: extra "__metadata__" entries; "format": "pt" is added, which transformers insists on.
  * Names must be unique and not "__metadata__".  Running out of disk says how much was needed. */
 int dan_safetensors_save_list(const char *path, const struct dan_named *list, size_t n,

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
 #include "io/json.h"
@@ -6,7 +7,7 @@
 
 enum { DATA_ALIGN = 64 };
 
-enum part { WHOLE, INTS, SCALES };             /* INTS and SCALES: of a q8_0 tensor */
+enum part { WHOLE, INTS, SCALES, BYTES };      /* INTS and SCALES: of a q8_0 tensor; BYTES: blocks of another format */
 
 struct saver {
     const char *path;
@@ -20,34 +21,60 @@ struct saver {
 
 static int fail_out_of_memory(struct saver *s) { return dan_fail(s->e, DAN_ENOMEM, "out of memory writing '%s'", s->path); }
 
-static int64_t part_cols(const struct dan_tensor *t, enum part p) { return p == SCALES ? dan_cols(t) / 32 : dan_cols(t); }
+static int64_t part_cols(const struct dan_tensor *t, enum part p)
+{
+    return p == SCALES ? dan_cols(t) / 32 : p == BYTES ? dan_cols(t) / t->dtype->block * t->dtype->bytes : dan_cols(t);
+}
+
+/* The file's dtype of a part and the bytes of one element; NULL: it has none. */
+static const char *part_type(const struct dan_tensor *t, enum part p, int64_t *bytes)
+{
+    const struct dan_dtype *type = p == INTS ? &dan_dtype_i8 : p == SCALES ? &dan_dtype_f16 : t->dtype;
+    *bytes = p == BYTES ? 1 : type->bytes;
+    return p == BYTES ? "U8" : type->safetensors;
+}
 
 static int add_entry(struct saver *s, const char *name, const struct dan_tensor *t, enum part p)
 {
-    const struct dan_dtype *type = p == INTS ? &dan_dtype_i8 : p == SCALES ? &dan_dtype_f16 : t->dtype;
-    if (!type->safetensors)
+    int64_t size;
+    const char *type = part_type(t, p, &size);
+    if (!type)
         return dan_fail(s->e, DAN_EUNSUPPORTED, "cannot write '%s': safetensors has no dtype for tensor '%s' (%s); save it as f32 or "
-                        "as gguf", s->path, name, type->name);
+                        "as gguf", s->path, name, t->dtype->name);
     if (!strcmp(name, "__metadata__") || json_object_get(s->head, name))
         return dan_fail(s->e, DAN_EINVAL, "cannot write '%s': two entries would be named '%s'", s->path, name);
     json_t *shape = json_array();
     for (int i = 0; i < t->shape.n; i++) json_array_append_new(shape, json_integer(i + 1 < t->shape.n ? t->shape.d[i] : part_cols(t, p)));
-    int64_t bytes = (int64_t)dan_dtype_bytes(type, dan_rows(t) * part_cols(t, p));
-    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", type->safetensors, "shape", shape, "data_offsets",
+    int64_t bytes = size * dan_rows(t) * part_cols(t, p);
+    json_t *entry = json_pack("{s:s, s:o, s:[I,I]}", "dtype", type, "shape", shape, "data_offsets",
                               (json_int_t)s->n_data, (json_int_t)(s->n_data + bytes));
     s->n_data += bytes;
     return entry && !json_object_set_new(s->head, name, entry)
                ? DAN_OK : dan_fail(s->e, DAN_EINVAL, "cannot write '%s': the name of tensor '%s' is no UTF-8", s->path, name);
 }
 
-static int add_tensor(struct saver *s, const struct dan_named *x, struct dan_str *quant)
+/* Adds the name to the metadata entry of its format, "danlu.q4_k": "NAME,NAME". */
+static int list_name(struct saver *s, json_t *meta, const struct dan_named *x)
 {
-    if (x->t->dtype != &dan_dtype_q8_0) return add_entry(s, x->name, x->t, WHOLE);
+    char key[64];
+    struct dan_str names = {0};
     if (strchr(x->name, ',')) return dan_fail(s->e, DAN_EINVAL, "cannot write '%s': tensor name '%s' has a comma", s->path, x->name);
-    dan_str_printf(quant, quant->n ? ",%s" : "%s", x->name);
+    snprintf(key, sizeof key, "danlu.%s", x->t->dtype->name);
+    const char *before = json_string_value(json_object_get(meta, key));
+    dan_str_printf(&names, "%s%s%s", before ? before : "", before ? "," : "", x->name);
+    int bad = names.failed || json_object_set_new(meta, key, json_string(names.p));
+    dan_str_release(&names);
+    return bad ? fail_out_of_memory(s) : DAN_OK;
+}
+
+static int add_tensor(struct saver *s, json_t *meta, const struct dan_named *x)
+{
+    if (x->t->dtype->block == 1) return add_entry(s, x->name, x->t, WHOLE);
+    int rc = list_name(s, meta, x);
+    if (rc || x->t->dtype != &dan_dtype_q8_0) return rc ? rc : add_entry(s, x->name, x->t, BYTES);
     struct dan_str scale = {0};
     dan_str_printf(&scale, "%s.scale", x->name);
-    int rc = add_entry(s, x->name, x->t, INTS);
+    rc = add_entry(s, x->name, x->t, INTS);
     if (!rc) rc = add_entry(s, dan_str_c(&scale), x->t, SCALES);
     dan_str_release(&scale);
     return rc;
@@ -72,17 +99,14 @@ static int finish_head(struct saver *s)
 
 static int make_head(struct saver *s, const struct dan_pair *meta, size_t n_meta)
 {
-    struct dan_str quant = {0};
     json_t *m = json_object();
     int bad = !(s->head = json_object()) || json_object_set_new(m, "format", json_string("pt")) ||
               json_object_set(s->head, "__metadata__", m);
     for (size_t i = 0; i < n_meta && !bad; i++) bad = json_object_set_new(m, meta[i].key, json_string(meta[i].value));
     int rc = bad ? dan_fail(s->e, DAN_EINVAL, "cannot write '%s': a metadata entry is no UTF-8 (or no memory is left)", s->path) : DAN_OK;
-    for (size_t i = 0; i < s->n && !rc; i++) rc = add_tensor(s, &s->list[i], &quant);
-    if (!rc && (quant.failed || (quant.n && json_object_set_new(m, "danlu.q8_0", json_string(quant.p))))) rc = fail_out_of_memory(s);
+    for (size_t i = 0; i < s->n && !rc; i++) rc = add_tensor(s, m, &s->list[i]);
     if (!rc) rc = finish_head(s);
     json_decref(m);
-    dan_str_release(&quant);
     return rc;
 }
 

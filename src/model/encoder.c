@@ -85,7 +85,7 @@ static int take(struct dan_encoder *enc, const struct dan_node *p, const struct 
         dan_shape_text(&t->shape, got, sizeof got);
         return dan_fail(e, DAN_ESHAPE, "tensor '%s' has shape %s, config.json says %s; do they belong together?", hf, got, want);
     }
-    if (t->dtype->block > 1)
+    if (t->dtype->block > 1 || t->dtype->bytes == 1)
         return dan_fail(e, DAN_EUNSUPPORTED, "tensor '%s' is stored as '%s'; encoders take f32, f16 and bf16 weights", hf, t->dtype->name);
     const struct dan_dtype *as = stored_as(p, prec);
     if (t->dtype == as) return dan_store_share(enc->store, p->name, file, hf, e);

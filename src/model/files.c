@@ -4,9 +4,11 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "io/hf_rows.h"
 #include "io/safetensors.h"
 #include "io/sniff.h"
-#include "model/files_impl.h"
+#include "model/compressed.h"
+#include "model/quantize_rows.h"
 
 static int unknown_family(const char *arch, const char *type, struct dan_err *e)
 {
@@ -27,6 +29,7 @@ static int read_config(struct dan_lm *lm, const char *dir, struct dan_err *e)
         if (!lm->model && type.n) lm->model = dan_model_find(dan_str_c(&type));
         if (!lm->model) rc = unknown_family(dan_str_c(&arch), dan_str_c(&type), e);
     }
+    if (!rc) rc = dan_hf_rows_check(dir, e);
     if (!rc) rc = dan_hf_config_load(dir, lm->model->hf_model_type, lm->model->fields, &lm->cfg, e);
     if (!rc) rc = lm->model->complete(&lm->cfg, e);
     dan_str_release(&arch);
@@ -71,13 +74,14 @@ int dan_lm_load(struct dan_lm *lm, const char *path, bool writable, struct dan_e
 
 int dan_lm_load_stored(struct dan_lm *lm, const char *path, struct dan_err *e) { return load_any(lm, path, DAN_TAKE_STORED, e); }
 
-struct saving { struct dan_named *list; struct dan_store *turned; char (*name)[200]; size_t n; };
+struct saving { struct dan_named *list; struct dan_store *turned, *scales; char (*name)[200]; size_t n; };
 
 static int add_tensor(struct saving *s, const struct dan_lm *lm, const char *name, const struct dan_tensor *t, struct dan_err *e)
 {
     bool turn = false;
+    if (dan_is_row_companion(lm->store, name)) return dan_put_compressed(lm, name, s->scales, e);
     if (!dan_lm_hf_name(lm->model, name, s->name[s->n], sizeof s->name[0], &turn)) return DAN_OK;
-    if (turn && t->dtype->block == 1) {
+    if (turn && t->dtype->block == 1 && !dan_has_row_scale(lm->store, name)) {
         int rc = dan_copy_transposed(s->turned, name, t, false, e);
         if (rc) return rc;
         t = dan_store_find(s->turned, name);
@@ -87,15 +91,24 @@ static int add_tensor(struct saving *s, const struct dan_lm *lm, const char *nam
     return DAN_OK;
 }
 
+static void list_scales(struct saving *s)
+{
+    for (size_t i = 0; i < dan_store_count(s->scales); i++)
+        s->list[s->n++] = (struct dan_named){dan_store_name(s->scales, i), dan_store_at(s->scales, i)};
+}
+
 static int save_weights(const struct dan_lm *lm, const char *dir, int64_t shard_bytes, struct dan_err *e)
 {
     size_t n = dan_store_count(lm->store);
-    struct saving s = {dan_calloc(n + 1, sizeof *s.list), NULL, dan_calloc(n + 1, sizeof *s.name), 0};
+    struct saving s = {.list = dan_calloc(2 * n + 1, sizeof *s.list), .name = dan_calloc(n + 1, sizeof *s.name)};
     int rc = s.list && s.name ? dan_store_new(&s.turned, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to save %zu tensors", n);
+    if (!rc) rc = dan_store_new(&s.scales, e);
     for (size_t i = 0; i < n && !rc; i++)
         rc = add_tensor(&s, lm, dan_store_name(lm->store, i), dan_store_at(lm->store, i), e);
+    if (!rc) list_scales(&s);
     if (!rc) rc = dan_safetensors_save_dir(dir, s.list, s.n, shard_bytes, e);
     dan_store_free(s.turned);
+    dan_store_free(s.scales);
     dan_free(s.list);
     dan_free(s.name);
     return rc;
@@ -118,7 +131,8 @@ static const char *torch_dtype(const struct dan_lm *lm)
 int dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_bytes, struct dan_err *e)
 {
     char format[64] = "";
-    struct dan_pair extra[2];
+    struct dan_pair extra[3];
+    struct dan_str rows = {0};
     size_t n = 0;
     const struct dan_dtype *q = block_format(lm);
     if (q) snprintf(format, sizeof format, "{\"format\": \"%s\"}", q->name);
@@ -126,8 +140,11 @@ int dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_b
     else if (torch_dtype(lm)) extra[n++] = (struct dan_pair){"torch_dtype", torch_dtype(lm)};
     struct dan_hf_generation gen = {.bos = lm->cfg.bos, .eos = {lm->cfg.eos}, .n_eos = lm->cfg.eos >= 0, .pad = -1, .temperature = 1, .top_p = 1, .repetition_penalty = 1};
     int rc = dan_mkdirs(dir, e);
+    if (!rc) rc = dan_compressed_config(lm, &rows, e);
+    if (rows.n) extra[n++] = (struct dan_pair){"quantization_config", dan_str_c(&rows)};
     if (!rc) rc = dan_hf_config_save(dir, lm->model->hf_model_type, lm->model->hf_arch, lm->model->fields, &lm->cfg, extra, n, e);
     if (!rc) rc = dan_hf_generation_save(dir, &gen, e);
+    dan_str_release(&rows);
     return rc ? rc : save_weights(lm, dir, shard_bytes, e);
 }
 

@@ -9,7 +9,8 @@
 
 /* general.file_type: ggml's number for what most tensors are (llama.h, enum llama_ftype). */
 static const struct { const char *dtype; uint32_t file_type; } file_types[] = {
-    {"f32", 0}, {"f16", 1}, {"q4_0", 2}, {"q4_1", 3}, {"q8_0", 7}, {"q5_0", 8}, {"q5_1", 9}, {"iq4_nl", 25}, {"bf16", 32},
+    {"f32", 0}, {"f16", 1}, {"q4_0", 2}, {"q4_1", 3}, {"q8_0", 7}, {"q5_0", 8}, {"q5_1", 9}, {"q2_k", 10}, {"q3_k", 11}, {"q4_k", 14},
+    {"q5_k", 16}, {"q6_k", 18}, {"iq4_nl", 25}, {"bf16", 32},
 };
 
 static const struct dan_dtype *format_of(const struct dan_lm *lm)
@@ -161,8 +162,10 @@ static int cast_one(struct dan_lm *lm, const char *name, const struct dan_dtype 
 {
     const struct dan_tensor t = *dan_store_find(lm->store, name);
     struct dan_store *tmp = NULL;
-    if (!to || t.dtype == to) return DAN_OK;
-    if (dan_cols(&t) % to->block) to = &dan_dtype_f16;
+    if (!to) return DAN_OK;
+    to = dan_dtype_for_rows(to, dan_cols(&t));
+    if (!to) to = &dan_dtype_f16;
+    if (t.dtype == to) return DAN_OK;
     int rc = dan_store_new(&tmp, e);
     if (!rc) rc = dan_copy_edited(tmp, name, &t, &(struct dan_edit){.to = to}, e);
     if (!rc) rc = dan_store_share(lm->store, name, tmp, name, e);

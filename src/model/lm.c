@@ -6,6 +6,10 @@
 #include "base/map.h"
 #include "base/rng.h"
 #include "base/threads.h"
+#include "model/lora.h"
+#include "model/quantize_rows.h"
+#include "model/row_scales.h"
+#include "pass/fake_quant.h"
 
 bool dan_lm_hf_name(const struct dan_model *m, const char *ours, char *out, size_t n, bool *transpose)
 {
@@ -86,6 +90,8 @@ int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *p
     lm->model->build(&b, &lm->cfg, io);
     int rc = dan_builder_check(&b, e);
     if (!rc && lm->store) rc = retype(g, lm->store, e);
+    if (!rc && lm->store) rc = dan_add_row_scales(g, lm->store, e);
+    if (!rc && lm->store) rc = dan_lora_build(g, lm, e);
     if (!rc) rc = dan_run_passes(g, pipeline, o, e);
     if (rc) {
         dan_graph_free(g);
@@ -144,7 +150,10 @@ void dan_lm_release(struct dan_lm *lm)
 int64_t dan_lm_n_params(const struct dan_lm *lm)
 {
     int64_t n = 0;
-    for (size_t i = 0; i < dan_store_count(lm->store); i++)
-        if (!strchr(dan_store_name(lm->store, i), '+')) n += dan_shape_count(&dan_store_at(lm->store, i)->shape);
+    for (size_t i = 0; i < dan_store_count(lm->store); i++) {
+        const char *name = dan_store_name(lm->store, i);
+        if (!strpbrk(name, "+@") && !dan_is_row_companion(lm->store, name) && !dan_quant_stem(name, strlen(name)))
+            n += dan_shape_count(&dan_store_at(lm->store, i)->shape);
+    }
     return n;
 }

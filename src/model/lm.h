@@ -5,10 +5,16 @@
 #include "model/model.h"
 #include "pass/pass.h"
 
+/* A low-rank adapter whose matrices are in the store (lora.h). */
+struct dan_adapter { char name[32]; double scale; bool on, trained; };       /* trained: its matrices get gradients, nothing else does */
+enum { DAN_MAX_ADAPTERS = 8 };
+
 struct dan_lm {
     const struct dan_model *model;
     struct dan_lm_config    cfg;
     struct dan_store       *store;             /* by danlu's names */
+    struct dan_adapter      adapter[DAN_MAX_ADAPTERS];
+    int32_t                 n_adapters;
 };
 
 /* Fresh weights: each tensor from its own Philox stream, named by the tensor, so that they do not

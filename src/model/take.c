@@ -2,7 +2,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/str.h"
-#include "model/files_impl.h"
+#include "model/compressed.h"
 
 bool dan_is_rotary(const char *name)
 {
@@ -135,6 +135,13 @@ static int take(struct dan_lm *lm, const struct dan_graph *g, dan_ref param, con
     int rc = find_tensor(lm, src, p->name, hf, &found, &turn, e);
     if (rc) return rc;
     const struct dan_tensor *t = dan_store_find(src->file, found);
+    if (!src->ours && dan_is_compressed(src->file, found)) {
+        rc = check_shape(found, &p->shape, t, e);
+        return rc ? rc : dan_take_compressed(lm, p->name, src, found, e);
+    }
+    if (!src->ours && t->dtype == &dan_dtype_i8)
+        return dan_fail(e, DAN_EUNSUPPORTED, "tensor '%s' of '%s' holds int8 levels, but no 'weight_scale' stands beside it: what they mean is unknown",
+                        found, src->path);
     turn = turn && t->dtype->block == 1;       /* quantised weights are stored as [out,in] */
     struct dan_shape s = turn ? DAN_SHAPE(p->shape.d[1], p->shape.d[0]) : p->shape;
     rc = check_shape(found, &s, t, e);

@@ -1,5 +1,6 @@
 /* Attention: the same nodes for training, prefill and decode (R5); a cache only adds two writes. */
 #include <math.h>
+#include "core/kv.h"
 #include "nn/nn.h"
 
 int dan_nn_complete_positions(struct dan_lm_config *c, struct dan_err *e)
@@ -30,18 +31,19 @@ void dan_nn_positions(struct dan_builder *b, const struct dan_lm_config *c, stru
     if (c->rope_local.base > 0) in->turn_local = dan_rope_table(b, in->pos, 0, 0, &c->rope_local);
 }
 
-static dan_ref cached(struct dan_builder *b, const struct dan_io *io, const char *name, dan_ref rows, dan_ref slot, int64_t width)
+/* The cache of one layer, by heads (core/kv.h). */
+static dan_ref cached(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, bool values, dan_ref rows, dan_ref slot)
 {
     const struct dan_dtype *type = io->cache_type ? io->cache_type : &dan_dtype_f32;
-    return dan_kv_write(b, dan_state(b, name, type, DAN_SHAPE(io->cache_rows, width)), rows, slot);
+    dan_ref cache = dan_state(b, values ? "cache_v" : "cache_k", type, dan_kv_shape(type, c->kv_heads, io->cache_rows, c->head_dim));
+    return dan_kv_write_heads(b, cache, rows, slot, values);
 }
 
 dan_ref dan_nn_attention(struct dan_builder *b, const struct dan_lm_config *c, const struct dan_io *io, const struct dan_lm_in *in, dan_ref q, dan_ref k, dan_ref v)
 {
-    int64_t width = c->kv_heads * c->head_dim;
     if (io->cache_rows > 0) {
-        k = cached(b, io, "cache_k", k, in->slot, width);
-        v = cached(b, io, "cache_v", v, in->slot, width);
+        k = cached(b, c, io, false, k, in->slot);
+        v = cached(b, c, io, true, v, in->slot);
     }
     dan_ref range = dan_lm_windowed(c, b->layer) ? in->window : in->range;
     double scale = 1 / sqrt((double)(c->query_scale > 0 ? c->query_scale : c->head_dim));

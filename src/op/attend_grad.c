@@ -15,6 +15,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     if (rc) return rc;
     const struct dan_node *q = dan_in(g, n, Q), *k = dan_in(g, n, K);
     const struct dan_node *o = dan_in(g, n, O), *lse = dan_in(g, n, LSE), *d_o = dan_in(g, n, DO);
+    if (k->shape.n != 2) return dan_infer_fail(n, e, "k and v must be rows [S,K*D]: a cache has no gradient");
     struct dan_shape nh = DAN_SHAPE(q->shape.d[0], n->attr[DAN_ATTEND_HEADS].i);
     bool same_type = o->dtype == q->dtype && d_o->dtype == q->dtype;
     if (!same_type || !dan_shape_equal(&o->shape, &q->shape) || !dan_shape_equal(&d_o->shape, &q->shape))

@@ -1,28 +1,40 @@
 /* Shapes that attend and attend_grad share, and their common test inputs. */
 #ifndef DAN_OP_ATTEND_INFER_H
 #define DAN_OP_ATTEND_INFER_H
+#include "core/kv.h"
 #include "op/node.h"
 
-/* k and v have q's type, or come from a cache in a plain format such as bf16. */
+/* k and v have q's type, or come from a cache: rows in a plain format such as bf16, or by heads (core/kv.h). */
 static inline bool attend_types(const struct dan_node *q, const struct dan_node *k, const struct dan_node *v)
 {
     if (!dan_is_float(q->dtype) || k->dtype != v->dtype) return false;
+    if (k->shape.n == 3) return dan_kv_takes(k->dtype);
+    if (k->dtype == &dan_dtype_i8) return false;
     return k->dtype == q->dtype || (!dan_is_float(k->dtype) && k->dtype->block == 1 && k->dtype->to_f32);
 }
 
-/* q [N,H*D], k and v [S,K*D], range i32 [N,3]; K divides H. */
+/* k fits K heads of d dims. */
+static inline bool attend_fits(const struct dan_node *k, int64_t kv, int64_t d)
+{
+    if (k->shape.n == 2) return k->shape.d[1] == d * kv;
+    struct dan_shape want = dan_kv_shape(k->dtype, kv, k->shape.d[1], d);
+    return dan_shape_equal(&want, &k->shape);
+}
+
+/* q [N,H*D], k and v [S,K*D] or caches [K,S,E], range i32 [N,3]; K divides H. */
 static inline int attend_check(const struct dan_graph *g, const struct dan_node *n, struct dan_err *e)
 {
     const struct dan_node *q = dan_in(g, n, 0), *k = dan_in(g, n, 1), *v = dan_in(g, n, 2), *range = dan_in(g, n, 3);
     int64_t heads = n->attr[DAN_ATTEND_HEADS].i, kv = n->attr[DAN_ATTEND_KV_HEADS].i;
-    if (q->shape.n != 2 || k->shape.n != 2 || !dan_shape_equal(&k->shape, &v->shape))
-        return dan_infer_fail(n, e, "q must be [N,H*D], k and v [S,K*D]");
-    if (!attend_types(q, k, v)) return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64, or k and v a cache in bf16 or f16");
+    if (q->shape.n != 2 || k->shape.n < 2 || k->shape.n > 3 || !dan_shape_equal(&k->shape, &v->shape))
+        return dan_infer_fail(n, e, "q must be [N,H*D], k and v [S,K*D] or caches [K,S,E]");
+    if (!attend_types(q, k, v))
+        return dan_infer_fail(n, e, "q, k and v must all be f32 or all f64, or k and v a cache in bf16 or f16, or i8 by heads");
     if (heads <= 0 || kv <= 0 || heads % kv)
         return dan_infer_fail(n, e, "%lld heads cannot share %lld kv heads: it must divide them", (long long)heads, (long long)kv);
-    if (q->shape.d[1] % heads || k->shape.d[1] != q->shape.d[1] / heads * kv)
+    if (q->shape.d[1] % heads || !attend_fits(k, kv, q->shape.d[1] / heads))
         return dan_infer_fail(n, e, "q has %lld columns for %lld heads and k %lld for %lld: head dims must agree", (long long)q->shape.d[1],
-                              (long long)heads, (long long)k->shape.d[1], (long long)kv);
+                              (long long)heads, (long long)k->shape.d[k->shape.n - 1], (long long)kv);
     if (range->dtype != &dan_dtype_i32 || range->shape.n != 2 || range->shape.d[0] != q->shape.d[0] || range->shape.d[1] != 3)
         return dan_infer_fail(n, e, "range must be i32 [N,3] = (base, lo, hi) per row: use attend_range");
     return DAN_OK;
@@ -32,7 +44,7 @@ static inline int attend_check(const struct dan_graph *g, const struct dan_node 
 static inline double attend_products(const struct dan_graph *g, const struct dan_node *n)
 {
     const struct dan_shape *q = &dan_in(g, n, 0)->shape, *k = &dan_in(g, n, 1)->shape;
-    return 2.0 * (double)q->d[0] * (double)q->d[1] * (double)k->d[0];
+    return 2.0 * (double)q->d[0] * (double)q->d[1] * (double)k->d[k->n - 2];
 }
 
 struct attend_case { int heads, kv_heads, dim; enum dan_mask mask; int segment, window; bool slices; double cap; };

@@ -67,8 +67,8 @@ static bool sample(struct dan_sample *s, int i)
 DAN_OP(linear_act) = {
     .name = "linear_act",
     .doc = "parts h = op(a) op(b) + bias, act(h)",
-    .n_in = 4, .half_in = 0x3, .half_out = 0x3,
-    .n_opt = 2,
+    .n_in = 7, .half_in = 0x3, .half_out = 0x3,
+    .n_opt = 5,
     .props = DAN_OP_NO_GRAD,
     .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}, {"gate", 'i'}},
     .infer = infer,

@@ -5,7 +5,11 @@
  * stored in any format of src/dtype/ (without tb for the gradient that passes through a frozen quantised
  * weight).  The epilogue exists so that fuse_bias_act saves two passes over y;
  * gate is the gradient of act(h): what goes back through the product behind it.
- * Gradients: dA = dY op(b)^T, dB = op(a)^T dY, dbias = column sums of dY (e.g. Goodfellow et al. 2016, 6.5.6). */
+ * Gradients: dA = dY op(b)^T, dB = op(a)^T dY, dbias = column sums of dY (e.g. Goodfellow et al. 2016, 6.5.6).
+ *
+ * b [N,K] may hold levels with a scale per row: y = act(scale[n] sum_k a_k (b_nk - zero[n]) + bias) + residual.  With input_scale
+ * {s, z} the product uses s (clamp(rint(a / s) + z, -128, 127) - z) for a, z a whole number: static int8 activations.  Operands with a
+ * scale are not rounded to bf16, whatever prec says. */
 #include "op/op.h"
 #include "core/actfn.h"
 #include "op/node.h"
@@ -43,6 +47,21 @@ static int check_operands(const struct dan_node *n, const struct dan_node *a, co
     return DAN_OK;
 }
 
+static int check_scales(const struct dan_graph *g, const struct dan_node *n, int64_t rows, struct dan_err *e)
+{
+    static const char *const name[] = {"scale", "zero", "input_scale"};
+    const struct dan_dtype *t = dan_in(g, n, 0)->dtype;
+    for (int k = 0; k < 3; k++) {
+        const struct dan_node *x = dan_in_opt(g, n, DAN_MATMUL_SCALE + k);
+        int64_t want = k < 2 ? rows : 2;
+        if (x && !dan_is_vector(x, t, want)) return dan_infer_fail(n, e, "%s must be '%s' [%lld]", name[k], t->name, (long long)want);
+        if (x && !dan_in_opt(g, n, DAN_MATMUL_SCALE)) return dan_infer_fail(n, e, "%s needs a scale for b: give it, or leave it out", name[k]);
+        if (x && (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i))
+            return dan_infer_fail(n, e, "only products x W^T have a scale per row of W: set tb, clear ta");
+    }
+    return DAN_OK;
+}
+
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
     const struct dan_node *a = dan_in(g, n, 0), *b = dan_in(g, n, 1);
@@ -65,7 +84,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
         return dan_infer_fail(n, e, "gate %lld does not exist: use one of enum dan_act", (long long)n->attr[DAN_MATMUL_GATE].i);
     if (n->attr[DAN_MATMUL_ACT].i < 0 || n->attr[DAN_MATMUL_ACT].i >= DAN_N_ACTS)
         return dan_infer_fail(n, e, "activation %lld does not exist: use one of enum dan_act", (long long)n->attr[DAN_MATMUL_ACT].i);
-    return DAN_OK;
+    return check_scales(g, n, d.n, e);
 }
 
 static size_t column_bytes(const struct dan_args *a)
@@ -76,11 +95,15 @@ static size_t column_bytes(const struct dan_args *a)
 
 static size_t ref_ws(const struct dan_args *a, int nth) { return column_bytes(a) * (size_t)nth; }
 
+static const struct dan_tensor *input(const struct dan_args *a, int i) { return i < a->n_in && a->in[i].data ? &a->in[i] : NULL; }
+static real element(const struct dan_tensor *v, int64_t i) { return v ? ((const real *)v->data)[i] : 0; }
+static int64_t prec_of(const struct dan_args *a) { return input(a, DAN_MATMUL_SCALE) ? DAN_PREC_F32 : a->attr[DAN_MATMUL_PREC].i; }
+
 /* Column j of op(b), in real, rounded to the operand precision. */
 static void load_column(const struct dan_args *a, int64_t j, int64_t k, real *w, float *tmp)
 {
     const struct dan_tensor *b = &a->in[1];
-    int64_t prec = a->attr[DAN_MATMUL_PREC].i;
+    int64_t prec = prec_of(a);
     bool tb = a->attr[DAN_MATMUL_TB].i;
     if (b->dtype != a->in[0].dtype && tb) {
         b->dtype->to_f32(dan_row(b, j), tmp, k);
@@ -96,19 +119,30 @@ static void load_column(const struct dan_args *a, int64_t j, int64_t k, real *w,
     } else {
         for (int64_t i = 0; i < k; i++) w[i] = ((const real *)dan_row(b, i))[j];
     }
-    for (int64_t i = 0; i < k; i++) w[i] = dan_prec_round(w[i], prec);
+    real zero = element(input(a, DAN_MATMUL_ZERO), j);
+    for (int64_t i = 0; i < k; i++) w[i] = dan_prec_round(w[i], prec) - zero;
+}
+
+/* What a product with static activations uses for x; NaN stays NaN. */
+static real static_value(real x, real s, real z)
+{
+    real q = (real)rint((double)(x / s)) + z;
+    return s * ((q > 127 ? 127 : q < -128 ? -128 : q) - z);
 }
 
 /* Row i of op(a) times w. */
 static real dot_row(const struct dan_args *a, int64_t i, int64_t k, const real *w)
 {
-    const struct dan_tensor *x = &a->in[0];
-    int64_t prec = a->attr[DAN_MATMUL_PREC].i;
+    const struct dan_tensor *x = &a->in[0], *fixed = input(a, DAN_MATMUL_INPUT_SCALE);
+    int64_t prec = prec_of(a);
     bool ta = a->attr[DAN_MATMUL_TA].i;
-    const real *row = ta ? (const real *)x->data + i : dan_row(x, i);
+    const real *row = ta ? (const real *)x->data + i : dan_row(x, i), s = element(fixed, 0), z = element(fixed, 1);
     int64_t step = ta ? x->stride[0] / (int64_t)sizeof(real) : 1;
     real sum = 0;
-    for (int64_t j = 0; j < k; j++) sum += dan_prec_round(row[j * step], prec) * w[j];
+    if (fixed)
+        for (int64_t j = 0; j < k; j++) sum += static_value(row[j], s, z) * w[j];
+    else
+        for (int64_t j = 0; j < k; j++) sum += dan_prec_round(row[j * step], prec) * w[j];
     return sum;
 }
 
@@ -116,6 +150,7 @@ static real epilogue(const struct dan_args *a, real y, int64_t i, int64_t j)
 {
     const real *res = a->in[3].data ? dan_row(&a->in[3], i) : NULL;
     int64_t gate = a->attr[DAN_MATMUL_GATE].i;
+    if (input(a, DAN_MATMUL_SCALE)) y *= element(&a->in[DAN_MATMUL_SCALE], j);
     if (a->in[2].data) y += ((const real *)a->in[2].data)[j];
     if (gate) return y * act_slope(gate, res[j]);
     y = act_value(a->attr[DAN_MATMUL_ACT].i, y);
@@ -143,12 +178,41 @@ static dan_ref flatten(struct dan_builder *b, dan_ref x)
     return x;
 }
 
+/* Through levels with a scale: da = (dy scale) (w - zero).  The levels, when they are real, and their scales and zeros get theirs, too. */
+static void vjp_scaled(struct dan_builder *b, const struct dan_node *n, dan_ref dy, dan_ref *dx)
+{
+    const dan_ref w = n->in[1], scale = n->in[DAN_MATMUL_SCALE], zero = n->in[DAN_MATMUL_ZERO];
+    int64_t rows = dan_shape_at(b, scale)->d[0];
+    if (n->in[DAN_MATMUL_INPUT_SCALE]) {
+        dan_poison(b, DAN_EINVAL, "matmul at '%s' has static int8 activations and no gradient: train with the weights alone quantised, "
+                   "set input scales afterwards", n->where ? n->where : "?");
+        return;
+    }
+    dan_ref d = dan_mul(b, dy, scale);
+    dx[0] = dan_matmul(b, d, w, 0, 0);
+    if (zero) dx[0] = dan_sub(b, dx[0], dan_matmul(b, d, dan_split_dim(b, zero, 0, rows), 0, 1));
+    if (n->in[2]) dx[2] = dan_sum(b, flatten(b, dy), 0);
+    if (!dan_is_float(dan_at(b->g, w)->dtype)) return;
+    dan_ref a = flatten(b, n->in[0]), flat = flatten(b, d), sums = dan_matmul(b, a, w, 0, 1);
+    if (zero) {
+        dan_ref of_a = dan_split_dim(b, dan_sum(b, a, 1), 0, 1);
+        dx[DAN_MATMUL_ZERO] = dan_scale(b, dan_sum(b, dan_mul(b, flat, of_a), 0), -1);
+        sums = dan_sub(b, sums, dan_mul(b, of_a, zero));
+    }
+    dx[1] = dan_matmul(b, flat, a, 1, 0);
+    dx[DAN_MATMUL_SCALE] = dan_sum(b, dan_mul(b, flatten(b, dy), sums), 0);
+}
+
 static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
 {
     const struct dan_node n = *dan_at(b->g, y);        /* a copy: appending moves the nodes */
     if (n.attr[DAN_MATMUL_ACT].i || n.attr[DAN_MATMUL_GATE].i || n.in[3]) {
         dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act",
                    n.where ? n.where : "?");
+        return;
+    }
+    if (n.in[DAN_MATMUL_SCALE]) {
+        vjp_scaled(b, &n, dy[0], dx);
         return;
     }
     int ta = n.attr[DAN_MATMUL_TA].i != 0, tb = n.attr[DAN_MATMUL_TB].i != 0;
@@ -232,6 +296,35 @@ static bool sample_plain(struct dan_sample *s, int i)
     return true;
 }
 
+/* {s, z} as a node; x: any node. */
+static dan_ref pair_like(struct dan_builder *b, dan_ref x, double s, double z)
+{
+    const dan_ref part[] = {dan_fill_like(b, x, s), dan_fill_like(b, x, z)};
+    return dan_concat(b, part, 2, 0);
+}
+
+/* Levels of about +-100 with a scale per row; in the storage format i8 the test tables give the integers. */
+static bool sample_scaled(struct dan_sample *s, int i)
+{
+    static const struct { int64_t k, n; bool zero, fixed, bias, res, three; enum dan_act act; } form[] = {
+        {67, 19, false, false, false, false, false, DAN_ACT_NONE}, {64, 33, true, false, true, false, true, DAN_ACT_NONE},
+        {1, 5, true, false, false, false, false, DAN_ACT_NONE},    {200, 50, true, false, true, true, false, DAN_ACT_SILU},
+        {96, 64, false, true, false, false, false, DAN_ACT_NONE},  {131, 35, true, true, true, true, false, DAN_ACT_GELU},
+    };
+    if (i >= (int)(sizeof form / sizeof *form)) return false;
+    struct dan_shape shape = form[i].three ? DAN_SHAPE(s->rows, 3, form[i].k) : DAN_SHAPE(s->rows, form[i].k);
+    dan_ref a = s->real(s, shape, 1, true), w = s->real(s, DAN_SHAPE(form[i].n, form[i].k), 40, false);
+    dan_ref scale = s->real_away(s, DAN_SHAPE(form[i].n), 0.002, 0.02, false), zero = 0, fixed = 0;
+    if (form[i].zero) zero = s->real(s, DAN_SHAPE(form[i].n), 30, false);
+    if (form[i].fixed) fixed = pair_like(s->b, s->real(s, DAN_SHAPE(1), 1, false), 0.02, form[i].zero ? -11 : 0);
+    dan_ref bias = form[i].bias ? s->real(s, DAN_SHAPE(form[i].n), 1, false) : 0;
+    dan_ref res = form[i].res ? s->real(s, DAN_SHAPE(s->rows, form[i].n), 1, true) : 0;
+    s->no_grad = fixed || res || form[i].act;
+    const union dan_attr attr[] = {DAN_I(0), DAN_I(1), DAN_I(0), DAN_I(form[i].act), DAN_I(0)};
+    s->y = DAN_EMIT(s->b, matmul, 5, attr, a, w, bias, res, scale, zero, fixed);
+    return true;
+}
+
 static bool sample(struct dan_sample *s, int i)
 {
     if (i < 6) return sample_plain(s, i);
@@ -239,14 +332,15 @@ static bool sample(struct dan_sample *s, int i)
     if ((i -= DAN_N_ACTS) < 3) return sample_bf16(s, i);
     if ((i -= 3) < DAN_N_ACTS) return sample_gate(s, (enum dan_act)i, DAN_PREC_F32);
     if ((i -= DAN_N_ACTS) == 0) return sample_epilogue(s, DAN_ACT_SILU, DAN_PREC_BF16);
-    return i == 1 && sample_gate(s, DAN_ACT_GELU_TANH, DAN_PREC_BF16);
+    if (i == 1) return sample_gate(s, DAN_ACT_GELU_TANH, DAN_PREC_BF16);
+    return sample_scaled(s, i - 2);
 }
 
 DAN_OP(matmul) = {
     .name = "matmul",
-    .doc = "y = act(op(a) op(b) + bias) + residual",
-    .n_in = 4, .half_in = 0xb, .half_out = 0x1,
-    .n_opt = 2,
+    .doc = "y = act(scale op(a) op(b) + bias) + residual",
+    .n_in = 7, .half_in = 0xb, .half_out = 0x1,
+    .n_opt = 5,
     .attrs = {{"ta", 'i'}, {"tb", 'i'}, {"prec", 'i'}, {"act", 'i'}, {"gate", 'i'}},
     .infer = infer,
     .ref = ref,

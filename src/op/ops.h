@@ -84,7 +84,7 @@ static inline dan_ref dan_rms_norm_grad(struct dan_builder *b, dan_ref x, dan_re
 static inline dan_ref dan_skip_layer_norm(struct dan_builder *b, dan_ref x, dan_ref y, dan_ref gamma, dan_ref beta, double eps) { return DAN_EMIT(b, skip_layer_norm, 1, &DAN_F(eps), x, y, gamma, beta); }  /* parts: x+y, norm(x+y) */
 static inline dan_ref dan_skip_rms_norm(struct dan_builder *b, dan_ref x, dan_ref y, dan_ref gamma, double eps) { return DAN_EMIT(b, skip_rms_norm, 1, &DAN_F(eps), x, y, gamma); }
 
-/* attention over packed rows: q [N,H*D], k, v [S,K*D], range i32[N,3] = (base, lo, hi): row i sees
+/* attention over packed rows: q [N,H*D], k, v [S,K*D] or caches [K,S,E] (core/kv.h), range i32[N,3] = (base, lo, hi): row i sees
  * key rows lo <= j < hi; base = first key row of its sequence (blocks of keys are counted from it,
  * so that a row's result does not depend on where its sequence lies).  Parts: o [N,H*D], lse [N,H]. */
 static inline dan_ref dan_attend_capped(struct dan_builder *b, dan_ref q, dan_ref k, dan_ref v, dan_ref range, int64_t heads, int64_t kv_heads, double scale, double cap) { return DAN_EMIT(b, attend, 4, ((const union dan_attr[]){DAN_I(heads), DAN_I(kv_heads), DAN_F(scale), DAN_F(cap)}), q, k, v, range); }  /* cap > 0: scores are cap tanh(score / cap) */
@@ -100,9 +100,10 @@ static inline dan_ref dan_rope_table(struct dan_builder *b, dan_ref pos, dan_ref
     return DAN_EMIT(b, rope_table, 8, a, pos, start, stop);
 }
 static inline dan_ref dan_rope(struct dan_builder *b, dan_ref x, dan_ref table, int64_t head_dim, int backward) { return DAN_EMIT(b, rope, 2, ((const union dan_attr[]){DAN_I(head_dim), DAN_I(backward)}), x, table); }  /* x [N,H*D], table [N,R]: halves (x[i], x[i+R/2]) of each head are rotated, as in Hugging Face */
-static inline dan_ref dan_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot) { return DAN_EMIT(b, kv_write, 0, DAN_NO_ATTR, cache, rows, slot); }  /* cache [S,C], rows [N,C], slot i32[N] (-1: drop) -> new version */
+static inline dan_ref dan_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot) { return DAN_EMIT(b, kv_write, 1, &DAN_I(0), cache, rows, slot); }  /* cache [S,C], rows [N,C], slot i32[N] (-1: drop) -> new version */
+static inline dan_ref dan_kv_write_heads(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, bool values) { return DAN_EMIT(b, kv_write, 1, &DAN_I(values), cache, rows, slot); }  /* cache [K,S,E] as in core/kv.h, rows [N,K*D] */
 
-static inline dan_ref dan_rope_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, dan_ref table, int64_t head_dim) { return DAN_EMIT(b, rope_kv_write, 1, &DAN_I(head_dim), cache, rows, slot, table); }  /* kv_write(cache, rope(rows, table), slot) */
+static inline dan_ref dan_rope_kv_write(struct dan_builder *b, dan_ref cache, dan_ref rows, dan_ref slot, dan_ref table, int64_t head_dim) { return DAN_EMIT(b, rope_kv_write, 1, &DAN_I(head_dim), cache, rows, slot, table); }  /* kv_write(cache, rope(rows, table), slot), for keys */
 
 /* rows by index; ids out of [0, V) give zero rows and no gradient */
 static inline dan_ref dan_embed(struct dan_builder *b, dan_ref table, dan_ref ids) { return DAN_EMIT(b, embed, 0, DAN_NO_ATTR, table, ids); }

@@ -11,7 +11,7 @@
 #include "exec/exec.h"
 #include "op/ops.h"
 
-enum { V = 64, C = 96, N = 5 };
+enum { V = 64, C = 512, N = 5 };                 /* rows of whole blocks in every format */
 
 static float *randoms(int64_t n, uint64_t seed)
 {

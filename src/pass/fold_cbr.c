@@ -78,7 +78,7 @@ static const char *why_not(const struct dan_graph *g, const struct state *s, con
     if (!dan_op_is(w, "param") || (p->in[2] && !dan_op_is(&g->node[p->in[2]], "param"))) return "the weight or the bias is computed";
     if (p->attr[DAN_MATMUL_TA].i || !p->attr[DAN_MATMUL_TB].i) return "the weight's rows are not the output channels";
     if (p->attr[DAN_MATMUL_ACT].i || p->attr[DAN_MATMUL_GATE].i || p->in[3]) return "the product has an epilogue already";
-    if (w->dtype->block != 1 || !w->dtype->to_f32) return "the weight is quantised: fold before quantising";
+    if (w->dtype->block != 1 || !w->dtype->to_f32 || p->in[DAN_MATMUL_SCALE]) return "the weight is quantised: fold before quantising";
     return strpbrk(w->name, "+|") ? "the weight is joined from several" : NULL;
 }
 

@@ -27,6 +27,7 @@ static const char *why_no_head(const struct dan_graph *g, dan_ref m)
     if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->shape.n != 2) return "the logits are not x W^T of [N,C] and [V,C]";
     if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "the product has an activation or residual";
     if (n->in[2]) return "the head has a bias";
+    if (n->in[DAN_MATMUL_SCALE]) return "the head's weights have a scale per row";
     return g->node[n->in[1]].dtype == g->node[n->in[0]].dtype ? NULL : "the head's weights are stored in another format than its rows";
 }
 

@@ -9,7 +9,8 @@
 #include "op/ops.h"
 #include "pass/pass.h"
 
-enum { MAX_GROUP = 6, GONE = -1 };
+enum { MAX_GROUP = 6, GONE = -1, N_JOINED = 4 };
+static const int joined[N_JOINED] = {1, 2, DAN_MATMUL_SCALE, DAN_MATMUL_ZERO};         /* inputs that become one param of all rows */
 struct group { dan_ref member[MAX_GROUP]; int n; dan_ref split; };
 struct state { struct group *group; int32_t *group_of; int32_t *uses; int n_groups; const struct dan_pass_opts *o; };
 
@@ -28,6 +29,8 @@ static const char *why_not(const struct dan_graph *g, dan_ref i, const int32_t *
     if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "one has an activation or residual already";
     if (uses[n->in[1]] != 1) return "another node reads the weights of one";
     if (n->in[2] && (!is_param(g, n->in[2]) || uses[n->in[2]] != 1)) return "another node reads the bias of one";
+    for (int k = DAN_MATMUL_SCALE; k <= DAN_MATMUL_ZERO; k++)
+        if (n->in[k] && (!is_param(g, n->in[k]) || uses[n->in[k]] != 1)) return "another node reads the scales of one";
     return NULL;
 }
 
@@ -39,6 +42,9 @@ static const char *why_apart(const struct dan_graph *g, dan_ref a, dan_ref b)
     if (x->attr[DAN_MATMUL_PREC].i != y->attr[DAN_MATMUL_PREC].i) return "their precision differs";
     if (wx->dtype != wy->dtype || bx->dtype != by->dtype)
         return !x->in[2] != !y->in[2] ? "one has a bias, one has none" : "their weights have different formats";
+    if (!x->in[DAN_MATMUL_SCALE] != !y->in[DAN_MATMUL_SCALE] || !x->in[DAN_MATMUL_ZERO] != !y->in[DAN_MATMUL_ZERO])
+        return "one has scales or zeros per row, one has not";
+    if (x->in[DAN_MATMUL_INPUT_SCALE] != y->in[DAN_MATMUL_INPUT_SCALE]) return "they quantise their input with different static scales";
     if (wx->frozen != wy->frozen || bx->frozen != by->frozen) return "one is frozen, one is trained";
     return wx->layer == wy->layer ? NULL : "they belong to different layers";
 }
@@ -51,8 +57,9 @@ static void take(const struct dan_graph *g, struct state *s, const struct group 
         const struct dan_node *m = &g->node[q->member[k]];
         place[k] = q->member[k];
         s->group_of[q->member[k]] = s->n_groups;
-        s->group_of[m->in[1]] = GONE;          /* the joined param takes its place: autodiff must not see both */
-        if (m->in[2]) s->group_of[m->in[2]] = GONE;
+        /* the joined params take their places: autodiff must not see both */
+        for (int j = 0; j < N_JOINED; j++)
+            if (m->in[joined[j]]) s->group_of[m->in[joined[j]]] = GONE;
     }
     dan_fused(s->o, g, place);
 }
@@ -110,9 +117,11 @@ static void emit_group(struct dan_rewrite *r, struct group *q)
     const struct dan_node *first = &g->node[q->member[0]];
     int64_t sizes[MAX_GROUP];
     for (int k = 0; k < q->n; k++) sizes[k] = g->node[q->member[k]].shape.d[1];
-    dan_ref w = joined_param(r, q, 1), bias = first->in[2] ? joined_param(r, q, 2) : 0;
-    dan_ref product = dan_linear(&r->b, r->map[first->in[0]], w, bias);
-    if (product) r->g->node[product].attr[DAN_MATMUL_PREC] = first->attr[DAN_MATMUL_PREC];
+    dan_ref in[DAN_MATMUL_INPUT_SCALE + 1] = {r->map[first->in[0]]}, fixed = first->in[DAN_MATMUL_INPUT_SCALE];
+    for (int j = 0; j < N_JOINED; j++)
+        if (first->in[joined[j]]) in[joined[j]] = joined_param(r, q, joined[j]);
+    if (fixed) in[DAN_MATMUL_INPUT_SCALE] = r->map[fixed];
+    dan_ref product = dan_emit(&r->b, &dan_op_matmul, in, DAN_MATMUL_INPUT_SCALE + 1, first->attr, DAN_MAX_ATTR);
     q->split = dan_split(&r->b, product, 1, sizes, q->n);
 }
 
@@ -150,4 +159,4 @@ const struct dan_pass dan_pass_fuse_horizontal = {
     .run = run,
     .exact = DAN_E0,
     .exact_grad = DAN_E1,
-    .needs = "products [N,C] of one input with their own weights of one format, layer and precision; a bias at all or at none"};
+    .needs = "products [N,C] of one input with their own weights of one format, layer and precision; a bias, scales and zeros at all or at none"};

@@ -16,7 +16,7 @@ static void find(const struct dan_graph *g, struct state *s)
 {
     for (int32_t i = 1; i < g->n; i++) {
         const struct dan_node *n = &g->node[i];
-        if (!dan_op_is(n, "kv_write") || !dan_op_is(&g->node[n->in[1]], "rope")) continue;
+        if (!dan_op_is(n, "kv_write") || n->attr[DAN_KV_VALUES].i || !dan_op_is(&g->node[n->in[1]], "rope")) continue;
         const char *why = why_not(g, n->in[1], s->uses);
         const dan_ref place[] = {n->in[1], i, 0};
         if (why) dan_not_fused(s->o, g, place, "%s", why);

@@ -8,6 +8,7 @@
 #include "op/attrs.h"
 
 struct dan_pass;
+struct dan_quant_policy;
 /* What a rule may do to results; 0: not a fusion rule, always runs. */
 enum dan_exactness {
     DAN_E0 = 1,                                /* bit-identical: the same operations in the same order */
@@ -32,6 +33,7 @@ struct dan_fusion_note {
 struct dan_pass_opts {
     const char *loss;                          /* autodiff: name of the output to differentiate ("loss") */
     enum dan_prec prec;                        /* mixed: of matmuls */
+    const struct dan_quant_policy *quant;      /* fake_quant: what is quantised and how (pass/fake_quant.h); NULL: nothing */
     int64_t head_ce_min_vocab;                 /* fuse_head_ce: from this vocabulary on; 0 = 4096 */
     const char *dump_after;                    /* name of a pass, or "all" */
     void (*dump)(void *ctx, const char *pass, const char *text);
@@ -71,9 +73,9 @@ const char *dan_other_reader(const struct dan_graph *g, dan_ref x, dan_ref reade
 int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_pass_opts *o, struct dan_err *e);
 
 /* After autodiff every unfrozen param P has an output "grad:P" next to the graph's own outputs. */
-#define DAN_PIPELINE_TRAIN "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_EVAL "fuse_horizontal,fuse_swiglu,simplify,cse,eliminate,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN "fuse_horizontal,fake_quant,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fake_quant,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_EVAL "fuse_horizontal,fake_quant,fuse_swiglu,simplify,cse,eliminate,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
 #define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,eliminate,fuse_skip_norm,fuse_bias_act,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
 
 /* For passes that rewrite node by node: visits every node of g in order and appends what `visit`

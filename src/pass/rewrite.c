@@ -136,9 +136,11 @@ dan_ref dan_rewrite_product(struct dan_rewrite *r, const struct dan_op *op, dan_
     union dan_attr attr[DAN_MAX_ATTR];
     for (int i = 0; i < DAN_MAX_ATTR; i++) attr[i] = n->attr[i];
     attr[k].i = value;
-    const dan_ref in[] = {r->map[n->in[0]], r->map[n->in[1]], n->in[2] ? r->map[n->in[2]] : 0, res};
+    dan_ref in[DAN_MATMUL_INPUT_SCALE + 1] = {0};
+    for (int i = 0; i < n->n_in && i <= DAN_MATMUL_INPUT_SCALE; i++) in[i] = n->in[i] ? r->map[n->in[i]] : 0;
+    in[3] = res;
     r->b.where = n->where;
-    return dan_emit(&r->b, op, in, 4, attr, DAN_MAX_ATTR);
+    return dan_emit(&r->b, op, in, DAN_MATMUL_INPUT_SCALE + 1, attr, DAN_MAX_ATTR);
 }
 
 int dan_rewrite_each(struct dan_graph *g, dan_ref (*visit)(struct dan_rewrite *r, dan_ref i), void *ctx, struct dan_err *e)

@@ -12,7 +12,7 @@ struct dan_tokenizer *dan_tok_new(const struct dan_tok_kind *kind)
     struct dan_tokenizer *t = dan_calloc(1, sizeof *t);
     if (!t) return NULL;
     t->kind = kind;
-    t->bos = t->eos = t->unk = -1;
+    t->bos = t->eos = t->unk = t->pad = -1;
     for (int b = 0; b < 256; b++) t->byte_id[b] = -1;
     return t;
 }

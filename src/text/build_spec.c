@@ -253,7 +253,7 @@ static int set_rest(struct dan_tokenizer *t, const struct dan_tok_spec *s, struc
 {
     t->bytes_are_text = s->byte_level;
     t->assumed = s->assumed;
-    t->bos = s->bos, t->eos = s->eos, t->unk = s->unk;
+    t->bos = s->bos, t->eos = s->eos, t->unk = s->unk, t->pad = s->pad;
     int r = plain_decoder(s) ? DAN_OK : dan_decoder_new(s->decoder, s->where, &t->decoder, e);
     if (!r) r = dan_post_new(s->post_processor, t->n_vocab, s->where, &t->post, e);
     if (!r) around(t);

@@ -45,13 +45,14 @@ struct dan_added_walk {
     const char *p;
     size_t n, at, from;                        /* at: where to look on; from: what is before has been dealt with */
     int flags;
+    const uint8_t *mark;                       /* [n] as in dan_tokenizer_encode_marked, or NULL */
 };
 /* The next token and the bytes [*from, *to) that it takes, white space included; NULL: none. */
 const struct dan_added *dan_added_next(struct dan_added_walk *w, size_t *from, size_t *to);
 
 struct dan_tokenizer {
     const struct dan_tok_kind *kind;
-    int32_t n_vocab, bos, eos, unk;
+    int32_t n_vocab, bos, eos, unk, pad;
     uint64_t hash;
 
     char   *bytes;                             /* all tokens, one after the other */

@@ -44,6 +44,24 @@ static struct jv g_dict(struct jin *j, struct jfunc *f, struct jargs *a)
     return out;
 }
 
+/* Nothing when it is called first, then the separator. */
+static struct jv join_next(struct jin *j, struct jfunc *f, struct jargs *a)
+{
+    (void)j, (void)a;
+    struct jv v = f->used ? f->self : dan_jv_text("");
+    f->used = true;
+    return v;
+}
+
+static struct jv g_joiner(struct jin *j, struct jfunc *f, struct jargs *a)
+{
+    (void)f;
+    struct jfunc *fn = dan_jin_alloc(j, 1, sizeof *fn);
+    if (!fn) return dan_jv_none();
+    *fn = (struct jfunc){.name = "joiner", .call = join_next, .self = dan_jarg(a, 0, "sep", dan_jv_text(", "))};
+    return (struct jv){.kind = J_FUNC, .u.fn = fn};
+}
+
 static struct jv g_now(struct jin *j, struct jfunc *f, struct jargs *a)
 {
     (void)f;
@@ -72,7 +90,7 @@ static void global(struct jin *j, struct jframe *f, const char *name, struct jv 
 void dan_jin_globals(struct jin *j, struct jframe *f)
 {
     static const struct { const char *name; struct jv (*call)(struct jin *, struct jfunc *, struct jargs *); } all[] = {
-        {"raise_exception", g_raise}, {"range", g_range}, {"namespace", g_dict}, {"dict", g_dict}, {"strftime_now", g_now}};
+        {"raise_exception", g_raise}, {"range", g_range}, {"namespace", g_dict}, {"dict", g_dict}, {"joiner", g_joiner}, {"strftime_now", g_now}};
     size_t n = sizeof all / sizeof *all - !j->o.has_now;
     for (size_t i = 0; i < n; i++) {
         struct jfunc *fn = dan_jin_alloc(j, 1, sizeof *fn);
@@ -85,7 +103,7 @@ void dan_jin_globals(struct jin *j, struct jframe *f)
 static void variables(struct jin *j, struct jframe *f, const json_t *vars, bool user)
 {
     if (!vars) return;
-    struct jv d = dan_jv_from_json(j, vars, user, 0);
+    struct jv d = dan_jv_from_json(j, vars, user ? DAN_JINJA_USER : 0, 0);
     for (size_t i = 0; !j->failed && d.kind == J_DICT && i < d.u.d->n; i++)
         global(j, f, dan_jin_name(j, d.u.d->key[i].u.s.p, d.u.d->key[i].u.s.n), d.u.d->val[i]);
 }

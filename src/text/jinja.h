@@ -2,8 +2,8 @@
  * (trim_blocks, lstrip_blocks, loop controls, {% generation %}, its own tojson).  Sandboxed: a template reads what it is given and
  * makes text; it has no files and no clock, and its steps, depth, memory and output are bounded.
  *
- * Every byte of the text is marked: 0, it stands in the template or in a trusted variable; 1, it came out of the conversation.
- * Marks go through concatenation, filters, slices and tojson. */
+ * Every byte of the text is marked: 0, it stands in the template or in a trusted variable; DAN_JINJA_USER, it came out of the conversation;
+ * more, out of an assistant's message.  Marks go through concatenation, filters, slices and tojson; numbers have none. */
 #ifndef DAN_TEXT_JINJA_H
 #define DAN_TEXT_JINJA_H
 #include <jansson.h>
@@ -14,6 +14,10 @@
 #include "base/str.h"
 #include "text/tokenizer.h"
 
+enum { DAN_JINJA_USER = 1, DAN_JINJA_ASSISTANT = 2 };
+/* The mark of item i of "messages" when its role is "assistant" or "model": neighbours differ. */
+static inline uint8_t dan_jinja_assistant_mark(size_t i) { return (uint8_t)(DAN_JINJA_ASSISTANT + i % 254); }
+
 struct dan_jinja_opts {
     int64_t max_steps;                         /* 0: 20 million */
     size_t  max_memory, max_output;            /* bytes; 0: 256 MiB, 64 MiB */
@@ -21,7 +25,7 @@ struct dan_jinja_opts {
     int64_t now;                               /* seconds since 1970; strftime_now writes it in UTC */
 };
 struct dan_jinja_out {
-    struct dan_str text, mark;                 /* mark.p[i]: 0 or 1, for text.p[i] */
+    struct dan_str text, mark;                 /* mark.p[i], for text.p[i] */
     struct dan_spans generation;               /* bytes of text inside {% generation %} */
 };
 void dan_jinja_out_release(struct dan_jinja_out *out);

@@ -65,17 +65,10 @@ static struct jv loop_attr(struct jin *j, struct jloop *l, const char *name)
     return dan_jin_method(j, (struct jv){.kind = J_LOOP, .u.loop = l}, name, &m) ? m : dan_jv_undef(name);
 }
 
-static bool undefined(struct jin *j, struct jv v)
-{
-    if (v.kind != J_UNDEF) return false;
-    dan_jin_fail(j, DAN_EFORMAT, "'%s' is undefined", v.u.name ? v.u.name : "value");
-    return true;
-}
-
 struct jv dan_jin_attr(struct jin *j, struct jv v, const char *name)
 {
     struct jv out;
-    if (undefined(j, v)) return v;
+    if (dan_jin_undefined(j, v)) return v;
     if (v.kind == J_LOOP) return loop_attr(j, v.u.loop, name);
     if (v.kind != J_SPACE && dan_jin_method(j, v, name, &out)) return out;
     if (v.kind == J_DICT || v.kind == J_SPACE) {
@@ -98,7 +91,7 @@ static struct jv at_index(struct jv v, int64_t i)
 
 struct jv dan_jin_item(struct jin *j, struct jv v, struct jv key)
 {
-    if (undefined(j, v)) return v;
+    if (dan_jin_undefined(j, v)) return v;
     if (v.kind == J_DICT) {
         struct jv *at = dan_jdict_at(j, v.u.d, key);
         if (at) return *at;
@@ -127,170 +120,60 @@ bool dan_jin_in(struct jin *j, struct jv a, struct jv in)
     return false;
 }
 
-static struct jv concat(struct jin *j, struct jv a, struct jv b)
-{
-    struct jbuf out = {0};
-    dan_jv_print(j, &out, a);
-    dan_jv_print(j, &out, b);
-    return dan_jbuf_str(&out);
-}
-
-static struct jv join_lists(struct jin *j, struct jv a, struct jv b)
-{
-    struct jv out = dan_jv_list(j, a.kind);
-    for (size_t i = 0; i < a.u.l->n && dan_jin_step(j, 1); i++) dan_jlist_push(j, out.u.l, a.u.l->v[i]);
-    for (size_t i = 0; i < b.u.l->n && dan_jin_step(j, 1); i++) dan_jlist_push(j, out.u.l, b.u.l->v[i]);
-    return out;
-}
-
-static struct jv wrong(struct jin *j, const char *op, struct jv a, struct jv b)
-{
-    if (!undefined(j, a) && !undefined(j, b))
-        dan_jin_fail(j, DAN_EFORMAT, "'%s' does not go with %s and %s", op, dan_jv_kind(a), dan_jv_kind(b));
-    return dan_jv_none();
-}
-
-static struct jv repeat(struct jin *j, struct jv v, int64_t n)
-{
-    struct jbuf out = {0};
-    struct jv l = v.kind == J_STR ? dan_jv_none() : dan_jv_list(j, v.kind);
-    bool empty = v.kind == J_STR ? !v.u.s.n : !v.u.l->n;
-    if (v.kind == J_STR && !empty && n > (int64_t)(j->o.max_output / v.u.s.n))
-        dan_jin_fail(j, DAN_EINVAL, "a text gets longer than %zu bytes", j->o.max_output);
-    for (int64_t i = 0; i < n && !empty && dan_jin_step(j, 1); i++) {
-        if (v.kind == J_STR) dan_jbuf_put(j, &out, v.u.s.p, v.u.s.m, v.u.s.n);
-        else
-            for (size_t k = 0; k < v.u.l->n && dan_jin_step(j, 1); k++) dan_jlist_push(j, l.u.l, v.u.l->v[k]);
-    }
-    return v.kind == J_STR ? dan_jbuf_str(&out) : l;
-}
-
-static int64_t int_of(struct jv v) { return v.kind == J_BOOL ? v.u.b : v.u.i; }
-
-static struct jv power(struct jin *j, struct jv a, struct jv b)
-{
-    if (a.kind == J_FLOAT || b.kind == J_FLOAT || int_of(b) < 0) return dan_jv_float(pow(dan_jv_num(a), dan_jv_num(b)));
-    int64_t base = int_of(a), k = int_of(b), r = 1;
-    if (base == 0 || base == 1) return dan_jv_int(k ? base : 1);
-    if (base == -1) return dan_jv_int(k % 2 ? -1 : 1);
-    while (k-- > 0 && dan_jin_step(j, 1))
-        if (__builtin_mul_overflow(r, base, &r)) {
-            dan_jin_fail(j, DAN_EUNSUPPORTED, "a number does not fit in 64 bits");
-            break;
-        }
-    return dan_jv_int(r);
-}
-
-static struct jv divide(struct jin *j, char op, struct jv a, struct jv b)
-{
-    double x = dan_jv_num(a), y = dan_jv_num(b);
-    if (y == 0) {
-        dan_jin_fail(j, DAN_EFORMAT, "division by zero");
-        return dan_jv_none();
-    }
-    if (op == ':') return dan_jv_float(x / y);
-    if (a.kind == J_FLOAT || b.kind == J_FLOAT) {
-        double m = fmod(x, y);
-        if (m != 0 && (m < 0) != (y < 0)) m += y;
-        return dan_jv_float(op == '%' ? m : floor((x - m) / y + 0.5));
-    }
-    int64_t p = int_of(a), q = int_of(b);
-    if (q == -1) {
-        int64_t neg = 0;
-        if (op != '%' && __builtin_sub_overflow(0, p, &neg)) dan_jin_fail(j, DAN_EUNSUPPORTED, "a number does not fit in 64 bits");
-        return dan_jv_int(neg);
-    }
-    int64_t m = p % q;
-    if (m && (m < 0) != (q < 0)) m += q;
-    return dan_jv_int(op == '%' ? m : (p - m) / q == p / q ? p / q : p / q - 1);
-}
-
-static struct jv arith(struct jin *j, char op, struct jv a, struct jv b)
-{
-    int64_t r = 0;
-
-    if (a.kind == J_FLOAT || b.kind == J_FLOAT) {
-        double x = dan_jv_num(a), y = dan_jv_num(b);
-        return dan_jv_float(op == '+' ? x + y : op == '-' ? x - y : x * y);
-    }
-    int64_t p = int_of(a), q = int_of(b);
-    bool over = op == '+' ? __builtin_add_overflow(p, q, &r) : op == '-' ? __builtin_sub_overflow(p, q, &r) : __builtin_mul_overflow(p, q, &r);
-    if (over) dan_jin_fail(j, DAN_EUNSUPPORTED, "a number does not fit in 64 bits");
-    return dan_jv_int(r);
-}
-
-struct jv dan_jin_add(struct jin *j, struct jv a, struct jv b)
-{
-    if (a.kind == J_STR && b.kind == J_STR) return concat(j, a, b);
-    if (dan_jv_is_num(a) && dan_jv_is_num(b)) return arith(j, '+', a, b);
-    if (dan_jv_seq(a) && a.kind == b.kind) return join_lists(j, a, b);
-    return wrong(j, "+", a, b);
-}
-
-static struct jv times(struct jin *j, struct jv a, struct jv b)
-{
-    if (dan_jv_is_num(a) && dan_jv_is_num(b)) return arith(j, '*', a, b);
-    if ((a.kind == J_STR || dan_jv_seq(a)) && (b.kind == J_INT || b.kind == J_BOOL)) return repeat(j, a, int_of(b));
-    if ((b.kind == J_STR || dan_jv_seq(b)) && (a.kind == J_INT || a.kind == J_BOOL)) return repeat(j, b, int_of(a));
-    return wrong(j, "*", a, b);
-}
-
-static struct jv binary(struct jin *j, const char *op, struct jv a, struct jv b)
-{
-    if (j->failed) return dan_jv_none();
-    if (*op == '~') return concat(j, a, b);
-    if (*op == '+') return dan_jin_add(j, a, b);
-    if (!strcmp(op, "*")) return times(j, a, b);
-    if (!dan_jv_is_num(a) || !dan_jv_is_num(b)) return wrong(j, op, a, b);
-    if (*op == '-') return arith(j, '-', a, b);
-    if (!strcmp(op, "**")) return power(j, a, b);
-    return divide(j, !strcmp(op, "/") ? ':' : *op, a, b);
-}
-
-static struct jv negate(struct jin *j, const char *op, struct jv v)
-{
-    if (!dan_jv_is_num(v)) return wrong(j, op, v, v);
-    if (*op == '+') return v.kind == J_FLOAT ? v : dan_jv_int(int_of(v));
-    return v.kind == J_FLOAT ? dan_jv_float(-v.u.f) : arith(j, '-', dan_jv_int(0), v);
-}
-
-static bool compare_one(struct jin *j, const char *op, struct jv a, struct jv b)
-{
-    if (!strcmp(op, "==")) return dan_jv_eq(j, a, b);
-    if (!strcmp(op, "!=")) return !dan_jv_eq(j, a, b);
-    if (!strcmp(op, "in")) return dan_jin_in(j, a, b);
-    if (!strcmp(op, "not in")) return !dan_jin_in(j, a, b);
-    if (undefined(j, a) || undefined(j, b)) return false;
-    if (dan_jv_is_num(a) && dan_jv_is_num(b) && (isnan(dan_jv_num(a)) || isnan(dan_jv_num(b)))) return false;
-    int c = dan_jv_cmp(j, a, b);
-    return *op == '<' ? c < (op[1] == '=') : c > -(op[1] == '=');
-}
-
 static struct jv compare(struct jin *j, struct jnode *n, struct jframe *f)
 {
     struct jv left = eval(j, n->a, f);
     bool yes = true;
     for (size_t i = 0; i < n->n && yes && !j->failed; i++) {
         struct jv right = eval(j, n->kid[i]->a, f);
-        yes = !j->failed && compare_one(j, n->kid[i]->name, left, right);
+        yes = !j->failed && dan_jin_compare(j, n->kid[i]->name, left, right);
         left = right;
     }
     return dan_jv_bool(yes);
 }
 
+/* Room for `more` arguments of each kind. */
+static void more_arguments(struct jin *j, struct jargs *a, size_t more)
+{
+    struct jv *v = dan_jin_alloc(j, a->n + more + 1, sizeof *v);
+    struct jkw *kw = dan_jin_alloc(j, a->n_kw + more + 1, sizeof *kw);
+    if (j->failed) return;
+    if (a->n) memcpy(v, a->v, a->n * sizeof *v);
+    if (a->n_kw) memcpy(kw, a->kw, a->n_kw * sizeof *kw);
+    a->v = v;
+    a->kw = kw;
+}
+
+/* *list and **dict */
+static void unpacked(struct jin *j, struct jargs *a, const char *stars, struct jv v, size_t to_come)
+{
+    struct jlist *l = stars[1] ? NULL : dan_jv_items(j, v);
+    if (stars[1] && v.kind != J_DICT) dan_jin_fail(j, DAN_EFORMAT, "** needs a dict, not a value of type %s", dan_jv_kind(v));
+    if (j->failed) return;
+    more_arguments(j, a, to_come + (l ? l->n : v.u.d->n));
+    for (size_t i = 0; l && i < l->n && !j->failed; i++) a->v[a->n++] = l->v[i];
+    for (size_t i = 0; !l && i < v.u.d->n && !j->failed; i++) {
+        struct jv key = v.u.d->key[i];
+        if (key.kind != J_STR) dan_jin_fail(j, DAN_EFORMAT, "** needs names as keys");
+        else a->kw[a->n_kw++] = (struct jkw){.name = dan_jin_name(j, key.u.s.p, key.u.s.n), .v = v.u.d->val[i]};
+    }
+}
+
 static void arguments(struct jin *j, struct jnode *n, struct jframe *f, struct jargs *a)
 {
-    *a = (struct jargs){.v = dan_jin_alloc(j, n->n + 1, sizeof *a->v), .kw = dan_jin_alloc(j, n->n + 1, sizeof *a->kw)};
+    *a = (struct jargs){0};
+    more_arguments(j, a, n->n);
     for (size_t i = 0; i < n->n && !j->failed; i++) {
         struct jnode *k = n->kid[i];
-        if (k->type == N_KW) a->kw[a->n_kw++] = (struct jkw){.name = k->name, .v = eval(j, k->a, f)};
+        if (k->type == N_KW && *k->name == '*') unpacked(j, a, k->name, eval(j, k->a, f), n->n - i);
+        else if (k->type == N_KW) a->kw[a->n_kw++] = (struct jkw){.name = k->name, .v = eval(j, k->a, f)};
         else a->v[a->n++] = eval(j, k, f);
     }
 }
 
 struct jv dan_jin_call(struct jin *j, struct jv f, struct jargs *a)
 {
-    if (j->failed || undefined(j, f)) return dan_jv_none();
+    if (j->failed || dan_jin_undefined(j, f)) return dan_jv_none();
     if (f.kind != J_FUNC) {
         dan_jin_fail(j, DAN_EFORMAT, "a value of type %s is no function", dan_jv_kind(f));
         return dan_jv_none();
@@ -320,7 +203,7 @@ static struct jv slice(struct jin *j, struct jnode *n, struct jframe *f)
     struct jnode *part[] = {n->b, n->c, n->d};
     struct jv of = eval(j, n->a, f), v[3];
     for (int i = 0; i < 3; i++) v[i] = part[i] ? eval(j, part[i], f) : dan_jv_none();
-    return j->failed || undefined(j, of) ? dan_jv_none() : dan_jv_slice(j, of, v[0], v[1], v[2]);
+    return j->failed || dan_jin_undefined(j, of) ? dan_jv_none() : dan_jv_slice(j, of, v[0], v[1], v[2]);
 }
 
 static struct jv filter_or_test(struct jin *j, struct jnode *n, struct jframe *f)
@@ -358,8 +241,8 @@ static struct jv eval_node(struct jin *j, struct jnode *n, struct jframe *f)
         j->line = n->line;
         return dan_jin_call(j, a, &args);
     case N_FILTER: case N_TEST: return filter_or_test(j, n, f);
-    case N_UNARY: return negate(j, n->name, eval(j, n->a, f));
-    case N_BINARY: a = eval(j, n->a, f); return binary(j, n->name, a, eval(j, n->b, f));
+    case N_UNARY: return dan_jin_sign(j, n->name, eval(j, n->a, f));
+    case N_BINARY: a = eval(j, n->a, f); return dan_jin_binary(j, n->name, a, eval(j, n->b, f));
     case N_AND: a = eval(j, n->a, f); return dan_jv_truth(a) ? eval(j, n->b, f) : a;
     case N_OR: a = eval(j, n->a, f); return dan_jv_truth(a) ? a : eval(j, n->b, f);
     case N_NOT: return dan_jv_bool(!dan_jv_truth(eval(j, n->a, f)));

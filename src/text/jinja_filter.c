@@ -229,7 +229,7 @@ static struct jv f_map(struct jin *j, struct jv v, struct jargs *a, const char *
     (void)name;
     struct jv out = dan_jv_list(j, J_LIST), attr = dan_jarg(a, SIZE_MAX, "attribute", dan_jv_none());
     struct jv dflt = dan_jarg(a, SIZE_MAX, "default", dan_jv_undef(NULL));
-    struct jlist *l = dan_jv_items(j, v);
+    struct jlist *l = dan_jv_truth(v) ? dan_jv_items(j, v) : NULL;      /* none maps to none */
     const char *filter = attr.kind == J_NONE ? name_arg(j, a->n ? a->v[0] : dan_jv_none()) : NULL;
     struct jargs more = rest(a, 1);
     for (size_t i = 0; l && i < l->n && dan_jin_step(j, 1); i++) {
@@ -244,7 +244,7 @@ static struct jv f_select(struct jin *j, struct jv v, struct jargs *a, const cha
 {
     size_t skip = strlen(name) > 6;
     struct jv out = dan_jv_list(j, J_LIST), attr = skip && a->n ? a->v[0] : dan_jv_none();
-    struct jlist *l = dan_jv_items(j, v);
+    struct jlist *l = dan_jv_truth(v) ? dan_jv_items(j, v) : NULL;
     const char *test = a->n > skip ? name_arg(j, a->v[skip]) : NULL;
     struct jargs more = rest(a, skip + 1);
     for (size_t i = 0; l && i < l->n && dan_jin_step(j, 1); i++) {
@@ -411,7 +411,7 @@ static const struct { const char *name; filter_fn *fn; } filters[] = {
     {"items", f_items}, {"dictsort", f_dictsort}, {"list", f_list}, {"map", f_map}, {"select", f_select}, {"reject", f_select},
     {"selectattr", f_select}, {"rejectattr", f_select}, {"sort", f_sort}, {"unique", f_unique}, {"reverse", f_reverse}, {"string", f_string},
     {"int", f_int}, {"float", f_float}, {"round", f_round}, {"abs", f_abs}, {"min", f_most}, {"max", f_most}, {"sum", f_sum}, {"indent", f_indent},
-    {"safe", f_safe}, {"escape", f_escape}, {"e", f_escape}, {"batch", f_batch}, {"attr", f_attr},
+    {"safe", f_safe}, {"escape", f_escape}, {"e", f_escape}, {"forceescape", f_escape}, {"batch", f_batch}, {"attr", f_attr},
 };
 enum { N_FILTERS = sizeof filters / sizeof *filters };
 
@@ -419,6 +419,8 @@ struct jv dan_jin_filter(struct jin *j, const char *name, struct jv v, struct ja
 {
     for (int i = 0; i < N_FILTERS && dan_jin_step(j, 1); i++)
         if (!strcmp(filters[i].name, name)) return filters[i].fn(j, v, a, filters[i].name);
+    for (const struct jfilter *f = dan_jin_more_filters; f->name; f++)
+        if (!strcmp(f->name, name)) return f->call(j, v, a, f->name);
     dan_jin_fail(j, DAN_EUNSUPPORTED, "there is no filter '%s'", name);
     return dan_jv_none();
 }
@@ -427,6 +429,8 @@ bool dan_jin_has_filter(const char *name)
 {
     for (int i = 0; i < N_FILTERS; i++)
         if (!strcmp(filters[i].name, name)) return true;
+    for (const struct jfilter *f = dan_jin_more_filters; f->name; f++)
+        if (!strcmp(f->name, name)) return true;
     return false;
 }
 
@@ -457,10 +461,32 @@ static bool t_gt(struct jin *j, struct jv v, struct jargs *a) { return dan_jv_cm
 static bool t_ge(struct jin *j, struct jv v, struct jargs *a) { return dan_jv_cmp(j, v, arg0(a)) >= 0; }
 static bool t_in(struct jin *j, struct jv v, struct jargs *a) { return dan_jin_in(j, v, arg0(a)); }
 
+static bool t_same(struct jin *j, struct jv v, struct jargs *a)
+{
+    struct jv b = arg0(a);
+    if (v.kind != b.kind) return false;
+    if (dan_jv_seq(v)) return v.u.l == b.u.l;
+    return v.kind == J_DICT ? v.u.d == b.u.d : dan_jv_eq(j, v, b);
+}
+static bool t_escaped(struct jin *j, struct jv v, struct jargs *a) { (void)j, (void)v, (void)a; return false; }
+static bool t_filter(struct jin *j, struct jv v, struct jargs *a)
+{
+    (void)a;
+    const char *name = name_arg(j, v);
+    return name && dan_jin_has_filter(name);
+}
+static bool t_test(struct jin *j, struct jv v, struct jargs *a)
+{
+    (void)a;
+    const char *name = name_arg(j, v);
+    return name && dan_jin_has_test(name);
+}
+
 static bool divisible(struct jin *j, struct jv v, struct jv by, int64_t rest_)
 {
+    if (v.kind == J_FLOAT && by.kind == J_INT && by.u.i) return fabs(fmod(v.u.f, (double)by.u.i)) == (double)rest_;
     if ((v.kind != J_INT && v.kind != J_BOOL) || by.kind != J_INT || by.u.i == 0) {
-        dan_jin_fail(j, DAN_EFORMAT, "a test needs whole numbers, not a value of type %s", dan_jv_kind(v));
+        dan_jin_fail(j, DAN_EFORMAT, "a test needs numbers, not a value of type %s", dan_jv_kind(v));
         return false;
     }
     return by.u.i == -1 || llabs((v.kind == J_BOOL ? v.u.b : v.u.i) % by.u.i) == rest_;
@@ -483,6 +509,7 @@ static const struct { const char *name; test_fn *fn; } tests[] = {
     {"false", t_false}, {"callable", t_callable}, {"eq", t_eq}, {"equalto", t_eq}, {"==", t_eq}, {"ne", t_ne}, {"!=", t_ne}, {"lt", t_lt},
     {"lessthan", t_lt}, {"<", t_lt}, {"le", t_le}, {"<=", t_le}, {"gt", t_gt}, {"greaterthan", t_gt}, {">", t_gt}, {"ge", t_ge}, {">=", t_ge},
     {"in", t_in}, {"odd", t_odd}, {"even", t_even}, {"divisibleby", t_divisible}, {"upper", t_upper}, {"lower", t_lower},
+    {"sameas", t_same}, {"escaped", t_escaped}, {"filter", t_filter}, {"test", t_test},
 };
 enum { N_TESTS = sizeof tests / sizeof *tests };
 

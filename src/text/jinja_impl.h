@@ -25,7 +25,7 @@ struct jv {
 };
 struct jlist { struct jv *v; size_t n, cap; };
 struct jdict { struct jv *key, *val; size_t n, cap; };
-struct jloop { struct jlist *items; size_t i, depth; };
+struct jloop { struct jlist *items; size_t i, depth; struct jlist *last; };      /* last: what loop.changed was asked about */
 
 struct jkw { const char *name; struct jv v; };
 struct jargs { struct jv *v; size_t n; struct jkw *kw; size_t n_kw; };
@@ -36,6 +36,7 @@ struct jfunc {
     const char *name;
     struct jv (*call)(struct jin *j, struct jfunc *f, struct jargs *a);
     struct jv self;
+    bool used;                                 /* joiner: called before */
     const struct jmethod *method;
     const struct jnode *macro;
     struct jframe *frame;
@@ -112,7 +113,7 @@ const char *dan_jv_kind(struct jv v);                            /* Python's nam
 void  dan_jv_print(struct jin *j, struct jbuf *b, struct jv v);  /* str() */
 void  dan_jv_repr(struct jin *j, struct jbuf *b, struct jv v);
 struct jv dan_jv_str(struct jin *j, struct jv v);
-struct jv dan_jv_from_json(struct jin *j, const json_t *v, bool user, int level);
+struct jv dan_jv_from_json(struct jin *j, const json_t *v, uint8_t mark, int level);  /* level 0: the variables */
 struct jlist *dan_jv_items(struct jin *j, struct jv v);          /* what a loop over v goes through; NULL after a failure */
 /* --- jinja_text.c */
 size_t dan_jstr_chars(struct jstr s);
@@ -126,6 +127,15 @@ struct jv dan_jv_case(struct jin *j, struct jstr s, int how);    /* 'u', 'l', 'c
 struct jv dan_jv_replace(struct jin *j, struct jstr s, struct jstr from, struct jstr to, int64_t most);
 struct jv dan_jv_slice(struct jin *j, struct jv v, struct jv from, struct jv to, struct jv by);
 bool   dan_jin_method(struct jin *j, struct jv self, const char *name, struct jv *out);
+struct jmethod { enum jkind of; const char *name; struct jv (*call)(struct jin *j, struct jv self, struct jargs *a, const char *name); };
+struct jstr dan_jarg_str(struct jin *j, struct jargs *a, size_t i, const char *name);      /* an argument that must be a string */
+/* --- jinja_more.c: what templates seldom use; tables end with a NULL name */
+struct jfilter { const char *name; struct jv (*call)(struct jin *j, struct jv v, struct jargs *a, const char *name); };
+extern const struct jfilter dan_jin_more_filters[];
+extern const struct jmethod dan_jin_more_methods[];
+/* --- jinja_format.c */
+struct jv dan_jin_percent(struct jin *j, struct jstr f, struct jv args);         /* f % args */
+struct jv dan_jin_braces(struct jin *j, struct jstr f, struct jargs *a);         /* f.format(...) */
 /* --- jinja_json.c */
 struct jv dan_jin_tojson(struct jin *j, struct jv v, struct jargs *a);
 /* --- jinja_lex.c, jinja_parse.c */
@@ -137,11 +147,16 @@ bool   dan_jin_test(struct jin *j, const char *name, struct jv v, struct jargs *
 bool   dan_jin_has_filter(const char *name);
 bool   dan_jin_has_test(const char *name);
 struct jv dan_jarg(struct jargs *a, size_t i, const char *name, struct jv dflt);
+/* --- jinja_op.c */
+bool   dan_jin_undefined(struct jin *j, struct jv v);            /* fails if it is */
+struct jv dan_jin_add(struct jin *j, struct jv a, struct jv b);
+struct jv dan_jin_binary(struct jin *j, const char *op, struct jv a, struct jv b);
+struct jv dan_jin_sign(struct jin *j, const char *op, struct jv v);
+bool   dan_jin_compare(struct jin *j, const char *op, struct jv a, struct jv b);
 /* --- jinja_eval.c */
 struct jv dan_jin_attr(struct jin *j, struct jv v, const char *name);
 struct jv dan_jin_item(struct jin *j, struct jv v, struct jv key);
 bool   dan_jin_in(struct jin *j, struct jv a, struct jv in);
-struct jv dan_jin_add(struct jin *j, struct jv a, struct jv b);
 struct jv dan_jin_call(struct jin *j, struct jv f, struct jargs *a);
 void   dan_jin_run(struct jin *j, struct jnode *root, struct jframe *f);
 /* --- jinja_global.c */

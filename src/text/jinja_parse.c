@@ -85,10 +85,15 @@ void dan_jp_arguments(struct par *p, struct jnode *call)
 {
     while (!p->j->failed && !dan_jp_is(p, ")")) {
         if (dan_jp_is(p, "*") || dan_jp_is(p, "**")) {
-            dan_jin_fail(p->j, DAN_EUNSUPPORTED, "* and ** in a call are not supported");
-            return;
-        }
-        if (p->t->type == T_NAME && p->t[1].type == T_OP && !strcmp(p->t[1].p, "=")) {
+            struct jnode *kw = dan_jp_node(p, N_KW, NULL, NULL);
+            const char *stars = p->t->p;
+            dan_jp_next(p);
+            struct jnode *value = dan_jp_expr(p);
+            if (p->j->failed) return;
+            kw->name = stars;
+            kw->a = value;
+            dan_jp_add(p, call, kw);
+        } else if (p->t->type == T_NAME && p->t[1].type == T_OP && !strcmp(p->t[1].p, "=")) {
             struct jnode *kw = dan_jp_node(p, N_KW, NULL, NULL);
             const char *name = p->t->p;
             dan_jp_next(p);

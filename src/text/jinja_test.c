@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
-#include "text/jinja_ids.h"
+#include "text/jinja.h"
 
 static const char vars[] = "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.  \"},{\"role\":\"user\",\"content\":\" Hi \\u00e9\"}],"
                            "\"d\":{\"b\":1,\"a\":[true,null,1.5]},\"l\":[3,1,2],\"s\":\"<|x|>\"}";
@@ -94,13 +94,17 @@ static void test_ids(void **state)
     struct dan_err e = {0};
     struct dan_jinja_out out = {0};
     struct dan_ids ids = {0};
+    struct dan_spans at = {0};
     if (dan_tokenizer_new_bytes(&o, &t, &e)) fail_msg("%s", e.msg);
-    if (render("<|x|>{{ s }}<|{{ 'end' }}|>", NULL, &out, &e) || dan_jinja_ids(t, &out, 0, &ids, &e)) fail_msg("%s", e.msg);
+    if (render("<|x|>{{ s }}<|{{ 'end' }}|>", NULL, &out, &e) ||
+        dan_tokenizer_encode_marked(t, out.text.p, (const uint8_t *)out.mark.p, out.text.n, DAN_ENCODE_SPECIAL, &ids, &at, &e))
+        fail_msg("%s", e.msg);
     assert_int_equal(ids.n, 7);
     assert_int_equal(ids.v[0], dan_tokenizer_find_special(t, "<|x|>"));
     for (int i = 0; i < 5; i++) assert_int_equal(ids.v[i + 1], "<|x|>"[i]);
     assert_int_equal(ids.v[6], dan_tokenizer_find_special(t, "<|end|>"));
     dan_ids_release(&ids);
+    dan_spans_release(&at);
     dan_jinja_out_release(&out);
     dan_tokenizer_free(t);
 }

@@ -170,9 +170,7 @@ struct jv dan_jv_slice(struct jin *j, struct jv v, struct jv from, struct jv to,
 
 /* --- methods */
 
-struct jmethod { enum jkind of; const char *name; struct jv (*call)(struct jin *j, struct jv self, struct jargs *a, const char *name); };
-
-static struct jstr str_arg(struct jin *j, struct jargs *a, size_t i, const char *name)
+struct jstr dan_jarg_str(struct jin *j, struct jargs *a, size_t i, const char *name)
 {
     struct jv v = dan_jarg(a, i, name, dan_jv_undef(name));
     if (v.kind != J_STR) {
@@ -186,7 +184,7 @@ static struct jv m_strip(struct jin *j, struct jv self, struct jargs *a, const c
 {
     struct jstr set = {0};
     bool given = a->n && a->v[0].kind != J_NONE;
-    if (given) set = str_arg(j, a, 0, "chars");
+    if (given) set = dan_jarg_str(j, a, 0, "chars");
     dan_jin_step(j, self.u.s.n / 16 * (1 + set.n / 16));
     return dan_jv_of(dan_jstr_strip(self.u.s, given ? &set : NULL, *name != 'r', *name != 'l'));
 }
@@ -210,14 +208,14 @@ static struct jv m_affix(struct jin *j, struct jv self, struct jargs *a, const c
             if (a->v[0].u.l->v[i].kind == J_STR) yes |= affix(self.u.s, a->v[0].u.l->v[i].u.s, start);
         return dan_jv_bool(yes);
     }
-    return dan_jv_bool(affix(self.u.s, str_arg(j, a, 0, "prefix"), start));
+    return dan_jv_bool(affix(self.u.s, dan_jarg_str(j, a, 0, "prefix"), start));
 }
 
 static struct jv m_replace(struct jin *j, struct jv self, struct jargs *a, const char *name)
 {
     (void)name;
     struct jv most = dan_jarg(a, 2, "count", dan_jv_int(-1));
-    struct jstr from = str_arg(j, a, 0, "old"), to = str_arg(j, a, 1, "new");
+    struct jstr from = dan_jarg_str(j, a, 0, "old"), to = dan_jarg_str(j, a, 1, "new");
     return dan_jv_replace(j, self.u.s, from, to, most.kind == J_INT ? most.u.i : -1);
 }
 
@@ -317,7 +315,7 @@ static struct jv m_splitlines(struct jin *j, struct jv self, struct jargs *a, co
 
 static struct jv m_find(struct jin *j, struct jv self, struct jargs *a, const char *name)
 {
-    struct jstr what = str_arg(j, a, 0, "sub");
+    struct jstr what = dan_jarg_str(j, a, 0, "sub");
     dan_jin_step(j, self.u.s.n / 16);
     ptrdiff_t k = *name == 'r' ? find_last(self.u.s, what) : dan_jstr_find(self.u.s, what, 0);
     if (k < 0 && strchr(name, 'x')) dan_jin_fail(j, DAN_EFORMAT, "substring not found");
@@ -327,7 +325,7 @@ static struct jv m_find(struct jin *j, struct jv self, struct jargs *a, const ch
 static struct jv m_count(struct jin *j, struct jv self, struct jargs *a, const char *name)
 {
     (void)name;
-    struct jstr what = str_arg(j, a, 0, "sub");
+    struct jstr what = dan_jarg_str(j, a, 0, "sub");
     if (!what.n) return dan_jv_int((int64_t)dan_jstr_chars(self.u.s) + 1);
     int64_t n = 0;
     for (ptrdiff_t k = 0; dan_jin_step(j, 1 + self.u.s.n / 4096) && (k = dan_jstr_find(self.u.s, what, (size_t)k)) >= 0; k += (ptrdiff_t)what.n) n++;
@@ -349,7 +347,7 @@ static struct jv m_join(struct jin *j, struct jv self, struct jargs *a, const ch
 
 static struct jv m_affixless(struct jin *j, struct jv self, struct jargs *a, const char *name)
 {
-    struct jstr x = str_arg(j, a, 0, "prefix"), s = self.u.s;
+    struct jstr x = dan_jarg_str(j, a, 0, "prefix"), s = self.u.s;
     bool start = name[6] == 'p';
     if (!affix(s, x, start)) return self;
     return dan_jv_of(start ? dan_jstr_sub(s, x.n, s.n) : dan_jstr_sub(s, 0, s.n - x.n));
@@ -453,15 +451,21 @@ static const struct jmethod methods[] = {
 
 static struct jv call_method(struct jin *j, struct jfunc *f, struct jargs *a) { return f->method->call(j, f->self, a, f->name); }
 
+static const struct jmethod *method_of(enum jkind kind, const char *name)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (methods[i].of == kind && !strcmp(methods[i].name, name)) return &methods[i];
+    for (const struct jmethod *m = dan_jin_more_methods; m->name; m++)
+        if (m->of == kind && !strcmp(m->name, name)) return m;
+    return NULL;
+}
+
 bool dan_jin_method(struct jin *j, struct jv self, const char *name, struct jv *out)
 {
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        if (methods[i].of != self.kind || strcmp(methods[i].name, name)) continue;
-        struct jfunc *f = dan_jin_alloc(j, 1, sizeof *f);
-        if (!f) return false;
-        *f = (struct jfunc){.name = methods[i].name, .call = call_method, .self = self, .method = &methods[i]};
-        *out = (struct jv){.kind = J_FUNC, .u.fn = f};
-        return true;
-    }
-    return false;
+    const struct jmethod *m = method_of(self.kind, name);
+    struct jfunc *f = m ? dan_jin_alloc(j, 1, sizeof *f) : NULL;
+    if (!f) return false;
+    *f = (struct jfunc){.name = m->name, .call = call_method, .self = self, .method = m};
+    *out = (struct jv){.kind = J_FUNC, .u.fn = f};
+    return true;
 }

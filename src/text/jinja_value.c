@@ -365,12 +365,12 @@ struct jv dan_jv_str(struct jin *j, struct jv v)
     return dan_jbuf_str(&b);
 }
 
-static struct jv json_str(struct jin *j, const char *p, size_t n, bool user)
+static struct jv json_str(struct jin *j, const char *p, size_t n, uint8_t mark)
 {
-    uint8_t *m = user && n ? dan_jin_alloc(j, n, 1) : NULL;
+    uint8_t *m = mark && n ? dan_jin_alloc(j, n, 1) : NULL;
     char *text = dan_jin_name(j, p, n);
     if (!text) return dan_jv_none();
-    if (m) memset(m, 1, n);
+    if (m) memset(m, mark, n);
     return dan_jv_of((struct jstr){.p = text, .m = m, .n = n});
 }
 
@@ -383,7 +383,14 @@ static bool usual_role(const char *s)
     return false;
 }
 
-static struct jv json_dict(struct jin *j, const json_t *v, bool user, int level)
+/* What the assistant is to have said has a mark of its own for each message. */
+static uint8_t message_mark(const json_t *message, size_t i)
+{
+    const char *role = json_string_value(json_object_get(message, "role"));
+    return role && (!strcmp(role, "assistant") || !strcmp(role, "model")) ? dan_jinja_assistant_mark(i) : DAN_JINJA_USER;
+}
+
+static struct jv json_dict(struct jin *j, const json_t *v, uint8_t mark, int level)
 {
     struct jv out = dan_jv_dict(j);
     const char *key;
@@ -392,26 +399,28 @@ static struct jv json_dict(struct jin *j, const json_t *v, bool user, int level)
         if (j->failed) break;
         bool role = level == 2 && !strcmp(key, "role") && json_is_string(val) && usual_role(json_string_value(val));
         int next = level == 0 ? (strcmp(key, "messages") ? 100 : 1) : level + 10;
-        dict_append(j, out.u.d, json_str(j, key, strlen(key), user && level > 0), dan_jv_from_json(j, val, user && !role, next));
+        dict_append(j, out.u.d, json_str(j, key, strlen(key), level > 0 ? mark : 0), dan_jv_from_json(j, val, role ? 0 : mark, next));
     }
     return out;
 }
 
-static struct jv json_list(struct jin *j, const json_t *v, bool user, int level)
+static struct jv json_list(struct jin *j, const json_t *v, uint8_t mark, int level)
 {
     struct jv out = dan_jv_list(j, J_LIST);
-    for (size_t i = 0; i < json_array_size(v) && !j->failed; i++)
-        dan_jlist_push(j, out.u.l, dan_jv_from_json(j, json_array_get(v, i), user, level == 1 ? 2 : level + 10));
+    for (size_t i = 0; i < json_array_size(v) && !j->failed; i++) {
+        const json_t *one = json_array_get(v, i);
+        dan_jlist_push(j, out.u.l, dan_jv_from_json(j, one, mark && level == 1 ? message_mark(one, i) : mark, level == 1 ? 2 : level + 10));
+    }
     return out;
 }
 
-struct jv dan_jv_from_json(struct jin *j, const json_t *v, bool user, int level)
+struct jv dan_jv_from_json(struct jin *j, const json_t *v, uint8_t mark, int level)
 {
     struct jv out = dan_jv_none();
     if (deep(j)) switch (json_typeof(v)) {
-    case JSON_OBJECT: out = json_dict(j, v, user, level); break;
-    case JSON_ARRAY: out = json_list(j, v, user, level); break;
-    case JSON_STRING: out = json_str(j, json_string_value(v), json_string_length(v), user); break;
+    case JSON_OBJECT: out = json_dict(j, v, mark, level); break;
+    case JSON_ARRAY: out = json_list(j, v, mark, level); break;
+    case JSON_STRING: out = json_str(j, json_string_value(v), json_string_length(v), mark); break;
     case JSON_INTEGER: out = dan_jv_int(json_integer_value(v)); break;
     case JSON_REAL: out = dan_jv_float(json_real_value(v)); break;
     case JSON_TRUE: case JSON_FALSE: out = dan_jv_bool(json_is_true(v)); break;

@@ -21,6 +21,7 @@ static void take_tokens(struct dan_tokenizer *t, const json_t *config)
     if (t->bos < 0) t->bos = token_id(t, config, "bos_token");
     if (t->eos < 0) t->eos = token_id(t, config, "eos_token");
     if (t->unk < 0) t->unk = token_id(t, config, "unk_token");
+    if (t->pad < 0) t->pad = token_id(t, config, "pad_token");
 }
 
 /* A string, or a list of {"name", "template"} of which "default" counts. */

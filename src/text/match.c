@@ -45,12 +45,42 @@ static size_t candidate(const struct dan_added_set *s, const char *p, size_t n, 
     return at;
 }
 
-static const struct dan_added *found(const struct dan_added_walk *w, size_t at, size_t *len)
+static bool marked(const struct dan_added_walk *w, size_t at, size_t n)
+{
+    for (size_t i = at; w->mark && i < at + n; i++)
+        if (w->mark[i]) return true;
+    return false;
+}
+
+static const struct dan_added *of_length(const struct dan_added_walk *w, size_t at, size_t len)
 {
     int64_t i;
+    return len <= w->n - at && dan_map_get(w->set->index, w->p + at, len, &i) ? &w->t->added[i] : NULL;
+}
+
+/* Does a special token of unmarked bytes begin at one of the bytes [from, to)? */
+static bool control_in(const struct dan_added_walk *w, size_t from, size_t to)
+{
+    for (; from < to; from++)
+        for (size_t k = 0; k < w->set->n_lengths && !w->mark[from]; k++) {
+            const struct dan_added *a = of_length(w, from, w->set->length[k]);
+            if (a && a->special && !marked(w, from, w->set->length[k])) return true;
+        }
+    return false;
+}
+
+/* Marked bytes make no special token, and an ordinary one that they belong to takes no byte of a special one. */
+static bool refused(const struct dan_added_walk *w, const struct dan_added *a, size_t at, size_t len)
+{
+    return marked(w, at, len) && (a->special || control_in(w, at + 1, at + len));
+}
+
+static const struct dan_added *found(const struct dan_added_walk *w, size_t at, size_t *len)
+{
     for (size_t k = 0; k < w->set->n_lengths; k++) {
         *len = w->set->length[k];
-        if (*len <= w->n - at && dan_map_get(w->set->index, w->p + at, *len, &i)) return &w->t->added[i];
+        const struct dan_added *a = of_length(w, at, *len);
+        if (a && !refused(w, a, at, *len)) return a;
     }
     return NULL;
 }

@@ -8,7 +8,7 @@
 #include "text/sp_model.h"
 
 /* --- offsets where the pipeline is not the way: the lengths of tokens add up */
-struct spans { const struct dan_tokenizer *t; int flags; struct dan_ids *out; struct dan_spans *span; struct dan_err *e; };
+struct spans { const struct dan_tokenizer *t; const uint8_t *mark; int flags; struct dan_ids *out; struct dan_spans *span; struct dan_err *e; };
 
 /* The ids from `before` on are tokens of f, one after the other. */
 static void by_length(const struct spans *s, const struct dan_flow *f, size_t before)
@@ -71,7 +71,7 @@ static int between(const struct spans *s, const char *p, size_t from, size_t to)
 static int around(const struct spans *s, const struct dan_added_set *set, const char *p, size_t from, size_t to,
                   int (*rest)(const struct spans *s, const char *p, size_t from, size_t to))
 {
-    struct dan_added_walk w = {.t = s->t, .set = set, .p = p + from, .n = to - from, .flags = s->flags};
+    struct dan_added_walk w = {.t = s->t, .set = set, .p = p + from, .n = to - from, .flags = s->flags, .mark = s->mark ? s->mark + from : NULL};
     const struct dan_added *a;
     size_t at = 0, start, stop;
     int r = DAN_OK;
@@ -88,14 +88,21 @@ static int around(const struct spans *s, const struct dan_added_set *set, const 
 
 static int normal(const struct spans *s, const char *p, size_t from, size_t to) { return around(s, &s->t->normal, p, from, to, between); }
 
+int dan_tokenizer_encode_marked(const struct dan_tokenizer *t, const char *bytes, const uint8_t *mark, size_t n, int flags,
+                                struct dan_ids *out, struct dan_spans *span, struct dan_err *e)
+{
+    struct spans s = {t, mark, flags, out, span, e};
+    int r = t->pipe ? dan_pipeline_encode_marked(t, bytes, mark, n, flags, out, span, e)
+                    : around(&s, &t->raw, bytes, 0, n, t->normal.index ? normal : between);
+    if (!r && (out->failed || span->failed)) r = dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n);
+    return r;
+}
+
 int dan_tokenizer_encode_offsets(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
                                  struct dan_spans *span, struct dan_err *e)
 {
     size_t before = out->n, span_before = span->n;
-    struct spans s = {t, flags, out, span, e};
-    int r = t->pipe ? dan_pipeline_encode(t, NULL, bytes, n, flags, out, span, e)
-                    : around(&s, &t->raw, bytes, 0, n, t->normal.index ? normal : between);
-    if (!r && (out->failed || span->failed)) r = dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n);
+    int r = dan_tokenizer_encode_marked(t, bytes, NULL, n, flags, out, span, e);
     if (!r) dan_post_trim(t->post, t, bytes, out, before, span, span_before);
     return r;
 }

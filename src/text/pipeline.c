@@ -23,6 +23,7 @@ struct run {
     const struct dan_tokenizer *t;
     const struct dan_pipeline *p;
     struct dan_tok_cache *cache;
+    const uint8_t *mark;                       /* of the original text, or NULL */
     int flags;
     struct dan_ids *out;
     struct dan_spans *span;                    /* or NULL */
@@ -30,6 +31,7 @@ struct run {
     struct dan_flow text, spare;               /* normalised, between two added tokens */
     struct dan_cutting cut;
     struct dan_ids pairs;                      /* from, to of each id in its piece */
+    struct dan_str marks;                      /* of text */
 };
 
 /* --- models: the ids of one piece; r->pairs: where in the piece, if r->span */
@@ -183,14 +185,28 @@ static void token(struct run *r, const struct dan_added *a, size_t from, size_t 
     if (r->span) dan_spans_push(r->span, from, to);
 }
 
+/* A byte of normalised text is marked if one of those that it came from is. */
+static int carry_marks(struct run *r)
+{
+    dan_str_clear(&r->marks);
+    for (size_t i = 0; i < r->text.s.n; i++) {
+        size_t from = r->text.at[i].from, to = r->text.at[i].to;
+        while (from < to && !r->mark[from]) from++;
+        dan_str_putc(&r->marks, from < to);
+    }
+    return r->marks.failed ? dan_fail(r->e, DAN_ENOMEM, "out of memory to normalise a text of %zu bytes", r->text.s.n) : DAN_OK;
+}
+
 /* p[n] begins at byte `from` of the original. */
 static int between(struct run *r, const char *p, size_t n, size_t from)
 {
     dan_flow_set(&r->text, p, n, from);
     int bad = dan_flow_check(&r->text, r->e);
     if (!bad) bad = dan_normal_apply(r->p->normal, &r->cut.room, &r->text, &r->spare, r->e);
+    if (!bad && r->mark) bad = carry_marks(r);
     if (bad || r->text.s.n == 0) return bad;
-    struct dan_added_walk w = {.t = r->t, .set = &r->t->normal, .p = r->text.s.p, .n = r->text.s.n, .flags = r->flags};
+    struct dan_added_walk w = {.t = r->t, .set = &r->t->normal, .p = r->text.s.p, .n = r->text.s.n, .flags = r->flags,
+                               .mark = r->mark ? (const uint8_t *)r->marks.p : NULL};
     const struct dan_added *a;
     size_t done = 0, start, stop;
     while (!bad && (a = dan_added_next(&w, &start, &stop)) != NULL) {
@@ -204,7 +220,7 @@ static int between(struct run *r, const char *p, size_t n, size_t from)
 
 static int whole(struct run *r, const char *p, size_t n)
 {
-    struct dan_added_walk w = {.t = r->t, .set = &r->t->raw, .p = p, .n = n, .flags = r->flags};
+    struct dan_added_walk w = {.t = r->t, .set = &r->t->raw, .p = p, .n = n, .flags = r->flags, .mark = r->mark};
     const struct dan_added *a;
     size_t done = 0, start, stop;
     int bad = DAN_OK;
@@ -216,18 +232,31 @@ static int whole(struct run *r, const char *p, size_t n)
     return bad || done == n ? bad : between(r, p + done, n - done, done);
 }
 
+static int encode_text(struct run *r, const char *p, size_t n)
+{
+    r->text.track = r->spare.track = r->cut.text.track = r->cut.spare.track = r->span || r->mark || dan_pretok_tracks(r->p->pre);
+    int bad = whole(r, p, n);
+    dan_flow_release(&r->text);
+    dan_flow_release(&r->spare);
+    dan_cutting_release(&r->cut);
+    dan_ids_release(&r->pairs);
+    dan_str_release(&r->marks);
+    if (!bad && (r->out->failed || (r->span && r->span->failed))) bad = dan_fail(r->e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n);
+    return bad;
+}
+
 int dan_pipeline_encode(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
                         struct dan_spans *span, struct dan_err *e)
 {
     struct run r = {.t = t, .p = t->pipe, .cache = cache, .flags = flags, .out = out, .span = span, .e = e};
-    r.text.track = r.spare.track = r.cut.text.track = r.cut.spare.track = span || dan_pretok_tracks(t->pipe->pre);
-    int bad = whole(&r, p, n);
-    dan_flow_release(&r.text);
-    dan_flow_release(&r.spare);
-    dan_cutting_release(&r.cut);
-    dan_ids_release(&r.pairs);
-    if (!bad && (out->failed || (span && span->failed))) bad = dan_fail(e, DAN_ENOMEM, "out of memory for the ids of %zu bytes", n);
-    return bad;
+    return encode_text(&r, p, n);
+}
+
+int dan_pipeline_encode_marked(const struct dan_tokenizer *t, const char *p, const uint8_t *mark, size_t n, int flags, struct dan_ids *out,
+                               struct dan_spans *span, struct dan_err *e)
+{
+    struct run r = {.t = t, .p = t->pipe, .mark = mark, .flags = flags, .out = out, .span = span, .e = e};
+    return encode_text(&r, p, n);
 }
 
 /* --- making one */

@@ -13,6 +13,9 @@ void dan_pipeline_free(struct dan_pipeline *p);        /* NULL is fine */
 /* Appends the ids of n bytes; span may be NULL. */
 int  dan_pipeline_encode(const struct dan_tokenizer *t, struct dan_tok_cache *cache, const char *p, size_t n, int flags, struct dan_ids *out,
                          struct dan_spans *span, struct dan_err *e);
+/* The same with marks, as in dan_tokenizer_encode_marked. */
+int  dan_pipeline_encode_marked(const struct dan_tokenizer *t, const char *p, const uint8_t *mark, size_t n, int flags, struct dan_ids *out,
+                                struct dan_spans *span, struct dan_err *e);
 /* For the hash of a tokenizer: the parts that decide about ids. */
 uint64_t dan_pipeline_hash(const struct dan_tok_spec *s, uint64_t h);
 

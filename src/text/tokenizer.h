@@ -75,6 +75,13 @@ int dan_tokenizer_encode(const struct dan_tokenizer *t, const char *bytes, size_
 int dan_tokenizer_encode_offsets(const struct dan_tokenizer *t, const char *bytes, size_t n, int flags, struct dan_ids *out,
                                  struct dan_spans *span, struct dan_err *e);
 
+/* A text that is in part not to be trusted (a chat: jinja.h): mark[i] is not 0 where byte i came from a user.  With DAN_ENCODE_SPECIAL a
+ * special token is found only where all its bytes are unmarked, so what a user writes makes no control token and cuts none in two; ordinary
+ * added tokens are found everywhere.  The whole text is encoded at once: a text without special tokens among its marked bytes has the ids that
+ * encode gives it.  span as in encode_offsets, untrimmed.  mark NULL: nothing is marked. */
+int dan_tokenizer_encode_marked(const struct dan_tokenizer *t, const char *bytes, const uint8_t *mark, size_t n, int flags,
+                                struct dan_ids *out, struct dan_spans *span, struct dan_err *e);
+
 /* Many texts on the threads of a pool (NULL: one thread): out[i] is what encode appends for text[i], however many threads there
  * are.  The failure of the text with the lowest number is reported. */
 struct dan_pool;

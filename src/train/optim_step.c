@@ -84,6 +84,7 @@ static void update_chunk(const struct job *j, const struct dan_optim_chunk *c, d
     struct dan_optim_args a = j->a;
     for (int k = 0; k < o->n_slots; k++) slot[k] = s->slot[k] + c->at;
     a.grad_scale = scale;
+    if (s->rate > 0) a.lr *= s->rate;
     if (!s->decay) a.weight_decay = 0;
     (j->p->avx2 && o->update_avx2 ? o->update_avx2 : o->update)(w, s->g + c->at, slot, c->n, &a);
     const float keep = (float)j->keep, take = (float)(1 - j->keep);
@@ -98,15 +99,17 @@ static void thread_main(void *ctx, int ith, int nth)
     const int64_t lo = first_chunk(p, ith, nth), hi = first_chunk(p, ith + 1, nth);
     double sum = 0;
     for (int64_t i = lo; i < hi; i++) {
-        const float *g = p->span[p->chunk[i].span].g + p->chunk[i].at;
-        p->partial[i] = p->avx2 ? squares_avx2(g, p->chunk[i].n) : squares_plain(g, p->chunk[i].n);
+        const float *g = p->span[p->chunk[i].span].g;
+        if (g) g += p->chunk[i].at;
+        p->partial[i] = !g ? 0 : p->avx2 ? squares_avx2(g, p->chunk[i].n) : squares_plain(g, p->chunk[i].n);
     }
     if (nth > 1) dan_pool_barrier(j->pool);
     for (int64_t i = 0; i < p->n_chunks; i++) sum += p->partial[i];
     double norm = sqrt(sum), scale = j->clip > 0 && norm > j->clip ? j->clip / (norm + 1e-6) : 1;
     if (ith == 0) j->norm = norm;
     if (!j->apply || !isfinite(norm)) return;
-    for (int64_t i = hi; i-- > lo;) update_chunk(j, &p->chunk[i], scale);       /* the last read are the nearest */
+    for (int64_t i = hi; i-- > lo;)
+        if (p->span[p->chunk[i].span].g) update_chunk(j, &p->chunk[i], scale);       /* the last read are the nearest */
 }
 
 double dan_optim_step(const struct dan_optim_plan *p, struct dan_pool *pool, const struct dan_optim_args *a, double clip,

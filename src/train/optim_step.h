@@ -11,9 +11,10 @@
 
 struct dan_optim_span {                        /* one parameter */
     float *w, *slot[DAN_MAX_SLOTS], *ema;      /* ema NULL: none */
-    const float *g;                            /* set before each step */
+    const float *g;                            /* set before each step; NULL: this step leaves the parameter and its state alone */
     int64_t n;
     bool    decay;                             /* weight decay applies */
+    double  rate;                              /* its learning rate is this times the step's; 0: the step's */
 };
 
 struct dan_optim_plan {

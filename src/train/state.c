@@ -104,6 +104,7 @@ int dan_trainer_resume(struct dan_trainer *t, const char *checkpoint, char **ext
     if (!rc) rc = gather(t, &mine, e);
     if (!rc) rc = dan_store_restore(mine, saved, e);
     if (!rc) t->step = step;
+    if (!rc) t->rounds = dan_qat_on(&t->o.qat) && step > t->o.qat.start;      /* at the start itself scales are set anew, alike */
     if (!rc && extra_json) *extra_json = extra;
     else dan_free(extra);
     dan_store_free(saved);

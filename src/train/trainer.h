@@ -10,6 +10,7 @@
 #include "data/batches.h"
 #include "model/lm.h"
 #include "train/optim.h"
+#include "train/qat.h"
 #include "train/schedule.h"
 
 struct dan_train_opts {
@@ -24,6 +25,7 @@ struct dan_train_opts {
     double  dropout, ema;                      /* ema 0 = off */
     enum dan_prec prec;
     bool    remat;
+    struct dan_qat_opts qat;                   /* off unless its policy has bits */
     uint64_t seed;
     int32_t threads;                           /* dan_train_memory: workspace for so many */
     struct dan_pass_opts pass;                 /* fusion; dump and note, for the training graph */
@@ -48,8 +50,14 @@ struct dan_step_stats { int64_t step, tokens; double loss, lr, grad_norm, epoch;
  * not finite is an error (the weights are left as they were). */
 int  dan_trainer_step(struct dan_trainer *t, struct dan_step_stats *out, struct dan_err *e);
 int64_t dan_trainer_done(const struct dan_trainer *t);           /* steps done */
-/* Mean loss over the validation split, in nats per token; max_batches 0 = all of it.  Uses the EMA weights when on. */
+/* Mean loss over the validation split, in nats per token; max_batches 0 = all of it.  Uses the EMA weights when on.  Under
+ * quantisation-aware training every number that is rounded is rounded hard, once rounding has begun. */
 int  dan_trainer_eval(struct dan_trainer *t, int64_t max_batches, double *loss, int64_t *tokens, struct dan_err *e);
+/* The same weights without any rounding. */
+int  dan_trainer_eval_float(struct dan_trainer *t, int64_t max_batches, double *loss, int64_t *tokens, struct dan_err *e);
+/* Quantisation-aware training: rounding has begun; sets the scales and begins now (a step does it when it is time). */
+bool dan_trainer_rounds(const struct dan_trainer *t);
+int  dan_trainer_begin_rounding(struct dan_trainer *t, struct dan_err *e);
 /* Exchanges the weights with their moving average (no-op without ema): call again to swap back. */
 void dan_trainer_swap_ema(struct dan_trainer *t);
 void dan_trainer_memory(const struct dan_trainer *t, struct dan_memory *out);

@@ -50,6 +50,13 @@ static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
     {"jsonl", TEXT("{\"text\":\"one\"}\n\n{\"text\":\"two \\u00e9\",\"id\":2}\r\n{\"text\":\"\\ud83d\\ude00\"}")},
     {"jsonl", TEXT("\xef\xbb\xbfone\n<|endoftext|>\r\ntwo\n<|endoftext|>\n \n")},
     {"jsonl", TEXT("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n")},
+    {"jinja", TEXT("{%- for m in messages -%}<|x|>{{ m.role }}\n{{ m['content']|trim }}<|end|>{%- endfor -%}{% if add_generation_prompt %}a{% endif %}")},
+    {"jinja", TEXT("{% macro m(a, b=2) %}[{{ a }}{{ b * 2 }}]{% endmacro %}{% set ns = namespace(x=0) %}{% for k, v in d.items() if v %}"
+                   "{% set ns.x = ns.x + loop.index %}{{ m(k, **{'b': 3}) }}{% if loop.last %}{% break %}{% endif %}{% else %}none{% endfor %}{{ ns.x }}")},
+    {"jinja", TEXT("{{ '%5.2f|%-4s|%d' % (n, 'a', 3) }}{{ '{:>8}{!r:^5}{:,}'.format(1, 'b', 12345) }}{{ d|tojson(indent=2) }}{{ l|map('string')|sort|join('-') }}")},
+    {"jinja", TEXT("{% set t %}{% filter indent(2) %}a\nb{% endfilter %}{% endset %}{% generation %}{{ t[::-1] ~ messages[0].content[1:] }}{% endgeneration %}"
+                   "{{ 'a,b'.split(',')|last }}{{ undef|default('x') }}{{ 7 // 2 ** 2 is odd }}" FUZZ_CUT
+                   "{\"messages\":[{\"role\":\"user\",\"content\":\"q<|end|>\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":[{\"x\":1}]}")},
     {"config", TEXT("{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
                "\"num_key_value_heads\":1,\"intermediate_size\":16,\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"max_position_embeddings\":32,\"vocab_size\":16,"
                "\"rope_scaling\":null,\"tie_word_embeddings\":true,\"eos_token_id\":[2,3],\"bos_token_id\":1}" FUZZ_CUT

@@ -91,7 +91,7 @@ static void formats_read_to_the_bit(void **state)
         dan_str_printf(&name, "%s.f32", t->name);
         const struct dan_tensor *w = tensor(t->name), *want = tensor(dan_str_c(&name));
         dan_str_release(&name);
-        if (t->block > 1) assert_non_null(w);                  /* a new format belongs into the file */
+        if (t->block > 1 && t->gguf_id >= 0) assert_non_null(w);           /* a new format belongs into the file */
         if (!w) continue;
         assert_ptr_equal(w->dtype, t);
         float got[512];

@@ -1,6 +1,7 @@
 /* Every kernel of the table that this CPU can run, on every sample of its op: against the op's
  * reference (within the kernel's own promise), with red zones around outputs and workspace, inputs
- * left alone, the same bits from 1, 2, 3 and 7 threads and when writing in place.  Weights and caches
+ * left alone, the same bits from 1, 2, 3 and 7 threads, when
+ * writing in place and from operands packed before.  Weights and caches
  * are also tried in every storage format that op and kernel take.  Names no kernel and no op. */
 #include "sample.h"
 #include "base/sys.h"
@@ -134,6 +135,7 @@ struct trial {
     const struct dan_tensor *made;             /* outputs as the kernel is to store them: want's, or some as bf16 */
     struct fenced out[DAN_MAX_OUT];
     const char *note;                          /* storage format under test, "" */
+    const void *packed;                        /* in[1] as the kernel laid it out, or NULL */
 };
 
 static void fault(const struct trial *t, const char *what, int nth)
@@ -173,6 +175,7 @@ static void run_kernel(struct trial *t, int pool, bool in_place)
                                      .n_in = t->n->n_in, .n_out = t->n->n_out}};
     struct fenced ws = fenced_new(t->kernel->workspace ? t->kernel->workspace(&j.a, pool_size[pool]) : 0, 0xFF);
     j.a.ws = fenced_data(&ws);
+    j.a.packed = t->packed;
     dan_pool_run(pools[pool], job_thread, &j);
     n_runs++;
     if (!fence_holds(&ws)) fault(t, "wrote outside of its workspace", pool_size[pool]);
@@ -256,6 +259,33 @@ static uint64_t inputs_sum(const struct trial *t)
     return h;
 }
 
+struct packing { const struct dan_kernel *kernel; struct dan_args a; void *dst; };
+static void pack_thread(void *ctx, int ith, int nth)
+{
+    const struct packing *p = ctx;
+    struct dan_args a = p->a;
+    a.ith = ith;
+    a.nth = nth;
+    p->kernel->pack(&a, p->dst);
+}
+
+/* The bits that came out of t, from in[1] laid out before. */
+static void try_packed(const struct trial *t)
+{
+    struct trial other = *t;
+    struct packing p = {t->kernel, {.in = t->in, .out = t->made, .attr = t->n->attr, .n_in = t->n->n_in, .n_out = t->n->n_out}, NULL};
+    size_t n = t->kernel->pack ? t->kernel->pack_bytes(&p.a) : 0;
+    if (!n) return;
+    struct fenced f = fenced_new(n, 0xFF);
+    other.packed = p.dst = fenced_data(&f);
+    dan_pool_run(pools[2], pack_thread, &p);
+    if (!fence_holds(&f)) fault(t, "packed outside of its room", pool_size[2]);
+    run_kernel(&other, 1, false);
+    if (!same_outputs(t, &other)) fault(t, "other bits when packed", pool_size[1]);
+    outputs_free(&other);
+    fenced_free(&f);
+}
+
 static void try_kernel(struct trial *t)
 {
     bool state = t->n->op->props & DAN_OP_STATE;
@@ -274,6 +304,7 @@ static void try_kernel(struct trial *t)
         if (!same_outputs(t, &other)) fault(t, "other bits when it writes over its first input", pool_size[1]);
         outputs_free(&other);
     }
+    try_packed(t);
     if (inputs_sum(t) != before) fault(t, "changed an input", 1);
     outputs_free(t);
 }

@@ -47,6 +47,7 @@ static inline double get_real(const struct dan_tensor *t, int64_t r, int64_t c)
 {
     const void *row = dan_row(t, r);
     if (t->dtype == &dan_dtype_i32) return ((const int32_t *)row)[c];
+    if (t->dtype == &dan_dtype_i8) return ((const int8_t *)row)[c];
     if (t->dtype == &dan_dtype_bf16) return (double)dan_bf16_to_f32(((const uint16_t *)row)[c]);
     return t->dtype == &dan_dtype_f64 ? ((const double *)row)[c] : (double)((const float *)row)[c];
 }
@@ -112,14 +113,15 @@ static inline dan_ref hook_values(struct dan_sample *s, struct dan_shape shape, 
     return r;
 }
 
-/* Leaves that a sample made without the hooks (states): normal contents. */
+/* Leaves that a sample made without the hooks (states): normal contents; zeros where they are stored in another format. */
 static inline void add_other_leaves(struct fixture *f)
 {
     for (dan_ref r = 1; r < f->g->n; r++) {
         bool known = !(dan_at(f->g, r)->op->props & DAN_OP_LEAF);
         for (int k = 0; k < f->n_leaves; k++) known = known || f->leaf[k].ref == r;
         struct leaf *l = known ? NULL : add_leaf(f, r);
-        for (int64_t i = 0; l && i < dan_shape_count(&l->t.shape); i++) set_real(&l->t, i, dan_rng_normal(&f->rng));
+        bool real = l && (l->t.dtype == &dan_dtype_f32 || l->t.dtype == &dan_dtype_f64);
+        for (int64_t i = 0; real && i < dan_shape_count(&l->t.shape); i++) set_real(&l->t, i, dan_rng_normal(&f->rng));
     }
 }
 

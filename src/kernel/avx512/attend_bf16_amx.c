@@ -298,7 +298,7 @@ static struct shape shape_of(const struct dan_args *a)
 static bool accepts(const struct dan_args *a)
 {
     bool stored = all_stored(a->in, 3, &dan_dtype_bf16) && a->out[1].dtype == &dan_dtype_f32;
-    return stored && a->attr[DAN_ATTEND_SCALE].f > 0 && !(a->attr[DAN_ATTEND_CAP].f > 0);
+    return stored && a->in[1].shape.n == 2 && a->attr[DAN_ATTEND_SCALE].f > 0 && !(a->attr[DAN_ATTEND_CAP].f > 0);
 }
 
 static size_t workspace(const struct dan_args *a, int nth)

@@ -121,7 +121,7 @@ static dan_gemm_direct_fn *const direct = direct_rows;
 void dan_gemm_bf16_avx512(const struct dan_gemm *g, void *ws, int ith, int nth) { gemm_run(g, ws, ith, nth); }
 size_t dan_gemm_bf16_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { return plain_bytes(m, n, k, nth); }
 
-static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && accepts_b(a); }
+static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a) && accepts_b(a); }
 
 const struct dan_kernel dan_kernel_matmul_bf16_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_avx512",

@@ -119,7 +119,7 @@ static void run_any(const struct dan_args *a)
     else run(a);
 }
 
-static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && accepts_b(a); }
+static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a) && accepts_b(a); }
 
 const struct dan_kernel dan_kernel_matmul_bf16_amx = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_amx",

@@ -24,6 +24,7 @@ struct dan_gemm {
     bool c_bf16, res_bf16;                     /* stored as bf16 */
     void *c;                                   /* [M,N] */
     int64_t ldc;                               /* elements from row to row */
+    const float *scale;                        /* [N], of b's levels: c = act(scale sum + bias) + res; may be NULL */
     const float *bias;                         /* [N]; may be NULL */
     const void *res;                           /* [M,N]: residual or, with gate, the pre-activation; may be NULL */
     int64_t ldres;                             /* elements */
@@ -73,8 +74,10 @@ static inline bool dan_rows_flat(const struct dan_tensor *t)
 
 static inline int64_t dan_row_stride(const struct dan_tensor *t) { return t->shape.n >= 2 ? t->stride[t->shape.n - 2] : 0; }
 
-/* Shapes that every matmul kernel takes: a, residual and y in f32 or bf16, rows at one distance. */
-static inline bool dan_matmul_fits(const struct dan_args *a)
+static inline bool dan_has_scale(const struct dan_args *a) { return a->n_in > DAN_MATMUL_SCALE && a->in[DAN_MATMUL_SCALE].dtype; }
+
+/* a, residual and y in f32 or bf16, rows at one distance. */
+static inline bool dan_matmul_flat(const struct dan_args *a)
 {
     const struct dan_tensor *x = &a->in[0], *res = &a->in[3];
     if (!dan_f32_or_bf16(x) || x->shape.n < 2 || a->in[1].shape.n != 2 || !dan_rows_flat(x)) return false;
@@ -82,6 +85,9 @@ static inline bool dan_matmul_fits(const struct dan_args *a)
         if (!dan_f32_or_bf16(&a->out[i]) || a->out[i].dtype != a->out[0].dtype || !dan_rows_flat(&a->out[i])) return false;
     return !res->dtype || (dan_f32_or_bf16(res) && dan_rows_flat(res));
 }
+
+/* What every matmul kernel takes but those for levels with a scale. */
+static inline bool dan_matmul_fits(const struct dan_args *a) { return !dan_has_scale(a) && dan_matmul_flat(a); }
 
 static inline int64_t dan_row_elements(const struct dan_tensor *t) { return t->dtype ? dan_row_stride(t) / t->dtype->bytes : 0; }
 
@@ -92,9 +98,9 @@ static inline struct dan_gemm dan_matmul_gemm(const struct dan_args *a)
     struct dan_gemm g = {
         .m = ta ? dan_cols(x) : dan_rows(x), .n = w->shape.d[tb ? 0 : 1], .k = ta ? dan_rows(x) : dan_cols(x),
         .a = x->data, .b = w->data, .lda = dan_row_stride(x), .ldb = w->stride[0], .ta = ta, .tb = tb,
-        .a_bf16 = dan_is_bf16(x), .b_bf16 = dan_is_bf16(w), .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16,
+        .a_bf16 = dan_is_bf16(x), .b_bf16 = dan_is_bf16(w), .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a),
         .c_bf16 = dan_is_bf16(y), .c = y->data, .ldc = dan_row_elements(y),
-        .bias = a->in[2].data, .res = res->data, .ldres = dan_row_elements(res), .res_bf16 = dan_is_bf16(res),
+        .scale = dan_has_scale(a) ? a->in[DAN_MATMUL_SCALE].data : NULL, .bias = a->in[2].data, .res = res->data, .ldres = dan_row_elements(res), .res_bf16 = dan_is_bf16(res),
         .act = (int)a->attr[DAN_MATMUL_ACT].i, .gate = (int)a->attr[DAN_MATMUL_GATE].i, .share = a,
     };
     if (!dan_f32_or_bf16(w)) g.b_type = w->dtype;

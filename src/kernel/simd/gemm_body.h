@@ -26,9 +26,7 @@
  *
  * b is packed first, by all threads together into one place, where it fits in SHARE_BYTES: one barrier.  Else threads
  * share nothing: each packs what its rectangle of c needs, block by block. */
-#include "kernel/simd/gemm.h"
-#include "kernel/simd/half.h"
-#include "kernel/simd/vec_slope.h"
+#include "kernel/simd/gemm_finish.h"
 
 /* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
  * that b goes from memory through L1 once: decode. */
@@ -205,79 +203,12 @@ static void pack_cols(const struct work *w, struct span cols, struct span k, cha
     }
 }
 
-/* ---- epilogue -------------------------------------------------------------------------------- */
-
-static inline void store_any(void *p, int64_t i, bool bf16, vf x, int64_t n)
-{
-    if (bf16) store_bf16((char *)p + 2 * i, x, n);
-    else vf_store_n((float *)p + i, x, n);
-}
-
-/* Sum (+ bias) of element [row, col] and those right of it to c.  The last four are constants where that is common:
- * half: c is bf16; more: there is anything but a bias. */
-static inline __attribute__((always_inline)) void finish(const struct dan_gemm *g, vf x, int64_t row, int64_t col, int n, bool half,
-                                                         bool more, int act, int gate)
-{
-    if (more) {
-        int64_t from = row * g->ldres + col;
-        if (g->pre) store_any(g->pre, row * g->ldpre + col, half, x, n);
-        if (act) x = vf_act(act, x);
-        if (gate) x = vf_mul(x, vf_slope(gate, load_row(g->res_bf16, g->res, from, n)));
-        else if (g->res) x = vf_add(x, load_row(g->res_bf16, g->res, from, n));
-    }
-    store_any(g->c, row * g->ldc + col, half, x, n);
-}
-
-/* The first `rows` rows, NR columns. */
-static inline __attribute__((always_inline)) void finish_full(const struct dan_gemm *g, const struct done *d, int rows, bool half,
-                                                              bool more, int act, int gate)
-{
-    const float *s = d->s;
-    vf bias[NR / VF];
-    for (int j = 0; j < NR / VF; j++) bias[j] = g->bias ? vf_load(g->bias + d->col + j * VF) : vf_set(0.f);
-    for (int i = 0; i < rows; i++, s += d->ld)
-        for (int j = 0; j < NR / VF; j++)
-            finish(g, vf_add(vf_load(s + j * VF), bias[j]), d->row + i, d->col + j * VF, VF, half, more, act, gate);
-}
-
-static void finish_edge(const struct dan_gemm *g, const struct done *d, int rows)
-{
-    const float *s = d->s;
-    for (int i = 0; i < rows; i++, s += d->ld)
-        for (int j = 0; j < d->cols; j += VF) {
-            vf bias = g->bias ? vf_load_n(g->bias + d->col + j, d->cols - j) : vf_set(0.f);
-            finish(g, vf_add(vf_load_n(s + j, d->cols - j), bias), d->row + i, d->col + j, d->cols - j, g->c_bf16, true, g->act, g->gate);
-        }
-}
-
-/* At most `most_rows` of what is left of a tile. */
-static __attribute__((noinline)) void finish_rows(const struct dan_gemm *g, struct done *d, int most_rows)
-{
-    int n = d->rows < most_rows ? d->rows : most_rows;
-    bool half = g->c_bf16;
-    if (d->cols != NR) finish_edge(g, d, n);
-    else if (g->act == DAN_ACT_GELU_TANH) finish_full(g, d, n, half, true, DAN_ACT_GELU_TANH, 0);
-    else if (g->gate == DAN_ACT_GELU_TANH) finish_full(g, d, n, half, true, 0, DAN_ACT_GELU_TANH);
-    else if (g->act || g->gate) finish_full(g, d, n, half, true, g->act, g->gate);
-    else if (g->res || g->pre) finish_full(g, d, n, half, true, 0, 0);
-    else if (half) finish_full(g, d, n, true, false, 0, 0);
-    else finish_full(g, d, n, false, false, 0, 0);
-    d->s += n * d->ld;
-    d->row += n;
-    d->rows -= n;
-}
-
-static inline void finish_tile(const struct dan_gemm *g, struct done *d)
-{
-    if (d->rows > 0) finish_rows(g, d, d->rows);
-}
-
 /* ---- multiplying ----------------------------------------------------------------------------- */
 
 /* Where the sums of a tile lie while they grow, and whether something is left to do with them. */
 struct sums { float *p; int64_t ld; bool first, finish, own; };
 
-static inline bool has_epilogue(const struct dan_gemm *g) { return g->bias || g->res || g->act || g->pre || g->c_bf16; }
+static inline bool has_epilogue(const struct dan_gemm *g) { return g->scale || g->bias || g->res || g->act || g->pre || g->c_bf16; }
 
 static inline struct sums sums_of(const struct work *w, int64_t row, int64_t col, struct span k, int64_t slot)
 {
@@ -297,15 +228,6 @@ struct left_panel { const char *p; int64_t ld; };
 static inline bool reads_a(const struct dan_gemm *g)
 {
     return READS_A && g->a_bf16 && !g->ta && g->k % CHUNK == 0 && ((uintptr_t)g->a | (uintptr_t)g->lda) % 64 == 0 && g->lda % 2048;
-}
-
-/* What the epilogue of a tile will read: rows far apart, which the hardware does not foresee.  Asked for before the tile is
- * multiplied: products with a gate take 0.6 of the time. */
-static inline void fetch_residual(const struct dan_gemm *g, int64_t row, int rows, int64_t col)
-{
-    int64_t size = g->res_bf16 ? 2 : 4;
-    for (int i = 0; i < rows; i++)
-        for (int64_t j = 0; j < NR * size; j += 64) __builtin_prefetch((const char *)g->res + ((row + i) * g->ldres + col) * size + j);
 }
 
 /* Row panel i, columns cols, one k block.  A tile is finished while or after the next one is multiplied: its vector

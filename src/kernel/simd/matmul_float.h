@@ -1,8 +1,16 @@
 /* accepts, workspace and run of the matmul kernels with f32 or bf16 products; after gemm_body.h. */
+/* Levels (fp8) with a scale per row and nothing else; int8 has products of its own, which round activations. */
+static bool takes_scale(const struct dan_args *a)
+{
+    const struct dan_tensor *scale = &a->in[DAN_MATMUL_SCALE];
+    bool more = a->in[DAN_MATMUL_ZERO].dtype || a->in[DAN_MATMUL_INPUT_SCALE].dtype;
+    return scale->dtype == &dan_dtype_f32 && !more && a->in[1].dtype != &dan_dtype_i8 && dan_matmul_flat(a);
+}
+
 static bool accepts_b(const struct dan_args *a)
 {
     const struct dan_dtype *t = a->in[1].dtype;
-    if (!dan_matmul_fits(a)) return false;
+    if (dan_has_scale(a) ? !takes_scale(a) : !dan_matmul_fits(a)) return false;
     if (t == &dan_dtype_f32 || t == &dan_dtype_bf16) return true;
     return t->to_f32 && PIECE % t->block == 0 && (a->attr[DAN_MATMUL_TB].i || t->block <= MAX_BLOCK);
 }

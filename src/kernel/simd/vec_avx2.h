@@ -29,6 +29,19 @@ static inline void vf_store_bf16(void *p, vf x)        /* to nearest even; NaN s
     r = _mm256_srli_epi32(r, 16);
     _mm_storeu_si128(p, _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1)));
 }
+/* Numbers of a word: see vec_avx512.h. */
+static inline vf   vf_low_bf16(vf w) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(w), 16)); }
+static inline vf   vf_high_bf16(vf w) { return _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(w), _mm256_set1_epi32(-65536))); }
+static inline vf   vf_byte(vf w, int k)
+{
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(_mm256_castps_si256(w), 24 - 8 * k), 24));
+}
+static inline void vf_store_s8(void *p, vf x)
+{
+    __m256i i = _mm256_cvtps_epi32(x);
+    __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64(p, _mm_packs_epi16(h, h));
+}
 static inline vf   vf_load_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
 static inline vf   vf_add(vf x, vf y) { return _mm256_add_ps(x, y); }
 static inline vf   vf_sub(vf x, vf y) { return _mm256_sub_ps(x, y); }

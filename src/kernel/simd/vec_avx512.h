@@ -25,6 +25,14 @@ static inline void vf_store_bf16(void *p, vf x)        /* to nearest even; NaN s
     r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
     _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
+/* Numbers of a word: the two bf16 of every lane, the four bytes (k = 0 .. 3, signed), and back. */
+static inline vf   vf_low_bf16(vf w) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(w), 16)); }
+static inline vf   vf_high_bf16(vf w) { return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(w), _mm512_set1_epi32(-65536))); }
+static inline vf   vf_byte(vf w, int k)
+{
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(_mm512_castps_si512(w), (unsigned)(24 - 8 * k)), 24));
+}
+static inline void vf_store_s8(void *p, vf x) { _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x))); }    /* VF whole numbers */
 static inline vf   vf_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline vf   vf_add(vf x, vf y) { return _mm512_add_ps(x, y); }
 static inline vf   vf_sub(vf x, vf y) { return _mm512_sub_ps(x, y); }

@@ -1,0 +1,214 @@
+#include "align/tuner.h"
+#include <math.h>
+#include <string.h>
+#include "base/mem.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "exec/exec.h"
+#include "train/optim_step.h"
+
+struct learnt { const char *name; float *sum; int32_t output; };      /* name: of the graph's param, "a+b" when fused */
+
+struct dan_tuner {
+    struct dan_lm *lm;
+    struct dan_tuner_opts o;
+    struct dan_pool *pool;
+    struct dan_graph *graph, *score_graph;
+    struct dan_program *program, *score_program;
+    struct dan_store *state;
+    struct learnt *param;
+    struct dan_optim_span *span;
+    struct dan_optim_plan plan;
+    int32_t n_params;
+    int64_t steps, added;                      /* added: packs since the last step */
+};
+
+static int build(const struct dan_tuner *t, bool train, struct dan_graph **g, struct dan_err *e)
+{
+    struct dan_io io = {.max_rows = t->o.max_rows, .loss = true};
+    struct dan_pass_opts p = t->o.pass;
+    p.prec = t->o.prec;
+    if (!train) p.dump = NULL, p.note = NULL;
+    return dan_lm_graph(t->lm, &io, !train ? DAN_PIPELINE_EVAL : t->o.remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN, &p, g, e);
+}
+
+static int compile(struct dan_tuner *t, struct dan_err *e)
+{
+    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask};
+    int rc = build(t, true, &t->graph, e);
+    if (!rc) rc = dan_compile(t->graph, &x, &t->program, e);
+    if (!rc) rc = dan_bind_store(t->program, t->lm->store, e);
+    if (!rc) rc = build(t, false, &t->score_graph, e);
+    if (!rc) rc = dan_compile(t->score_graph, &x, &t->score_program, e);
+    return rc ? rc : dan_bind_store(t->score_program, t->lm->store, e);
+}
+
+static float *state_of(struct dan_tuner *t, const char *kind, const char *name, int64_t n, struct dan_err *e)
+{
+    struct dan_str full = {0};
+    dan_str_printf(&full, "%s:%s", kind, name);
+    int rc = dan_store_add(t->state, dan_str_c(&full), &dan_dtype_f32, DAN_SHAPE(n), e);
+    float *p = rc ? NULL : dan_store_find(t->state, dan_str_c(&full))->data;
+    dan_str_release(&full);
+    return p;
+}
+
+static int add_param(struct dan_tuner *t, int32_t output, struct dan_err *e)
+{
+    struct learnt *p = &t->param[t->n_params];
+    struct dan_optim_span *s = &t->span[t->n_params];
+    const char *name = t->graph->out_name[output] + strlen("grad:");
+    const struct dan_tensor *w = dan_store_find(t->lm->store, name);
+    if (!w) return dan_fail(e, DAN_EINVAL, "the weights have no tensor '%s'", name);
+    *p = (struct learnt){.name = name, .output = output};
+    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2};
+    for (int k = 0; k < t->o.optim->n_slots; k++)
+        if (!(s->slot[k] = state_of(t, t->o.optim->slot[k], name, s->n, e))) return DAN_ENOMEM;
+    if (!(p->sum = state_of(t, "sum", name, s->n, e))) return DAN_ENOMEM;
+    if (t->o.ema > 0) {
+        if (!(s->ema = state_of(t, "ema", name, s->n, e))) return DAN_ENOMEM;
+        memcpy(s->ema, s->w, sizeof *s->w * (size_t)s->n);
+    }
+    s->g = p->sum;
+    t->n_params++;
+    return DAN_OK;
+}
+
+static int add_params(struct dan_tuner *t, struct dan_err *e)
+{
+    t->param = dan_calloc((size_t)t->graph->n_out, sizeof *t->param);
+    t->span = dan_calloc((size_t)t->graph->n_out, sizeof *t->span);
+    int rc = t->param && t->span ? dan_store_new(&t->state, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for %d parameters", t->graph->n_out);
+    for (int32_t i = 0; i < t->graph->n_out && !rc; i++)
+        if (dan_str_starts(t->graph->out_name[i], "grad:")) rc = add_param(t, i, e);
+    if (!rc && !t->n_params) rc = dan_fail(e, DAN_EINVAL, "no parameter of the model can learn: all are frozen or quantised; add an adapter");
+    uint64_t cpu = dan_cpu_features() & (t->o.cpu_mask ? t->o.cpu_mask : UINT64_MAX);
+    return rc ? rc : dan_optim_plan_new(t->o.optim, t->span, t->n_params, cpu, &t->plan, e);
+}
+
+int dan_tuner_new(struct dan_lm *lm, const struct dan_tuner_opts *o, struct dan_pool *pool, struct dan_tuner **out, struct dan_err *e)
+{
+    struct dan_tuner *t = dan_calloc(1, sizeof *t);
+    if (!t) return dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
+    *t = (struct dan_tuner){.lm = lm, .o = *o, .pool = pool};
+    int rc = lm->model->time_major ? dan_fail(e, DAN_EUNSUPPORTED, "family '%s' is recurrent and cannot be fine-tuned on packed rows: use 'danlu train'", lm->model->name)
+                                   : compile(t, e);
+    if (!rc) rc = add_params(t, e);
+    if (rc) dan_tuner_free(t);
+    else *out = t;
+    return rc;
+}
+
+void dan_tuner_free(struct dan_tuner *t)
+{
+    if (!t) return;
+    dan_program_free(t->program);
+    dan_program_free(t->score_program);
+    dan_graph_free(t->graph);
+    dan_graph_free(t->score_graph);
+    dan_store_free(t->state);
+    dan_optim_plan_release(&t->plan);
+    dan_free(t->param);
+    dan_free(t->span);
+    dan_free(t);
+}
+
+static int run(struct dan_program *p, const struct dan_packed *pack, struct dan_err *e)
+{
+    const struct dan_batch *b = &pack->batch;
+    const struct { const char *name; void *data; const struct dan_dtype *type; } in[] = {
+        {"tokens", b->tokens, &dan_dtype_i32}, {"targets", b->targets, &dan_dtype_i32}, {"weights", b->weights, &dan_dtype_f32},
+        {"pos", b->pos, &dan_dtype_i32}, {"start", b->start, &dan_dtype_i32}, {"stop", b->stop, &dan_dtype_i32}, {"self", b->self, &dan_dtype_i32},
+    };
+    for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
+        struct dan_tensor t = dan_tensor_of(in[i].type, DAN_SHAPE(b->rows), in[i].data);
+        int rc = dan_bind(p, in[i].name, &t, e);
+        if (rc) return rc;
+    }
+    return dan_run(p, e);
+}
+
+static void copy_nll(const struct dan_program *p, const struct dan_packed *pack, float *nll)
+{
+    if (nll) memcpy(nll, dan_result_named(p, "row_loss")->data, (size_t)pack->batch.rows * sizeof *nll);
+}
+
+int dan_tuner_score(struct dan_tuner *t, const struct dan_packed *pack, bool exact, float *nll, struct dan_err *e)
+{
+    struct dan_program *p = exact ? t->program : t->score_program;
+    int rc = run(p, pack, e);
+    if (!rc) copy_nll(p, pack, nll);
+    return rc;
+}
+
+/* Thread ith's part of n elements, whole cache lines. */
+static void share(int64_t n, int ith, int nth, int64_t *lo, int64_t *hi)
+{
+    int64_t lines = (n + 15) / 16;
+    *lo = lines * ith / nth * 16;
+    *hi = lines * (ith + 1) / nth * 16;
+    if (*hi > n) *hi = n;
+}
+
+static void add_gradients(void *ctx, int ith, int nth)
+{
+    struct dan_tuner *t = ctx;
+    for (int32_t i = 0; i < t->n_params; i++) {
+        float *restrict sum = t->param[i].sum;
+        const float *restrict g = dan_result(t->program, t->param[i].output)->data;
+        int64_t lo, hi;
+        share(t->span[i].n, ith, nth, &lo, &hi);
+        if (t->added == 0) memcpy(sum + lo, g + lo, (size_t)(hi > lo ? hi - lo : 0) * sizeof *g);
+        else for (int64_t k = lo; k < hi; k++) sum[k] += g[k];
+    }
+}
+
+int dan_tuner_add(struct dan_tuner *t, const struct dan_packed *pack, float *nll, struct dan_err *e)
+{
+    int rc = run(t->program, pack, e);
+    if (rc) return rc;
+    copy_nll(t->program, pack, nll);
+    dan_pool_run(t->pool, add_gradients, t);
+    t->added++;
+    return DAN_OK;
+}
+
+int dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err *e)
+{
+    struct dan_optim_args a = {lr, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->o.momentum, 1, t->steps + 1, t->o.nesterov};
+    DAN_ASSERT(t->added > 0);
+    *norm = dan_optim_step(&t->plan, t->pool, &a, t->o.clip, t->o.ema, true);
+    t->added = 0;
+    if (!isfinite(*norm))
+        return dan_fail(e, DAN_EINVAL, "the gradient became %s at step %lld; lower --lr (now %g) or raise --warmup", isnan(*norm) ? "nan" : "infinite",
+                        (long long)t->steps + 1, lr);
+    t->steps++;
+    return DAN_OK;
+}
+
+void dan_tuner_swap_ema(struct dan_tuner *t)
+{
+    for (int32_t i = 0; i < t->n_params; i++)
+        for (int64_t k = 0; t->span[i].ema && k < t->span[i].n; k++) {
+            float w = t->span[i].w[k];
+            t->span[i].w[k] = t->span[i].ema[k];
+            t->span[i].ema[k] = w;
+        }
+}
+
+int64_t dan_tuner_steps(const struct dan_tuner *t) { return t->steps; }
+void dan_tuner_set_steps(struct dan_tuner *t, int64_t steps) { t->steps = steps; }
+struct dan_store *dan_tuner_state(struct dan_tuner *t) { return t->state; }
+
+int64_t dan_tuner_params(const struct dan_tuner *t)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < t->n_params; i++) n += t->span[i].n;
+    return n;
+}
+
+size_t dan_tuner_bytes(const struct dan_tuner *t)
+{
+    size_t score = dan_program_bytes(t->score_program);
+    return dan_store_bytes(t->state) + dan_program_bytes(t->program) + score;
+}

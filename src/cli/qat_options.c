@@ -1,0 +1,46 @@
+/* See qat_options.h. */
+#include "cli/qat_options.h"
+#include <stdio.h>
+#include <string.h>
+#include "base/str.h"
+#include "op/fake_quant.h"
+#include "quant/export.h"
+
+int qat_options(struct dan_cli *cli, const struct qat_cli *o, struct dan_qat_opts *out, struct dan_err *e)
+{
+    static const char *const with[] = {"qat-method", "qat-start", "qat-group", "qat-inputs", "qat-freeze", "qat-rate", "qat-head"};
+    const struct dan_dtype *format;
+    *out = (struct dan_qat_opts){0};
+    if (strcmp(o->scheme, "off") == 0) {
+        for (size_t i = 0; i < sizeof with / sizeof *with; i++)
+            if (dan_given(cli, with[i]) && !dan_given(cli, "qat"))
+                return dan_fail(e, DAN_EUSAGE, "--%s says nothing without --qat; add for example --qat w8a8", with[i]);
+        return DAN_OK;
+    }
+    int rc = dan_qat_policy(o->scheme, o->method, o->group, strcmp(o->inputs, "static") == 0, out, e);
+    if (rc) return rc;
+    out->start = o->start;
+    out->freeze = o->freeze;
+    out->policy.rate = o->rate;
+    out->policy.head = o->head;
+    return dan_qat_export_format(&out->policy, &format, e);
+}
+
+int qat_save(struct dan_cli *cli, const struct dan_lm *lm, const struct dan_qat_opts *q, const char *dir, bool tell, struct dan_err *e)
+{
+    struct dan_lm integers = {0};
+    struct dan_exported x;
+    char a[DAN_NUM], b[DAN_NUM];
+    const char *to = dan_arena_printf(cli->arena, "%s/quantised", dir);
+    int rc = to ? dan_qat_export(lm, &q->policy, &integers, &x, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a path");
+    if (rc) return rc;
+    rc = dan_lm_save(&integers, to, e);
+    if (!rc) rc = dan_lm_copy_beside(dir, to, e);
+    dan_lm_release(&integers);
+    if (!rc && tell)
+        dan_say(&cli->ui, "integers %s: %lld matrices in %s, %s of %s", to, (long long)x.matrices, x.format, dan_fmt_bytes((double)x.bytes_after, a),
+                dan_fmt_bytes((double)x.bytes_before, b));
+    if (!rc && tell && x.inputs_differ)
+        dan_warn(&cli->ui, "inputs were trained with fewer bits than products have: the model in '%s' computes with 8-bit inputs", to);
+    return rc;
+}

@@ -1,0 +1,15 @@
+/* Weights b in i4_g128 [N,K] by AVX-512 VNNI: qgemm_body.h. */
+#include "base/sys.h"
+#include "core/dtype.h"
+
+enum { GROUPS = 4 };
+static const struct dan_dtype *const q_type = &dan_dtype_i4_g128;
+
+#include "kernel/simd/qformat_i4.h"
+#include "kernel/simd/qgemm_avx512.h"
+#include "kernel/simd/qgemm_body.h"
+
+const struct dan_kernel dan_kernel_matmul_i4_g128_avx512 = {
+    .op = "matmul", .isa = "avx512", .name = "matmul_i4_g128_avx512", .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_VNNI, .rank = 60,
+    .accepts = accepts, .workspace = workspace, .run = run, .pack_bytes = pack_bytes, .pack = pack, .rtol = 3e-2f, .half = true,
+};

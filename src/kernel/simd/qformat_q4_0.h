@@ -1,0 +1,14 @@
+/* q4_0 for qgemm_body.h: f16 scale, 32 levels of 4 bits. */
+#include "kernel/simd/qformat.h"
+
+enum { BITS = 4, OFFSET = 8, GROUPS = 1, HALVES = 0, MINS = 0, HEAD = Q_PLAIN };
+static const struct dan_dtype *const q_type = &dan_dtype_q4_0;
+static const uint8_t *const q_table = NULL;
+
+static inline void q_levels(const uint8_t *b, int g, uint8_t *to)
+{
+    (void)g;
+    q_nibbles(b + 2, to);
+}
+
+static inline void q_scales(const uint8_t *const *b, uint8_t *to) { q_f16(b, 0, to, 2); }

@@ -1,0 +1,77 @@
+/* Importance matrices in llama.cpp's file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/file.h"
+#include "quant/imatrix.h"
+
+static char path[64];
+
+static void save(const void *bytes, size_t n)
+{
+    snprintf(path, sizeof path, "/tmp/danlu-imatrix-%d.dat", (int)getpid());
+    assert_int_equal(dan_write_file(path, bytes, n, NULL), 0);
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    struct dan_imatrix m = {.chunks = 7}, back;
+    struct dan_err e = {0};
+    const double a[] = {8, 2, 0}, b[] = {1, 3};
+    save("", 0);
+    if (dan_imatrix_add(&m, "blk.0.attn_q.weight", a, 4, 3, &e) || dan_imatrix_add(&m, "output.weight", b, 1, 2, &e)) fail_msg("%s", e.msg);
+    if (dan_imatrix_save(&m, path, &e) || dan_imatrix_load(path, &back, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(back.n, 2);
+    assert_int_equal(back.chunks, 7);
+    const struct dan_imatrix_entry *x = dan_imatrix_find(&back, "blk.0.attn_q.weight");
+    assert_non_null(x);
+    assert_int_equal(x->k, 3);
+    assert_true(x->mean[0] == 2 && x->mean[1] == 0.5f && x->mean[2] == 0);
+    assert_null(dan_imatrix_find(&back, "nosuch"));
+    dan_imatrix_release(&m);
+    dan_imatrix_release(&back);
+    unlink(path);
+}
+
+/* As llama.cpp's writer lays it out: sums over 5 calls, and an old file without the end. */
+static void test_calls(void **state)
+{
+    (void)state;
+    const unsigned char bytes[] = {1, 0, 0, 0, 1, 0, 0, 0, 'w', 5, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0x20, 0x41, 0, 0, 0xa0, 0x40};      /* 10, 5 */
+    struct dan_imatrix m;
+    struct dan_err e = {0};
+    save(bytes, sizeof bytes);
+    if (dan_imatrix_load(path, &m, &e)) fail_msg("%s", e.msg);
+    assert_true(m.v[0].mean[0] == 2 && m.v[0].mean[1] == 1);
+    dan_imatrix_release(&m);
+    for (size_t n = 0; n < sizeof bytes; n++) {                /* cut anywhere */
+        save(bytes, n);
+        e = (struct dan_err){0};
+        assert_int_not_equal(dan_imatrix_load(path, &m, &e), 0);
+    }
+    unsigned char bad[sizeof bytes];
+    memcpy(bad, bytes, sizeof bytes);
+    bad[20] = 0xc1;                                            /* -10 */
+    save(bad, sizeof bad);
+    e = (struct dan_err){0};
+    assert_int_equal(dan_imatrix_load(path, &m, &e), DAN_EFORMAT);
+    assert_non_null(strstr(e.msg, "column 0"));
+    memcpy(bad, bytes, sizeof bytes);
+    bad[16] = 0x7f;                                            /* two thousand million values */
+    save(bad, sizeof bad);
+    assert_int_equal(dan_imatrix_load(path, &m, NULL), DAN_EFORMAT);
+    unlink(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_calls)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
