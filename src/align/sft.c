@@ -1,22 +1,8 @@
 #include "align/sft.h"
 #include <math.h>
 #include <string.h>
+#include "align/shuffle.h"
 #include "base/mem.h"
-#include "base/rng.h"
-
-enum { STREAM = 0x5f7 };
-
-/* Fisher-Yates by Philox: a function of seed, epoch and n. */
-static void shuffle(int64_t *order, int64_t n, uint64_t seed, int64_t epoch, uint64_t which)
-{
-    struct dan_rng r = {.seed = seed, .stream = ((uint64_t)STREAM + which) << 40 | (uint64_t)epoch};
-    for (int64_t i = 0; i < n; i++) order[i] = i;
-    for (int64_t i = n - 1; i > 0; i--) {
-        int64_t k = (int64_t)dan_rng_below(&r, (uint64_t)i + 1), t = order[i];
-        order[i] = order[k];
-        order[k] = t;
-    }
-}
 
 int dan_sft_init(struct dan_sft *s, struct dan_tuner *t, const struct dan_sft_data *data, const struct dan_sft_data *replay, double replay_share,
                  int64_t batch, int64_t pack_rows, uint64_t seed, struct dan_err *e)
@@ -54,14 +40,6 @@ int64_t dan_sft_steps_per_epoch(const struct dan_sft *s)
     return n < 1 ? 1 : n;
 }
 
-/* The k-th sequence of an endless list of shuffled epochs. */
-static const struct dan_sft_row *pick(const struct dan_sft_data *d, int64_t *order, int64_t *epoch, uint64_t seed, uint64_t which, int64_t k)
-{
-    int64_t n = (int64_t)d->n;
-    if (k / n != *epoch) shuffle(order, n, seed, *epoch = k / n, which);
-    return &d->v[order[k % n]];
-}
-
 /* Adds the pack's gradient and what its losses say. */
 static int flush(struct dan_sft *s, struct dan_sft_stats *out, struct dan_err *e)
 {
@@ -93,8 +71,15 @@ static int64_t replays_for(const struct dan_sft *s, int64_t learnt)
     return s->replay ? (int64_t)llround(tokens / mean) : 0;
 }
 
-static const struct dan_sft_row *data_at(struct dan_sft *s, int64_t k) { return pick(s->data, s->order, &s->epoch, s->seed, 0, k); }
-static const struct dan_sft_row *replay_at(struct dan_sft *s, int64_t k) { return pick(s->replay, s->replay_order, &s->replay_epoch, s->seed, 1, k); }
+static const struct dan_sft_row *data_at(struct dan_sft *s, int64_t k)
+{
+    return &s->data->v[dan_shuffled(s->order, (int64_t)s->data->n, &s->epoch, s->seed, 0, k)];
+}
+
+static const struct dan_sft_row *replay_at(struct dan_sft *s, int64_t k)
+{
+    return &s->replay->v[dan_shuffled(s->replay_order, (int64_t)s->replay->n, &s->replay_epoch, s->seed, 1, k)];
+}
 
 int dan_sft_step(struct dan_sft *s, double lr, struct dan_sft_stats *out, struct dan_err *e)
 {

@@ -124,7 +124,7 @@ int dan_sft_data_add(struct dan_sft_data *s, struct dan_sft_row *q, struct dan_e
     return DAN_OK;
 }
 
-static void skip_row(struct dan_sft_data *s, enum dan_skip why, const char *words)
+void dan_sft_data_skip(struct dan_sft_data *s, enum dan_skip why, const char *words)
 {
     int64_t all = 0;
     s->skipped[why]++;
@@ -147,7 +147,7 @@ static int read_all(struct dan_examples *x, const struct dan_sft_data_opts *o, s
         if (!rc) rc = dan_sft_row_of(&ex, o, &shown, &q, &skip, &why);
         dan_chat_out_release(&shown);
         if (rc == DAN_ENOMEM) return dan_fail(e, rc, "%s", why.msg);
-        if (rc) skip_row(s, skip, why.msg);
+        if (rc) dan_sft_data_skip(s, skip, why.msg);
         else if ((rc = dan_sft_data_add(s, &q, e))) return rc;
     }
 }

@@ -31,7 +31,7 @@ static int add_windows(struct dan_sft_data *s, const struct dan_ids *ids, const 
     return DAN_OK;
 }
 
-static void count(struct dan_sft_data *s)
+void dan_sft_data_count(struct dan_sft_data *s)
 {
     s->ids = s->learnt = 0;
     for (size_t i = 0; i < s->n; i++) {
@@ -50,7 +50,7 @@ static void thin(struct dan_sft_data *s, int64_t most)
         else dan_sft_row_release(&s->v[i]);
     }
     s->n = kept;
-    count(s);
+    dan_sft_data_count(s);
 }
 
 int dan_sft_data_text(const char *const *paths, size_t n, const struct dan_tokenizer *tok, int64_t longest, int64_t max_windows,
@@ -94,6 +94,6 @@ int dan_sft_data_hold_out(struct dan_sft_data *from, double share, struct dan_sf
         }
     }
     from->n = kept;
-    count(from);
+    dan_sft_data_count(from);
     return DAN_OK;
 }

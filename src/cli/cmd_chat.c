@@ -126,9 +126,10 @@ static int open_talk(struct talk *t, struct dan_err *e)
     if (!rc) rc = open_chat(t, e);
     if (!rc) rc = gen_options(t, e);
     if (!rc) rc = dan_sampling_check(&t->gen.sampling, e);
+    if (rc) return rc;
     struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .fusion = t->o->fusion,
                                   .kv_type = t->o->kv_type};
-    return rc ? rc : dan_session_new(&t->m.lm, &so, &t->s, e);
+    return dan_session_new(&t->m.lm, &so, &t->s, e);
 }
 
 static void put(struct talk *t, const char *p, size_t n)

@@ -1,84 +1,190 @@
 /* danlu finetune: supervised fine-tuning, of all weights or through a low-rank adapter. */
+#include <stdlib.h>
 #include <string.h>
-#include "base/file.h"
-#include "cli/finetune.h"
-#include "cli/trace.h"
+#include "align/sft.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "cli/tune.h"
+
+enum { FORGET_WINDOWS = 200 };
+
+struct finetune_opts { struct tune_opts tune; const char *learn, *replay; struct dan_strings forget; };
 
 #define AT(f) offsetof(struct finetune_opts, f)
-static const char *optim_name(size_t i) { return dan_optims[i] ? dan_optims[i]->name : NULL; }
-static const char *schedule_name(size_t i) { return dan_schedules[i] ? dan_schedules[i]->name : NULL; }
-
 static const struct dan_opt options[] = {
-    {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder or file to begin with"},
-    {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .section = "Data", .required = true, .help = "dialogues: .jsonl or .json files or folders (messages, ShareGPT, Alpaca, prompt + completion, text)"},
-    {.name = "template", .type = 's', .offset = AT(template), .meta = "NAME|FILE", .alias = "chat-template", .help = "chat template (default: the model's, else a built-in one)"},
+    TUNE_DATA_OPTIONS(struct finetune_opts, "dialogues: .jsonl or .json files or folders (messages, ShareGPT, Alpaca, prompt + completion, text)"),
     {.name = "learn", .type = 'e', .offset = AT(learn), .dflt = "all", .choices = "all|last", .help = "turns of the assistant that are learnt: all, or each dialogue's last"},
-    {.name = "context", .type = 'i', .offset = AT(context), .dflt = "0", .meta = "N", .min = 0, .max = 1 << 20, .alias = "max-length|max-seq-length|cutoff-len", .help = "longest dialogue in tokens; longer ones are skipped and counted (0: the model's context)"},
-    {.name = "val-fraction", .type = 'f', .offset = AT(val_fraction), .dflt = "0.05", .meta = "F", .max = 0.5, .help = "part of the dialogues held out"},
     {.name = "replay", .type = 's', .offset = AT(replay), .meta = "PATH:F", .help = "plain text that is mixed in as fraction F of the learnt tokens, against forgetting"},
     {.name = "forget-eval", .type = 'S', .offset = AT(forget), .meta = "PATH", .help = "plain text whose loss is measured before and after"},
-    {.name = "epochs", .type = 'f', .offset = AT(epochs), .dflt = "3", .meta = "N", .min = 0, .max = 1e6, .alias = "num-train-epochs", .section = "Optimisation", .help = "times through the data (unless --steps)"},
-    {.name = "steps", .type = 'i', .offset = AT(steps), .dflt = "0", .meta = "N", .min = 0, .max = 1e9, .alias = "max-steps", .help = "optimiser steps (0: by --epochs)"},
-    {.name = "batch", .type = 'i', .offset = AT(batch), .dflt = "16", .meta = "N", .min = 1, .max = 1 << 20, .alias = "batch-size", .help = "dialogues of a step"},
-    {.name = "rows", .type = 'i', .offset = AT(rows), .dflt = "0", .meta = "N", .min = 0, .max = 1 << 24, .help = "packed tokens of one run (0: the longest dialogue, at least 1024); memory grows with it"},
-    {.name = "lr", .type = 'f', .offset = AT(lr), .dflt = "0", .meta = "X", .min = 0, .max = 1000, .alias = "learning-rate", .help = "peak learning rate (0: 2e-4 for adapters, 2e-5 for all weights)"},
-    {.name = "min-lr", .type = 'f', .offset = AT(min_lr), .dflt = "-1", .meta = "X", .min = -1, .max = 1000, .help = "learning rate at the end (-1: lr / 10)"},
-    {.name = "warmup", .type = 'i', .offset = AT(warmup), .dflt = "10", .meta = "N", .min = 0, .max = 1e9, .alias = "warmup-steps", .help = "steps of linear warm-up"},
-    {.name = "schedule", .type = 'e', .offset = AT(schedule), .dflt = "cosine", .choice_at = schedule_name, .alias = "lr-scheduler-type|scheduler", .help = "after the warm-up"},
-    {.name = "optimizer", .type = 'e', .offset = AT(optimizer), .dflt = "adamw", .choice_at = optim_name, .alias = "optim|optimiser", .help = "update rule"},
-    {.name = "weight-decay", .type = 'f', .offset = AT(weight_decay), .dflt = "0", .meta = "X", .min = 0, .max = 100, .help = "decoupled, of matrices"},
-    {.name = "beta1", .type = 'f', .offset = AT(beta1), .dflt = "0.9", .meta = "X", .min = 0, .max = 0.999999, .help = "adamw"},
-    {.name = "beta2", .type = 'f', .offset = AT(beta2), .dflt = "0.999", .meta = "X", .min = 0, .max = 0.9999999, .help = "adamw"},
-    {.name = "eps", .type = 'f', .offset = AT(eps), .dflt = "1e-8", .meta = "X", .min = 0, .max = 1, .help = "adamw"},
-    {.name = "clip", .type = 'f', .offset = AT(clip), .dflt = "1", .meta = "X", .min = 0, .max = 1e9, .alias = "max-grad-norm", .help = "largest gradient norm (0: no clipping)"},
-    {.name = "lora-rank", .type = 'i', .offset = AT(lora_rank), .dflt = "0", .meta = "R", .min = 0, .max = 65536, .alias = "lora-r|rank", .section = "Adapter", .help = "train an adapter of this rank, the model stays (0: all weights)"},
-    {.name = "lora-alpha", .type = 'f', .offset = AT(lora_alpha), .dflt = "0", .meta = "A", .min = 0, .max = 1e6, .help = "its scale is A / R (0: A = 2 R)"},
-    {.name = "lora-targets", .type = 's', .offset = AT(lora_targets), .dflt = "all-linear", .meta = "NAMES", .alias = "lora-target-modules|lora-target", .help = "all-linear, attn, mlp, or names as q_proj,v_proj"},
-    {.name = "lora-layers", .type = 's', .offset = AT(lora_layers), .meta = "FROM-TO", .help = "only these layers, from 0"},
-    {.name = "rslora", .type = 'b', .offset = AT(rslora), .alias = "use-rslora", .help = "scale A / sqrt(R) instead"},
-    {.name = "merge", .type = 'b', .offset = AT(merge), .help = "write the model with the adapter merged in, not the adapter"},
-    {.name = "dtype", .type = 'e', .offset = AT(dtype), .dflt = "auto", .choices = "auto|f32|bf16", .section = "Machine", .help = "of matrix products; auto: bf16 where the CPU has it"},
-    {.name = "remat", .type = 'b', .offset = AT(remat), .alias = "gradient-checkpointing", .help = "recompute activations to save memory"},
-    DAN_FUSION_OPTION(struct finetune_opts),
-    {.name = "out", .type = 's', .offset = AT(out), .meta = "DIR", .letter = 'o', .section = "Output", .required = true, .help = "folder of the adapter (PEFT's layout) or of the model"},
+    TUNE_OPTIM_OPTIONS(struct finetune_opts, "3", "peak learning rate (0: 2e-4 for adapters, 2e-5 for all weights)"),
+    TUNE_LORA_OPTIONS(struct finetune_opts),
+    TUNE_MACHINE_OPTIONS(struct finetune_opts),
     {.name = NULL}};
 
-const char *finetune_path(struct finetune *f, const char *name)
+struct finetune {
+    struct tune t;
+    const struct finetune_opts *o;
+    struct dan_sft_data data, val, replay, forget;
+    double  replay_share;
+    struct dan_sft sft;
+    double *val_before, *val_after, *forget_before, *forget_after;   /* mean loss of each sequence */
+    double  last_loss, seconds;
+    int64_t tokens;
+};
+
+/* PATH:F, F behind the last colon. */
+static int read_replay(struct finetune *f, struct dan_err *e)
 {
-    struct dan_str path = {0};
-    dan_str_printf(&path, "%s/%s", f->o.out, name);
-    const char *kept = dan_arena_strdup(f->cli->arena, dan_str_c(&path));
-    dan_str_release(&path);
-    return kept ? kept : "";
+    const char *spec = f->o->replay, *colon = spec ? strrchr(spec, ':') : NULL;
+    char *end = NULL;
+    if (!spec) return DAN_OK;
+    f->replay_share = colon ? strtod(colon + 1, &end) : 0;
+    if (!colon || colon == spec || *end || f->replay_share <= 0 || f->replay_share >= 1)
+        return dan_fail(e, DAN_EUSAGE, "--replay '%s' is no PATH:FRACTION with a fraction between 0 and 1: write book.txt:0.1", spec);
+    char *path = dan_strdup(spec);
+    if (!path) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
+    path[colon - spec] = 0;
+    int rc = dan_sft_data_text((const char *const[]){path}, 1, f->t.m.tok, f->t.longest, 0, &f->replay, e);
+    dan_free(path);
+    return rc;
 }
 
-static int check_out(struct finetune *f, struct dan_err *e)
+static int read_data(struct finetune *f, struct dan_err *e)
 {
-    static const char *const marks[] = {"adapter_config.json", "model.safetensors", "model.safetensors.index.json", "log.jsonl"};
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
-        if (dan_path_exists(finetune_path(f, marks[i])))
-            return dan_fail(e, DAN_EINVAL, "'%s' already holds a model or a run (%s); choose another --out, or remove it", f->o.out, marks[i]);
-    return f->o.merge && !f->o.lora_rank ? dan_fail(e, DAN_EUSAGE, "--merge needs --lora-rank: without an adapter there is nothing to merge") : DAN_OK;
+    const struct tune_opts *o = &f->t.o;
+    struct dan_sft_data_opts so = {.tok = f->t.m.tok, .chat = &f->t.chat, .longest = f->t.longest,
+                                   .learn = strcmp(f->o->learn, "last") ? DAN_LEARN_ALL : DAN_LEARN_LAST, .has_now = true, .now = dan_unix_time()};
+    int rc = dan_sft_data_read(o->data.v, o->data.n, &so, &f->data, e);
+    if (rc) return rc;
+    tune_tell_skipped(&f->t, &f->data);
+    rc = dan_sft_data_hold_out(&f->data, o->val_fraction, &f->val, e);
+    if (!rc) rc = read_replay(f, e);
+    if (!rc && f->o->forget.n) rc = dan_sft_data_text(f->o->forget.v, f->o->forget.n, f->t.m.tok, f->t.longest, FORGET_WINDOWS, &f->forget, e);
+    return rc;
+}
+
+static int64_t longest_of(const struct dan_sft_data *d, int64_t most)
+{
+    for (size_t i = 0; i < d->n; i++)
+        if (d->v[i].n > most) most = d->v[i].n;
+    return most;
+}
+
+static int prepare(struct finetune *f, struct dan_err *e)
+{
+    const struct tune_opts *o = &f->t.o;
+    char a[DAN_NUM], b[DAN_NUM];
+    int rc = tune_open(&f->t, e);
+    if (!rc) rc = read_data(f, e);
+    if (!rc) rc = tune_start(&f->t, longest_of(&f->forget, longest_of(&f->replay, longest_of(&f->val, longest_of(&f->data, 2)))), e);
+    if (!rc) rc = dan_sft_init(&f->sft, f->t.tuner, &f->data, f->replay.n ? &f->replay : NULL, f->replay_share, o->batch, f->t.rows, (uint64_t)f->t.cli->seed, e);
+    if (rc) return rc;
+    f->t.lr = o->lr > 0 ? o->lr : o->lora_rank ? 2e-4 : 2e-5;
+    f->t.steps = o->steps ? o->steps : (int64_t)(o->epochs * (double)dan_sft_steps_per_epoch(&f->sft) + 0.5);
+    if (f->t.steps < 1) f->t.steps = 1;
+    tune_tell_model(&f->t);
+    dan_say(&f->t.cli->ui, "data     %zu sequences, %s tokens, %s of them learnt; %zu held out", f->data.n, dan_fmt_count((double)f->data.ids, a),
+            dan_fmt_count((double)f->data.learnt, b), f->val.n);
+    if (f->replay.n) dan_say(&f->t.cli->ui, "replay   %s tokens of text, %g %% of what is learnt", dan_fmt_count((double)f->replay.ids, a), 100 * f->replay_share);
+    return DAN_OK;
+}
+
+static int measure(struct finetune *f, const struct dan_sft_data *d, double **mean, struct dan_err *e)
+{
+    double loss;
+    if (!d->n) return DAN_OK;
+    *mean = dan_calloc(d->n, sizeof **mean);
+    return *mean ? dan_sft_eval(f->t.tuner, d, &f->sft.pack, &loss, *mean, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to evaluate");
+}
+
+static json_t *log_line(const struct finetune *f, const struct dan_sft_stats *s, double lr)
+{
+    json_t *j = json_pack("{s:I,s:f,s:f,s:f,s:f,s:I}", "step", (json_int_t)s->step, "loss", s->loss, "learning_rate", lr, "grad_norm", s->grad_norm, "epoch",
+                          s->epoch, "num_tokens", (json_int_t)f->tokens);
+    if (j && s->replayed) json_object_set_new(j, "replay_loss", json_real(s->replay_loss));
+    return j;
+}
+
+static int loop(struct finetune *f, struct dan_err *e)
+{
+    struct dan_cli *cli = f->t.cli;
+    struct dan_bar bar;
+    struct dan_sft_stats s;
+    double start = dan_now();
+    int rc = DAN_OK;
+    dan_bar_start(&bar, &cli->ui, "finetune", "step", 0, f->t.steps);
+    for (int64_t step = 0; step < f->t.steps && !rc && !cli->stop; step++) {
+        double lr = tune_lr(&f->t, step);
+        rc = dan_sft_step(&f->sft, lr, &s, e);
+        if (rc) break;
+        f->tokens += s.ids;
+        f->last_loss = s.loss;
+        rc = tune_log(&f->t, log_line(f, &s, lr), e);
+        dan_bar_update(&bar, step + 1, "loss %.4f", s.loss);
+    }
+    dan_bar_finish(&bar);
+    f->seconds = dan_now() - start;
+    if (!rc && cli->stop)
+        dan_warn(&cli->ui, "stopped after step %lld of %lld; what was learnt so far is saved", (long long)dan_tuner_steps(f->t.tuner), (long long)f->t.steps);
+    return rc;
+}
+
+static void add_change(json_t *j, struct dan_str *out, const char *key, const char *what, const struct dan_sft_data *d, const double *before, const double *after)
+{
+    if (!d->n) return;
+    struct dan_change c = dan_paired_change(d, before, after);
+    json_object_set_new(j, key, json_pack("{s:f,s:f,s:f,s:f,s:I}", "before", c.before, "after", c.after, "change", c.change, "standard_error",
+                                          isfinite(c.error) ? c.error : 0, "sequences", (json_int_t)c.n));
+    dan_str_printf(out, "%-14s %.4f -> %.4f nats per token (%+.4f, 95 %% interval %+.4f to %+.4f, %lld sequences)\n", what, c.before, c.after, c.change,
+                   c.change - 1.96 * c.error, c.change + 1.96 * c.error, (long long)c.n);
+}
+
+static int report(struct finetune *f, struct dan_err *e)
+{
+    struct dan_str out = {0};
+    json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:f,s:f}", "model", f->t.o.model, "out", f->t.o.out, "steps", (json_int_t)dan_tuner_steps(f->t.tuner), "num_tokens",
+                          (json_int_t)f->tokens, "loss", f->last_loss, "tokens_per_second", (double)f->tokens / f->seconds);
+    add_change(j, &out, "eval_loss", "held-out loss", &f->val, f->val_before, f->val_after);
+    add_change(j, &out, "forgetting", "forgetting", &f->forget, f->forget_before, f->forget_after);
+    int rc = tune_report(&f->t, j, &out, e);
+    dan_str_release(&out);
+    return rc;
 }
 
 static int work(struct finetune *f, struct dan_err *e)
 {
-    int rc = check_out(f, e);
-    if (!rc) rc = finetune_prepare(f, e);
-    if (!rc) rc = finetune_measure(f, &f->val_before, &f->forget_before, e);
-    if (!rc) rc = finetune_loop(f, e);
-    if (!rc) rc = finetune_measure(f, &f->val_after, &f->forget_after, e);
-    if (!rc) rc = finetune_save(f, e);
-    return rc ? rc : finetune_report(f, e);
+    int rc = prepare(f, e);
+    if (!rc) rc = measure(f, &f->val, &f->val_before, e);
+    if (!rc) rc = measure(f, &f->forget, &f->forget_before, e);
+    if (!rc) rc = loop(f, e);
+    if (!rc) rc = measure(f, &f->val, &f->val_after, e);
+    if (!rc) rc = measure(f, &f->forget, &f->forget_after, e);
+    if (!rc) rc = tune_save(&f->t, e);
+    return rc ? rc : report(f, e);
+}
+
+static void release(struct finetune *f)
+{
+    dan_sft_release(&f->sft);
+    dan_sft_data_release(&f->data);
+    dan_sft_data_release(&f->val);
+    dan_sft_data_release(&f->replay);
+    dan_sft_data_release(&f->forget);
+    dan_free(f->val_before);
+    dan_free(f->val_after);
+    dan_free(f->forget_before);
+    dan_free(f->forget_after);
+    tune_release(&f->t);
 }
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
+    const struct finetune_opts *o = opts;
     struct finetune *f = dan_arena_alloc(cli->arena, sizeof *f);
     if (!f) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
-    *f = (struct finetune){.o = *(const struct finetune_opts *)opts, .cli = cli};
+    *f = (struct finetune){.t = {.o = o->tune, .cli = cli}, .o = o};
     int rc = work(f, e);
-    finetune_release(f);
+    release(f);
     return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "cli/qat_options.h"
 #include <stdio.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/str.h"
 #include "op/fake_quant.h"
 #include "quant/export.h"
@@ -26,6 +27,20 @@ int qat_options(struct dan_cli *cli, const struct qat_cli *o, struct dan_qat_opt
     return dan_qat_export_format(&out->policy, &format, e);
 }
 
+/* The folder holds every tensor of the model, scales included: a model that lost some would run and say nonsense. */
+static bool holds(const char *dir, const struct dan_lm *lm)
+{
+    struct dan_lm back = {0};
+    struct dan_err e = {0};
+    bool all = dan_lm_load(&back, dir, false, &e) == DAN_OK;
+    for (size_t i = 0; all && i < dan_store_count(lm->store); i++) {
+        const struct dan_tensor *t = dan_store_find(back.store, dan_store_name(lm->store, i)), *was = dan_store_at(lm->store, i);
+        all = t && (was->dtype->block > 1 || was->dtype == &dan_dtype_i8 ? t->dtype == was->dtype : true);
+    }
+    dan_lm_release(&back);
+    return all;
+}
+
 int qat_save(struct dan_cli *cli, const struct dan_lm *lm, const struct dan_qat_opts *q, const char *dir, bool tell, struct dan_err *e)
 {
     struct dan_lm integers = {0};
@@ -36,7 +51,13 @@ int qat_save(struct dan_cli *cli, const struct dan_lm *lm, const struct dan_qat_
     if (rc) return rc;
     rc = dan_lm_save(&integers, to, e);
     if (!rc) rc = dan_lm_copy_beside(dir, to, e);
+    bool whole = rc || holds(to, &integers);
     dan_lm_release(&integers);
+    if (!whole) {
+        dan_warn(&cli->ui, "'%s' could not be written with its scales and was removed; the float weights in '%s' are whole, and --qat-group 32 "
+                 "trains for a format that can be written", to, dir);
+        return dan_remove_tree(to, e);
+    }
     if (!rc && tell)
         dan_say(&cli->ui, "integers %s: %lld matrices in %s, %s of %s", to, (long long)x.matrices, x.format, dan_fmt_bytes((double)x.bytes_after, a),
                 dan_fmt_bytes((double)x.bytes_before, b));

@@ -68,19 +68,17 @@ static inline void dan_kv_read(const struct dan_kv *c, int64_t head, int64_t j, 
     }
 }
 
-/* What a level of x is; inv = 127 / max|x|. */
+/* What a level of x is; inv = 1 / scale. */
 static inline int8_t dan_kv_level(float x, float inv)
 {
     float v = rintf(x * inv);
     return (int8_t)(v > 127 ? 127 : v >= -127 ? v : -127);
 }
 
-/* The scale of x[d], max|x| / 127, and what x is multiplied by to give levels. */
-static inline float dan_kv_scale(const float *x, int64_t d, float *inv)
+/* The scale, max|x| / 127, and what x is multiplied by to give levels; top: max|x|. */
+static inline float dan_kv_scale(float top, float *inv)
 {
-    float top = 0;
-    for (int64_t i = 0; i < d; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
-    *inv = top > 0 ? 127 / top : 0;
+    *inv = top > 1e-30f ? 127 / top : 0;
     return top / 127;
 }
 
@@ -105,8 +103,9 @@ static inline void dan_kv_put(const struct dan_kv *c, int64_t head, int64_t j, c
 static inline void dan_kv_write_row(const struct dan_kv *c, int64_t head, int64_t j, const float *x, int64_t d, void *tmp)
 {
     if (c->dtype == &dan_dtype_i8) {
-        float inv;
-        dan_kv_scales(c, head)[j] = dan_kv_scale(x, d, &inv);
+        float inv, top = 0;
+        for (int64_t i = 0; i < d; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
+        dan_kv_scales(c, head)[j] = dan_kv_scale(top, &inv);
         for (int64_t i = 0; i < d; i++) ((int8_t *)tmp)[i] = dan_kv_level(x[i], inv);
     } else {
         c->dtype->from_f32(x, tmp, d);

@@ -14,7 +14,7 @@
 #include "base/sys.h"
 #include "infer/eval.h"
 #include "infer/session.h"
-#include "model/files.h"
+#include "model/lm.h"
 #include "text/tokenizer.h"
 
 enum { V = 300, CONTEXT = 4096, LAST = 48, HEAD = 32 };

@@ -27,7 +27,7 @@ struct dan_adapter *dan_lora_find(struct dan_lm *lm, const char *name);         
 int64_t dan_lora_params(const struct dan_lm *lm, const char *name);              /* elements of its tensors */
 
 /* W += by s B A for every target, in f32, rounded once to W's format (f32 or bf16; a quantised W is refused: dequantise it first, and know
- * that this is another function).  by 1 merges, -1 takes away what was merged (exact but for rounding).  The adapter stays, switched off. */
+ * that this is another function).  lm's weights must be in memory of its own (dan_lm_load, writable).  by 1 merges, -1 takes away what was merged (exact but for rounding).  The adapter stays, switched off. */
 int  dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_err *e);
 
 /* "W@NAME.lora_a" -> W's length; 0: no name of an adapter's tensor.  *name, *name_n: the adapter's. */

@@ -253,8 +253,9 @@ static void sample_layout(struct dan_sample *s, int ta, int tb)
 
 static bool sample_epilogue(struct dan_sample *s, enum dan_act act, enum dan_prec prec)
 {
+    const int64_t k = act == DAN_ACT_SILU ? 256 : 64;              /* whole blocks of every storage format, too */
     s->no_grad = true;
-    dan_ref a = s->real(s, DAN_SHAPE(s->rows, 64), 1, true), w = s->real(s, DAN_SHAPE(48, 64), 0.2, false);
+    dan_ref a = s->real(s, DAN_SHAPE(s->rows, k), 1, true), w = s->real(s, DAN_SHAPE(48, k), 0.2, false);
     dan_ref bias = s->real(s, DAN_SHAPE(48), 1, false), res = s->real(s, DAN_SHAPE(s->rows, 48), 1, true);
     s->y = emit(s->b, a, w, bias, res, (struct form){.tb = 1, .prec = prec, .act = act});
     return true;

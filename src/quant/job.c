@@ -24,7 +24,7 @@ int dan_quant_job_method(const char *text, struct dan_quant_job *j, struct dan_e
     char name[64];
     const char *plus = strchr(text, '+');
     j->equaliser = DAN_EQUALISE_NOT;
-    j->method = &*dan_round_methods[0];        /* nearest */
+    j->method = dan_round_methods[0];          /* nearest */
     snprintf(name, sizeof name, "%.*s", (int)(plus ? plus - text : 63), text);
     j->equaliser = equaliser_of(name);
     if (plus && !j->equaliser) return dan_fail(e, DAN_EINVAL, "'%s' does not begin with awq or smoothquant; write it as in smoothquant+gptq", text);

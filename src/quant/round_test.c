@@ -138,7 +138,7 @@ static void test_gptq_identity(void **state)
             struct dan_gptq_factor f;
             struct dan_err e = {0};
             struct dan_grid g = grid(&p, name);
-            double e2;
+            double e2 = 0;
             if (dan_gptq_factor(&p.m, &o, &f, &e) || dan_gptq_columns(&g, p.w, &f, &o, NULL, &e2, &e)) fail_msg("%s", e.msg);
             double trace = trace_of(&p, &g, f.lambda);
             if (!(fabs(trace - e2) <= 1e-8 * trace)) fail_msg("%s: sum e^2 %.12g, trace %.12g", name, e2, trace);

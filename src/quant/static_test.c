@@ -13,9 +13,12 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/sys.h"
+#include "data/text.h"
+#include "infer/eval.h"
 #include "infer/session.h"
 #include "model/quantize_rows.h"
 #include "quant/calibration.h"
+#include "quant/equalise.h"
 #include "quant/static.h"
 
 enum { V = 64, T = 32, SEQS = 12 };
@@ -212,9 +215,80 @@ static void test_other_domain(void **state)
     dan_lm_release(&lm);
 }
 
+/* Bits per token of stories260K as static int8, with a channel made 64 times as large (64) or not (1), and with SmoothQuant at alpha or not (0). */
+struct story { const char *model; struct dan_calibration cal; struct dan_shards *held_out; };
+
+static double bits(const struct story *s, double outlier, double alpha, bool int8)
+{
+    struct dan_lm lm;
+    struct dan_static scales;
+    struct dan_eval_result r;
+    struct dan_err e = {0};
+    if (dan_lm_load(&lm, s->model, true, &e)) fail_msg("%s", e.msg);
+    if (dan_quant_inject_outlier(&lm, 5, outlier, NULL, &e)) fail_msg("%s", e.msg);
+    if (alpha > 0 && dan_smoothquant(&lm, &s->cal.text, &(struct dan_smooth_opts){.alpha = alpha}, &e)) fail_msg("%s", e.msg);
+    if (dan_static_observe(&lm, &s->cal.text, &(struct dan_static_opts){.wants = no_head}, &scales, NULL, &e)) fail_msg("%s", e.msg);
+    for (size_t i = 0; i < scales.n && int8; i++)
+        if (dan_lm_quantize_rows(&lm, scales.v[i].name, &(struct dan_rows_format){.to = &dan_dtype_i8}, NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_static_apply(&scales, &lm, NULL, &e) || dan_eval(&lm, s->held_out, NULL, &r, &e)) fail_msg("%s", e.msg);
+    dan_static_release(&scales);
+    dan_lm_release(&lm);
+    return r.loss / log(2);
+}
+
+/* The stories after those that calibrated. */
+static struct dan_shards *held_out(const char *path, const struct dan_tokenizer *tok, int64_t skip, int64_t n)
+{
+    struct dan_text *t;
+    struct dan_document d;
+    struct dan_ids list = {0};
+    struct dan_shards *out;
+    int64_t doc[64];
+    assert_int_equal(dan_text_open(&path, 1, NULL, &t, NULL), 0);
+    for (int64_t i = 0; i < skip + n; i++) {
+        assert_int_equal(dan_text_next(t, &d, NULL), 0);
+        if (i < skip) continue;
+        doc[i - skip] = (int64_t)list.n;
+        dan_ids_push(&list, 1);
+        assert_int_equal(dan_tokenizer_encode(tok, d.p, d.n, DAN_ENCODE_UNK, &list, NULL), 0);
+    }
+    assert_int_equal(dan_shards_of(list.v, (int64_t)list.n, doc, n, -1, &out, NULL), 0);
+    dan_ids_release(&list);
+    dan_text_free(t);
+    return out;
+}
+
+static void test_outlier_of_a_real_model(void **state)
+{
+    (void)state;
+    const char *dir = dan_env("DANLU_DATA");
+    char model[512], vocab[512], path[512];
+    const char *paths[] = {path};
+    struct dan_tokenizer *tok;
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    struct story s = {.model = model};
+    const int32_t bos = 1;
+    snprintf(model, sizeof model, "%s/ckpt/stories260K/stories260K.bin", dir ? dir : "../shared/data");
+    snprintf(vocab, sizeof vocab, "%s/ckpt/stories260K/tok512.bin", dir ? dir : "../shared/data");
+    snprintf(path, sizeof path, "%s/text/en/tinystories_train.txt", dir ? dir : "../shared/data");
+    if (!dan_path_exists(model) || !dan_path_exists(path)) skip();
+    if (dan_lm_load(&lm, model, false, &e) || dan_tokenizer_load(vocab, &tok, &e)) fail_msg("%s", e.msg);
+    struct dan_calibration_opts o = {.sequences = 16, .length = 256, .prefix = &bos, .n_prefix = 1};
+    if (dan_calibration_read(paths, 1, tok, &lm, &o, &s.cal, &e)) fail_msg("%s", e.msg);
+    s.held_out = held_out(path, tok, 1000, 20);
+    double real = bits(&s, 1, 0, false), plain = bits(&s, 1, 0, true), broken = bits(&s, 64, 0, true), repaired = bits(&s, 64, 0.5, true);
+    if (!(fabs(bits(&s, 64, 0, false) - real) < 1e-4 && plain < real + 0.03 && broken > real + 0.05 && repaired < plain + 0.005))
+        fail_msg("bits: float %.4f, int8 %.4f, outlier %.4f, smoothed %.4f", real, plain, broken, repaired);
+    dan_shards_free(s.held_out);
+    dan_calibration_release(&s.cal);
+    dan_tokenizer_free(tok);
+    dan_lm_release(&lm);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ranges), cmocka_unit_test(test_apply), cmocka_unit_test(test_calibration_text),
-                                       cmocka_unit_test(test_other_domain)};
+                                       cmocka_unit_test(test_other_domain), cmocka_unit_test(test_outlier_of_a_real_model)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,11 +31,11 @@ static const struct dan_chat_builtin_template templates[] = {
      "{% else %}{{ '[INST] ' + (first + '\\n\\n' if loop.first and first else '') + m['content'] + ' [/INST]' }}{% endif %}{% endfor %}"},
     {"llama2", {0},
      SYSTEM_FIRST TURNS "{% if m['role'] == 'assistant' %}{{ ' ' }}" ANSWER(" {{ eos_token }}") "{% else %}"
-     "{{ (bos_token if not loop.first else '') + '[INST] ' + ('<<SYS>>\\n' + first + '\\n<</SYS>>\\n\\n' if loop.first and first else '')"
+     "{{ (bos_token if not loop.first else '') ~ '[INST] ' + ('<<SYS>>\\n' + first + '\\n<</SYS>>\\n\\n' if loop.first and first else '')"
      " + m['content'] + ' [/INST]' }}{% endif %}{% endfor %}"},
     {"zephyr", {0},
      TURNS "{{ '<|' + m['role'] + '|>\\n' }}{% if m['role'] == 'assistant' %}" ANSWER("{{ eos_token }}")
-     "{% else %}{{ m['content'] + eos_token }}{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"},
+     "{% else %}{{ m['content'] ~ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"},
     {"alpaca", {0},
      SYSTEM_FIRST "{{ (first if first else 'Below is an instruction that describes a task. Write a response that appropriately completes the request.')"
      " + '\\n\\n' }}" TURNS "{% if m['role'] == 'assistant' %}{{ '### Response:\\n' }}" ANSWER("{{ eos_token }}") "{{ '\\n\\n' }}"

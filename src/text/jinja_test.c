@@ -33,6 +33,15 @@ static const char *const shows[][2] = {
     {"{{ nope }}|{{ nope|default('x') }}|{{ nope is defined }}|{{ d.zz }}", "|x|False|"},
     {"{{ l|sort }} {{ l|sort|reverse|list }} {{ l[::-1] }} {{ l|join(', ') }} {{ l|select('odd')|list }}", "[1, 2, 3] [3, 2, 1] [2, 1, 3] 3, 1, 2 [3, 1]"},
     {"{{ 'a b  c '.split(None, 1) }} {{ ' a b c'.rsplit(None, 1) }} {{ 'a,b,c'.rsplit(',', 1) }}", "['a', 'b  c '] [' a b', 'c'] ['a,b', 'c']"},
+    {"{{ '%5.1f|%-4s|%05d|%x|%%' % (2.25, 'a', -7, 255) }} {{ '%s-%r' | format('é', 'é') }} {{ '%(a)s' % {'a': 1} }}", "  2.2|a   |-0007|ff|% é-'é' 1"},
+    {"{{ '{:>4}|{:^5}|{:.2f}|{:,}'.format('a', 'b', 1.005, 1234567) }} {{ '{1}{0}{x!r}'.format(1, 2, x='y') }}",
+     "   a|  b  |1.00|1,234,567 21'y'"},
+    {"{% set j = joiner('/') %}{% for i in l %}{{ j() }}{{ i }}{% if loop.changed(i > 1) %}!{% endif %}{% endfor %}", "3!/1!/2!"},
+    {"{% macro m(a, b=2, c=3) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(*[7, 8]) }} {{ m(1, **{'c': 9}) }}", "783 129"},
+    {"{{ none|selectattr('x')|list }} {{ none|map('upper')|list }} {{ 'a b c d'|truncate(5, true, '..', 0) }} {{ 'ab'|center(5) }}| {{ range(5)|slice(2)|list }}",
+     "[] [] a b..   ab | [[0, 1, 2], [3, 4]]"},
+    {"{{ 'a.b.c'.partition('.') }} {{ 'a.b.c'.rpartition('.') }} {{ '-7'.zfill(4) }} {{ 'x'.rjust(3, '*') }} {{ 'Ab'.isupper() }} {{ 2.0 is even }}",
+     "('a', '.', 'b.c') ('a.b', '.', 'c') -007 **x False True"},
     {"{% raw %}{{ a }}{% endraw %}{{ 'y' if 0 else 'z' }}{{ 1 < 2 < 3 }}", "{{ a }}zTrue"},
 };
 

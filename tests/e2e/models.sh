@@ -18,9 +18,10 @@ for m in gpt llama; do
     check "$m: the GGUF file gives the same text" "danlu generate $m.gguf -q --temperature 0 -n 30 --prompt 'the old' | cmp - $m.txt"
     check "$m: back to a folder, the same bytes" "danlu convert $m.gguf $m-back -q && cmp $m/model.safetensors $m-back/model.safetensors && cmp $m/tokenizer.json $m-back/tokenizer.json"
     check "$m: and to GGUF again, the same bytes" "danlu convert $m-back $m-2.gguf -q && cmp $m.gguf $m-2.gguf"
-    for t in f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1; do
+    for t in f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q3_k q6_k iq4_nl; do
         check "$m: $t generates" "danlu convert $m $m-$t.gguf --dtype $t -q && danlu generate $m-$t.gguf -q --temperature 0 -n 8 --prompt 'the old' | grep -q ."
     done
+    check "$m: rows that the blocks do not fit are named" "danlu convert $m $m-q4_k.gguf --dtype q4_k --json | grep -q '\"token_embd.weight\":\"q5_0\"'"
     check "$m: shards" "danlu convert $m $m-shards --shard-size 100k -q && ls $m-shards | grep -q 'model-00002-of-' && danlu generate $m-shards -q --temperature 0 -n 30 --prompt 'the old' | cmp - $m.txt"
     check "$m: shards joined again" "danlu convert $m-shards $m-joined -q && danlu generate $m-joined -q --temperature 0 -n 30 --prompt 'the old' | cmp - $m.txt"
 done

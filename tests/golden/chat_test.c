@@ -85,7 +85,7 @@ static void check_mask(const struct dan_chat_template *by, const struct dan_chat
     struct dan_chat_turns turns;
     assert_int_equal(dan_chat_mask(by, in, out, &turns, NULL), 0);
     assert_int_equal(turns.lost + turns.inexact + turns.unended, 0);
-    assert_true(turns.blocks == (json_object_get(c, "mask") != NULL));
+    if (turns.n) assert_true(turns.blocks == (json_object_get(c, "mask") != NULL));
     for (size_t k = 0; k < out->ids.n; k++)
         if (out->learn.p[k] != should_learn(c, out, k)) fail_msg("line %d: id %zu is %s", line, k, out->learn.p[k] ? "learnt" : "not learnt");
 }
@@ -110,7 +110,7 @@ static void control_ids(const struct dan_tokenizer *t, const char *source, const
     struct dan_chat_out r = {0};
     render(t, source, c, messages, line, &by, &in, &r);
     for (size_t k = 0; k < r.ids.n; k++)
-        if (dan_tokenizer_is_special(t, r.ids.v[k])) dan_ids_push(out, r.ids.v[k]);
+        if (dan_tokenizer_is_special(t, r.ids.v[k]) && r.ids.v[k] != dan_tokenizer_unk(t)) dan_ids_push(out, r.ids.v[k]);
     dan_chat_out_release(&r);
     dan_chat_template_release(&by);
     json_decref(messages);

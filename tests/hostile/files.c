@@ -289,6 +289,82 @@ static void bad_template_id(struct dan_str *s)
                     "\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",-5],\"cls\":[\"y\",2147483648]}}");
 }
 
+static void backtracking(struct dan_str *s)
+{
+    dan_str_puts(s, "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a+)+$\"},\"behavior\":\"Isolated\",\"invert\":false},"
+                    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"!\":1},\"merges\":[]}}");
+}
+
+/* Each step makes sixteen of one: 16^40 bytes of a letter. */
+static void normalizer_bomb(struct dan_str *s)
+{
+    dan_str_puts(s, "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < 40; i++)
+        dan_str_printf(s, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaaaaaaaaa\"}", i ? "," : "");
+    dan_str_puts(s, "]},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"!\":1},\"merges\":[]}}");
+}
+
+/* strtol would read -1, +1 and 1. */
+static void byte_names(struct dan_str *s)
+{
+    dan_str_puts(s, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"<0x-1>\":1,\"<0x+1>\":2,\"<0x 1>\":3,\"<0xg0>\":4,\"<unk>\":5},\"merges\":[],"
+                    "\"byte_fallback\":true,\"unk_token\":\"<unk>\"}}");
+}
+
+static void u32(struct dan_str *s, const char *name, uint32_t v)
+{
+    key(s, name, U32);
+    num(s, v, 4);
+}
+
+/* Everything is there but the blocks. */
+static void many_blocks(struct dan_str *s)
+{
+    const uint64_t square[] = {8, 8};
+    head(s, 2, 8);
+    key(s, "general.architecture", STRING);
+    text(s, "llama");
+    u32(s, "llama.block_count", UINT32_MAX);
+    u32(s, "llama.embedding_length", 8);
+    u32(s, "llama.attention.head_count", 1);
+    u32(s, "llama.feed_forward_length", 8);
+    u32(s, "llama.context_length", 8);
+    u32(s, "llama.vocab_size", 8);
+    key(s, "llama.attention.layer_norm_rms_epsilon", F32);
+    num(s, 0x3727c5ac, 4);                     /* 1e-5 */
+    tensor(s, "token_embd.weight", 0, 0, 2, square);
+    vector(s, "output_norm.weight", 256, 8);
+    data(s, 288);
+}
+
+/* --- templates */
+
+static void walk_classes(struct dan_str *s)
+{
+    dan_str_puts(s, "{% for x in ().__class__.__base__.__subclasses__() %}{% if 'warning' in x.__name__ %}"
+                    "{{ x()._module.__builtins__['__import__']('os').popen('touch harmed').read() }}{% endif %}{% endfor %}");
+}
+static void walk_by_filter(struct dan_str *s) { dan_str_puts(s, "{{ (''|attr('__class__')|attr('__mro__'))[1] }}"); }
+static void walk_by_format(struct dan_str *s) { dan_str_puts(s, "{{ '{0.__class__.__mro__}'.format('') }}"); }
+static void walk_macro(struct dan_str *s) { dan_str_puts(s, "{% macro m() %}{% endmacro %}{{ m.__globals__['__builtins__'] }}"); }
+static void walk_globals(struct dan_str *s) { dan_str_puts(s, "{{ range.__globals__.os.system('touch harmed') }}"); }
+static void reads_a_file(struct dan_str *s) { dan_str_puts(s, "{% include '/etc/passwd' %}"); }
+static void text_bomb(struct dan_str *s)
+{
+    dan_str_puts(s, "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(64) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}");
+}
+static void endless(struct dan_str *s)
+{
+    dan_str_puts(s, "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = a * b %}{% endfor %}{% endfor %}");
+}
+static void deep_template(struct dan_str *s)
+{
+    dan_str_puts(s, "{{ ");
+    for (int i = 0; i < 200001; i++) dan_str_putc(s, i == 100000 ? '1' : i < 100000 ? '(' : ')');
+    dan_str_puts(s, " }}");
+}
+static void wide_format(struct dan_str *s) { dan_str_puts(s, "{{ '%999999999d' % 1 }}"); }
+
 /* --- the table */
 
 static const struct entry { struct hostile_file file; const char *in; void (*make)(struct dan_str *s); uint64_t bytes; } entries[] = {
@@ -324,17 +400,32 @@ static const struct entry { struct hostile_file file; const char *in; void (*mak
     {{"tokenizer-far-id", AS_TOKENIZER, "id"}, "tokenizer.json", far_id, 0},
     {{"vllm-17313", AS_TOKENIZER, NULL}, "tokenizer.json", slow_pattern, 0},
     {{"tokenizer-template-id", AS_TOKENIZER, "."}, "tokenizer.json", bad_template_id, 0},
+    {{"tokenizer-byte-names", AS_TOKENIZER, NULL}, "tokenizer.json", byte_names, 0},
+    {{"pattern-backtracks", AS_ENCODER, "takes too long on this text"}, "tokenizer.json", backtracking, 0},
+    {{"normalizer-bomb", AS_ENCODER, "normalizer makes more than"}, "tokenizer.json", normalizer_bomb, 0},
+    {{"gguf-many-blocks.gguf", AS_GGUF, NULL}, NULL, many_blocks, 0},
+    {{"CVE-2024-34359.jinja", AS_TEMPLATE, "line 1: '__class__' is undefined"}, NULL, walk_classes, 0},
+    {{"template-attr.jinja", AS_TEMPLATE, "undefined"}, NULL, walk_by_filter, 0},
+    {{"template-format.jinja", AS_TEMPLATE, "plain number or name"}, NULL, walk_by_format, 0},
+    {{"template-macro.jinja", AS_TEMPLATE, "'__globals__' is undefined"}, NULL, walk_macro, 0},
+    {{"template-globals.jinja", AS_TEMPLATE, "'__globals__' is undefined"}, NULL, walk_globals, 0},
+    {{"template-include.jinja", AS_TEMPLATE, "no statement 'include'"}, NULL, reads_a_file, 0},
+    {{"template-bomb.jinja", AS_TEMPLATE, "longer than|memory"}, NULL, text_bomb, 0},
+    {{"template-endless.jinja", AS_TEMPLATE, "steps|bytes of memory"}, NULL, endless, 0},
+    {{"template-deep.jinja", AS_TEMPLATE, "nested too deeply"}, NULL, deep_template, 0},
+    {{"template-width.jinja", AS_TEMPLATE, "width over 10000"}, NULL, wide_format, 0},
 };
 
 /* model.safetensors.index.json that names files elsewhere; `link`: what a.safetensors is a symbolic link to. */
-static const struct index { struct hostile_file file; const char *shard, *link; } indices[] = {
-    {{"CVE-2022-25882", AS_WEIGHTS, "beside their index"}, "../outside.safetensors", NULL},
-    {{"CVE-2024-27318", AS_WEIGHTS, "beside their index"}, "x/../../outside.safetensors", NULL},
-    {{"CVE-2026-27489", AS_WEIGHTS, "beside their index"}, "..\\\\outside.safetensors", NULL},
-    {{"CVE-2024-37032", AS_WEIGHTS, "beside their index"}, "/etc/passwd", NULL},
-    {{"index-dot", AS_WEIGHTS, "beside their index"}, "..", NULL},
-    {{"index-nul", AS_WEIGHTS, "NUL|null|\\\\u0000"}, "a\\u0000.safetensors", NULL},
-    {{"CVE-2026-34447", AS_WEIGHTS, "link"}, "a.safetensors", "../outside.safetensors"},
+static const struct index { struct hostile_file file; const char *shard, *link, *second; } indices[] = {        /* second: another shard, for tensor v */
+    {{"CVE-2022-25882", AS_WEIGHTS, "beside their index"}, "../outside.safetensors", NULL, NULL},
+    {{"CVE-2024-27318", AS_WEIGHTS, "beside their index"}, "x/../../outside.safetensors", NULL, NULL},
+    {{"CVE-2026-27489", AS_WEIGHTS, "beside their index"}, "..\\\\outside.safetensors", NULL, NULL},
+    {{"CVE-2024-37032", AS_WEIGHTS, "beside their index"}, "/etc/passwd", NULL, NULL},
+    {{"index-dot", AS_WEIGHTS, "beside their index"}, "..", NULL, NULL},
+    {{"index-nul", AS_WEIGHTS, "NUL|null|\\\\u0000"}, "a\\u0000.safetensors", NULL, NULL},
+    {{"CVE-2026-34447", AS_WEIGHTS, "link"}, "a.safetensors", "../outside.safetensors", NULL},
+    {{"shards-twice", AS_WEIGHTS, "in another shard too"}, "a.safetensors", NULL, "b.safetensors"},
 };
 enum { N_ENTRIES = sizeof entries / sizeof *entries, N_INDICES = sizeof indices / sizeof *indices };
 
@@ -365,7 +456,9 @@ static bool make_index(const struct index *x, const char *dir, char *path, size_
     char file[512];
     snprintf(path, n, "%s/%s", dir, x->file.name);
     if (mkdir(path, 0777)) return false;
-    dan_str_printf(&s, "{\"weight_map\":{\"w\":\"%s\"}}", x->shard);
+    dan_str_printf(&s, "{\"weight_map\":{\"w\":\"%s\"", x->shard);
+    if (x->second) dan_str_printf(&s, ",\"v\":\"%s\"", x->second);
+    dan_str_puts(&s, "}}");
     safetensors(&whole, "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
     snprintf(file, sizeof file, "%s/model.safetensors.index.json", path);
     bool ok = put(file, s.p, s.n);
@@ -373,6 +466,13 @@ static bool make_index(const struct index *x, const char *dir, char *path, size_
     ok = ok && put(file, whole.p, whole.n);
     snprintf(file, sizeof file, "%s/a.safetensors", path);
     if (x->link) ok = ok && !symlink(x->link, file);
+    if (x->second) {
+        ok = ok && put(file, whole.p, whole.n);
+        dan_str_clear(&whole);
+        safetensors(&whole, "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"v\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 16);
+        snprintf(file, sizeof file, "%s/%s", path, x->second);
+        ok = ok && put(file, whole.p, whole.n);
+    }
     dan_str_release(&s);
     dan_str_release(&whole);
     return ok;

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum hostile_reader { AS_GGUF, AS_WEIGHTS, AS_TOKENIZER };
+enum hostile_reader { AS_GGUF, AS_WEIGHTS, AS_TOKENIZER, AS_ENCODER, AS_TEMPLATE };      /* AS_ENCODER: a tokenizer that loads, and then a text */
 struct hostile_file {
     const char *name;                          /* of the file, or of the folder that holds it: the advisory */
     enum hostile_reader reader;

@@ -18,6 +18,7 @@
 #include "files.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
+#include "text/jinja.h"
 #include "text/tokenizer.h"
 
 enum { MAX_KB = 200 << 10, MAX_SECONDS = 10 };
@@ -64,6 +65,37 @@ static int open_gguf(const char *path, struct dan_err *e)
     return rc;
 }
 
+static int open_encoder(const char *path, struct dan_err *e)
+{
+    char text[4001];
+    struct dan_tokenizer *t;
+    struct dan_ids ids = {0};
+    int rc = dan_tokenizer_load(path, &t, e);
+    if (rc) fail_msg("%s: %s", path, e->msg);
+    memset(text, 'a', sizeof text);
+    text[sizeof text - 1] = '!';
+    rc = dan_tokenizer_encode(t, text, sizeof text, 0, &ids, e);
+    dan_ids_release(&ids);
+    dan_tokenizer_free(t);
+    return rc;
+}
+
+static int open_template(const char *path, struct dan_err *e)
+{
+    struct dan_jinja_out out = {0};
+    char *text;
+    size_t n;
+    json_t *vars = json_pack("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", "hi");
+    int rc = dan_read_file(path, &text, &n, e);
+    if (!rc) {
+        rc = dan_jinja_render(text, n, NULL, vars, NULL, &out, e);
+        dan_free(text);
+    }
+    dan_jinja_out_release(&out);
+    json_decref(vars);
+    return rc;
+}
+
 static bool matches(const char *text, const char *pattern)
 {
     regex_t r;
@@ -75,7 +107,8 @@ static bool matches(const char *text, const char *pattern)
 
 static void advisories_are_refused(void **state)
 {
-    static int (*const open_as[])(const char *path, struct dan_err *e) = {open_gguf, open_weights, open_tokenizer};
+    static int (*const open_as[])(const char *path, struct dan_err *e) = {open_gguf, open_weights, open_tokenizer, open_encoder,
+                                                                               open_template};
     const struct hostile_file *f;
     char path[512];
     for (size_t i = 0; (f = hostile_file(i)); i++) {
@@ -155,7 +188,7 @@ static void hostile_files_in_commands(void **state)
     char path[512];
     if (!getenv("DANLU_BIN")) skip();
     for (size_t i = 0; hostile_file(i); i++) {
-        if (hostile_file(i)->reader == AS_TOKENIZER) continue;
+        if (hostile_file(i)->reader >= AS_TOKENIZER) continue;
         if (!hostile_make(i, *state, path, sizeof path)) fail_msg("cannot make %s", hostile_file(i)->name);
         run_with(commands[1], path, *state, hostile_file(i)->name);
         run_with(commands[6], path, *state, hostile_file(i)->name);

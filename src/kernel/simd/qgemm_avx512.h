@@ -32,6 +32,13 @@ static inline void quantise_group(__m512 x0, __m512 x1, char *to)
     if (HALVES) tail[2] = quantise_start(q1, tail[0]);
 }
 
+/* 32 values as they lie, f32 or bf16. */
+static inline void quantise_values(const char *x, bool half, char *to)
+{
+    if (half) quantise_group(vf_load_bf16(x), vf_load_bf16(x + 32), to);
+    else quantise_group(vf_load((const float *)x), vf_load((const float *)x + 16), to);
+}
+
 /* ---- weights: laying out ----------------------------------------------------------------------- */
 
 /* Dwords 0-3 (t[j], lanes 0 and 2) and 4-7 (lanes 1 and 3) of rows 0..3 and 4..7 of 32 bytes. */

@@ -57,10 +57,7 @@ static inline size_t qgemm_bytes(const struct dan_gemm *g, int nth) { return x_b
 static void quantise_row(const struct dan_gemm *g, int64_t row, char *to, int64_t step)
 {
     const char *x = (const char *)g->a + row * g->lda;
-    for (int64_t k = 0; k < g->k; k += GROUP, to += step) {
-        if (g->a_bf16) quantise_group(vf_load_bf16(x + 2 * k), vf_load_bf16(x + 2 * k + 32), to);
-        else quantise_group(vf_load((const float *)x + k), vf_load((const float *)x + k + 16), to);
-    }
+    for (int64_t k = 0; k < g->k; k += GROUP, to += step) quantise_values(x + k * (g->a_bf16 ? 2 : 4), g->a_bf16, to);
 }
 
 /* The rows of a panel, group by group. */

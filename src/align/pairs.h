@@ -1,0 +1,44 @@
+/* Learning from preferences: rows in pairs, log-probabilities of whole answers, and any loss of pref.h on them (DPO and its kin). */
+#ifndef DAN_ALIGN_PAIRS_H
+#define DAN_ALIGN_PAIRS_H
+#include "align/pref.h"
+#include "align/sft_data.h"
+#include "align/tuner.h"
+
+/* Preference pairs as rows: v[2 i] chosen, v[2 i + 1] rejected; learnt are the answer's tokens and what ends it, not the prompt.  A pair of which one
+ * half is too long or empty is skipped whole. */
+int  dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e);
+/* Moves every k-th pair, about `share`. */
+int  dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_data *held, struct dan_err *e);
+
+/* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner. */
+int  dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e);
+
+struct dan_pref_stats {                        /* means over pairs; rewards are beta (policy - reference) */
+    double loss, accuracy, margin, reward[2], logp[2];
+    int64_t pairs, ids;
+};
+struct dan_prefs {
+    struct dan_tuner *tuner;
+    const struct dan_sft_data *data;           /* pairs */
+    const struct dan_pref_loss *loss;
+    struct dan_pref_opts opts;
+    int64_t batch;                             /* pairs of a step */
+    uint64_t seed;
+    struct dan_packed pack;
+    double *ref;                               /* [rows] under the model as it was when this began; NULL: the loss needs none */
+    const struct dan_sft_row **row;            /* of a step */
+    double *sum, *seeds;
+    float  *weight;
+    int64_t *order, epoch;
+};
+/* Scores every pair under the model as it is now: the reference. */
+int  dan_prefs_init(struct dan_prefs *p, struct dan_tuner *t, const struct dan_sft_data *pairs, const struct dan_pref_loss *loss, const struct dan_pref_opts *o,
+                    int64_t batch, int64_t pack_rows, uint64_t seed, struct dan_err *e);
+void dan_prefs_release(struct dan_prefs *p);
+/* One step: a forward run for the seeds, a run for the gradient. */
+int  dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, double *norm, struct dan_err *e);
+/* On other pairs; ref[rows]: from dan_rows_logp before training. */
+int  dan_prefs_eval(struct dan_prefs *p, const struct dan_sft_data *pairs, const double *ref, struct dan_pref_stats *out, struct dan_err *e);
+
+#endif

@@ -1,0 +1,168 @@
+/* Steps on preference pairs. */
+#include <math.h>
+#include <string.h>
+#include "align/pairs.h"
+#include "align/scalar.h"
+#include "align/shuffle.h"
+#include "base/mem.h"
+
+struct scoring { struct dan_tuner *t; struct dan_packed *pack; const struct dan_sft_row *const *row; size_t first; double *sum; float *nll; };
+
+static int score(struct scoring *s, size_t end, struct dan_err *e)
+{
+    int64_t r = 0;
+    int rc = s->pack->batch.rows ? dan_tuner_score(s->t, s->pack, false, s->nll, e) : DAN_OK;
+    for (size_t k = s->first; k < end && !rc; k++) {
+        s->sum[k] = 0;
+        for (int64_t i = 1; i < s->row[k]->n; i++, r++)
+            if (s->row[k]->learn[i]) s->sum[k] -= (double)s->nll[r];
+    }
+    s->first = end;
+    dan_packed_clear(s->pack);
+    return rc;
+}
+
+int dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e)
+{
+    struct scoring s = {t, pack, row, 0, sum, dan_malloc((size_t)pack->max_rows * sizeof *s.nll)};
+    int rc = s.nll ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
+    dan_packed_clear(pack);
+    for (size_t k = 0; k < n && !rc; k++) {
+        if (!dan_packed_fits(pack, row[k]->n)) rc = score(&s, k, e);
+        if (!rc) dan_packed_add(pack, row[k]->ids, row[k]->n, NULL);
+    }
+    if (!rc) rc = score(&s, n, e);
+    dan_free(s.nll);
+    return rc;
+}
+
+static int score_all(struct dan_prefs *p, const struct dan_sft_data *d, double *sum, struct dan_err *e)
+{
+    const struct dan_sft_row **all = dan_malloc((d->n + 1) * sizeof *all);
+    int rc = all ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
+    for (size_t i = 0; i < d->n && !rc; i++) all[i] = &d->v[i];
+    if (!rc) rc = dan_rows_logp(p->tuner, all, d->n, &p->pack, sum, e);
+    dan_free(all);
+    return rc;
+}
+
+int dan_prefs_init(struct dan_prefs *p, struct dan_tuner *t, const struct dan_sft_data *pairs, const struct dan_pref_loss *loss, const struct dan_pref_opts *o,
+                   int64_t batch, int64_t pack_rows, uint64_t seed, struct dan_err *e)
+{
+    *p = (struct dan_prefs){.tuner = t, .data = pairs, .loss = loss, .opts = *o, .batch = batch, .seed = seed, .epoch = -1};
+    int rc = dan_packed_init(&p->pack, pack_rows, e);
+    p->ref = dan_calloc(pairs->n + 1, sizeof *p->ref);
+    p->row = dan_malloc((size_t)(2 * batch) * sizeof *p->row);
+    p->sum = dan_malloc((size_t)(2 * batch) * sizeof *p->sum);
+    p->seeds = dan_malloc((size_t)(2 * batch) * sizeof *p->seeds);
+    p->weight = dan_malloc(((size_t)pack_rows + 1) * sizeof *p->weight);
+    p->order = dan_malloc((pairs->n / 2 + 1) * sizeof *p->order);
+    if (!rc && (!p->ref || !p->row || !p->sum || !p->seeds || !p->weight || !p->order)) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for preference steps");
+    if (!rc && loss->needs_ref) rc = score_all(p, pairs, p->ref, e);
+    if (rc) dan_prefs_release(p);
+    return rc;
+}
+
+void dan_prefs_release(struct dan_prefs *p)
+{
+    dan_packed_release(&p->pack);
+    dan_free(p->ref);
+    dan_free(p->row);
+    dan_free(p->sum);
+    dan_free(p->seeds);
+    dan_free(p->weight);
+    dan_free(p->order);
+    *p = (struct dan_prefs){0};
+}
+
+static void count(struct dan_pref_stats *s, const struct dan_pref_pair *q, double beta, double value)
+{
+    double reward[2];
+    for (int k = 0; k < 2; k++) {
+        reward[k] = beta * (q->policy[k] - q->ref[k]);
+        s->reward[k] += reward[k];
+        s->logp[k] += q->policy[k];
+    }
+    s->loss += value;
+    s->margin += reward[DAN_CHOSEN] - reward[DAN_REJECTED];
+    s->accuracy += reward[DAN_CHOSEN] > reward[DAN_REJECTED] ? 1 : reward[DAN_CHOSEN] < reward[DAN_REJECTED] ? 0 : 0.5;
+    s->pairs++;
+}
+
+static void average(struct dan_pref_stats *s)
+{
+    double n = (double)(s->pairs ? s->pairs : 1);
+    s->loss /= n;
+    s->margin /= n;
+    s->accuracy /= n;
+    for (int k = 0; k < 2; k++) {
+        s->reward[k] /= n;
+        s->logp[k] /= n;
+    }
+}
+
+static struct dan_pref_pair pair_of(const struct dan_sft_row *const *row, const double *sum, const double *ref)
+{
+    struct dan_pref_pair q = {.policy = {sum[0], sum[1]}, .n = {(double)row[0]->learnt, (double)row[1]->learnt}};
+    if (ref) q.ref[0] = ref[0], q.ref[1] = ref[1];
+    return q;
+}
+
+/* beta of a loss without one (orpo) shows rewards as they are. */
+static double reward_scale(const struct dan_prefs *p) { return p->opts.beta > 0 ? p->opts.beta : 1; }
+
+static int add_gradients(struct dan_prefs *p, struct dan_err *e)
+{
+    int rc = DAN_OK;
+    dan_packed_clear(&p->pack);
+    for (int64_t k = 0; k < 2 * p->batch && !rc; k++) {
+        const struct dan_sft_row *r = p->row[k];
+        if (!dan_packed_fits(&p->pack, r->n)) {
+            rc = dan_tuner_add(p->tuner, &p->pack, NULL, e);
+            dan_packed_clear(&p->pack);
+        }
+        for (int64_t i = 0; i < r->n; i++) p->weight[i] = r->learn[i] ? (float)(-p->seeds[k] / (double)p->batch) : 0;
+        if (!rc) dan_packed_add(&p->pack, r->ids, r->n, p->weight);
+    }
+    return rc || !p->pack.batch.rows ? rc : dan_tuner_add(p->tuner, &p->pack, NULL, e);
+}
+
+int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, double *norm, struct dan_err *e)
+{
+    int64_t n = (int64_t)p->data->n / 2, first = dan_tuner_steps(p->tuner) * p->batch;
+    struct dan_pref_stats s = {0};
+    for (int64_t k = 0; k < p->batch; k++) {
+        int64_t at = dan_shuffled(p->order, n, &p->epoch, p->seed, 2, first + k);
+        for (int h = 0; h < 2; h++) {
+            p->row[2 * k + h] = &p->data->v[2 * at + h];
+            s.ids += p->row[2 * k + h]->n;
+        }
+    }
+    int rc = dan_rows_logp(p->tuner, p->row, (size_t)(2 * p->batch), &p->pack, p->sum, e);
+    for (int64_t k = 0; k < p->batch && !rc; k++) {
+        int64_t at = p->row[2 * k] - p->data->v;
+        struct dan_pref_pair q = pair_of(p->row + 2 * k, p->sum + 2 * k, p->loss->needs_ref ? p->ref + at : NULL);
+        count(&s, &q, reward_scale(p), p->loss->value(&q, &p->opts, p->seeds + 2 * k));
+    }
+    if (!rc) rc = add_gradients(p, e);
+    if (!rc) rc = dan_tuner_step(p->tuner, lr, norm, e);
+    average(&s);
+    *out = s;
+    return rc;
+}
+
+int dan_prefs_eval(struct dan_prefs *p, const struct dan_sft_data *d, const double *ref, struct dan_pref_stats *out, struct dan_err *e)
+{
+    double *sum = dan_malloc((d->n + 1) * sizeof *sum), seed[2];
+    struct dan_pref_stats s = {0};
+    int rc = sum ? score_all(p, d, sum, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
+    for (size_t i = 0; i + 1 < d->n && !rc; i += 2) {
+        const struct dan_sft_row *row[2] = {&d->v[i], &d->v[i + 1]};
+        struct dan_pref_pair q = pair_of(row, sum + i, p->loss->needs_ref ? ref + i : NULL);
+        count(&s, &q, reward_scale(p), p->loss->value(&q, &p->opts, seed));
+    }
+    average(&s);
+    dan_free(sum);
+    *out = s;
+    return rc;
+}

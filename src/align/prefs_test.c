@@ -1,0 +1,158 @@
+/* Preferences on a tiny model: the loss begins at ln 2 exactly, the gradient is the slope of the loss, pairs that are cut or empty are skipped whole,
+ * and every loss learns to prefer what is preferred. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "align/pairs.h"
+#include "model/lora.h"
+
+enum { ROWS = 256 };
+static struct dan_tokenizer *tok;
+static struct dan_chat_template chat;
+static char path[] = "/tmp/danlu-prefs-XXXXXX";
+
+static int setup(void **state)
+{
+    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+    struct dan_tok_train_opts o = {.special = special, .n_special = 3};
+    struct dan_err e = {0};
+    (void)state;
+    return dan_tokenizer_new_bytes(&o, &tok, &e) || dan_chat_template_open(&chat, tok, NULL, NULL, &e) || mkstemp(path) < 0 ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    dan_chat_template_release(&chat);
+    dan_tokenizer_free(tok);
+    return remove(path);
+}
+
+static struct dan_sft_data pairs(int n, const char *more)
+{
+    struct dan_sft_data_opts o = {.tok = tok, .chat = &chat, .longest = 90};
+    struct dan_sft_data d;
+    struct dan_err e = {0};
+    FILE *f = fopen(path, "wb");
+    const char *paths[] = {path};
+    assert_non_null(f);
+    for (int i = 0; i < n; i++) fprintf(f, "{\"prompt\":\"say %d\",\"chosen\":\"yes, %d\",\"rejected\":\"no no %c\"}\n", i, i, 'a' + i % 20);
+    fputs(more, f);
+    fclose(f);
+    if (dan_pairs_read(paths, 1, &o, &d, &e)) fail_msg("%s", e.msg);
+    return d;
+}
+
+static struct dan_lm small_lm(void)
+{
+    struct dan_lm_config cfg = {.vocab = dan_tokenizer_vocab_size(tok), .context = 128, .hidden = 32, .layers = 1, .heads = 2, .tied = true, .bos = -1, .eos = -1};
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    if (dan_lm_init(&lm, dan_model_find("llama"), &cfg, 3, &e)) fail_msg("%s", e.msg);
+    return lm;
+}
+
+static struct dan_tuner *new_tuner(struct dan_lm *lm)
+{
+    struct dan_tuner_opts o = {.max_rows = ROWS, .optim = dan_optim_find("adamw"), .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 1};
+    struct dan_tuner *t;
+    struct dan_err e = {0};
+    if (dan_tuner_new(lm, &o, NULL, &t, &e)) fail_msg("%s", e.msg);
+    return t;
+}
+
+static void test_pairs(void **state)
+{
+    (void)state;
+    struct dan_str text = {0};
+    struct dan_err e = {0};
+    struct dan_sft_data held, d = pairs(4, "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"one that is far too long, far too "
+                                           "long, far too long, far too long, indeed\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n");
+    assert_int_equal(d.n, 8);
+    assert_int_equal(d.skipped[DAN_SKIP_OTHER_KIND], 1);
+    assert_int_equal(d.skipped[DAN_SKIP_TOO_LONG], 1);
+    assert_int_equal(d.skipped[DAN_SKIP_BAD_ROW], 1);
+    for (int k = 0; k < 2; k++) {
+        dan_str_clear(&text);
+        for (int64_t i = 0; i < d.v[k].n; i++)
+            if (d.v[k].learn[i]) dan_tokenizer_decode(tok, d.v[k].ids + i, 1, &text);
+        assert_string_equal(dan_str_c(&text), k ? "no no a<|im_end|>" : "yes, 0<|im_end|>");
+    }
+    assert_int_equal(dan_pairs_hold_out(&d, 0.5, &held, &e), DAN_OK);
+    assert_int_equal(d.n, 4);
+    assert_int_equal(held.n, 4);
+    assert_int_equal(held.v[0].line, 2);
+    dan_str_release(&text);
+    dan_sft_data_release(&d);
+    dan_sft_data_release(&held);
+}
+
+static void test_losses(void **state)
+{
+    (void)state;
+    for (int i = 0; dan_pref_losses[i]; i++) {
+        const struct dan_pref_loss *loss = dan_pref_losses[i];
+        struct dan_lm lm = small_lm();
+        struct dan_tuner *t = new_tuner(&lm);
+        struct dan_sft_data d = pairs(12, "");
+        struct dan_prefs p;
+        struct dan_pref_stats s, first;
+        struct dan_err e = {0};
+        double norm;
+        if (dan_prefs_init(&p, t, &d, loss, &loss->usual, 6, ROWS, 1, &e)) fail_msg("%s", e.msg);
+        if (dan_prefs_eval(&p, &d, p.ref, &first, &e)) fail_msg("%s", e.msg);
+        if (!strcmp(loss->name, "sigmoid")) assert_true(first.loss == M_LN2 && first.margin == 0 && first.accuracy == 0.5);
+        for (int k = 0; k < 30; k++)
+            if (dan_prefs_step(&p, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
+        if (dan_prefs_eval(&p, &d, p.ref, &s, &e)) fail_msg("%s", e.msg);
+        if (!(s.loss < first.loss && s.accuracy > 0.9)) fail_msg("%s: loss %g -> %g, accuracy %g", loss->name, first.loss, s.loss, s.accuracy);
+        dan_prefs_release(&p);
+        dan_sft_data_release(&d);
+        dan_tuner_free(t);
+        dan_lm_release(&lm);
+    }
+}
+
+/* d loss / d w of DPO through the seeds against a difference of the loss, at a model that is no longer its reference. */
+static void test_gradient(void **state)
+{
+    (void)state;
+    struct dan_lm lm = small_lm();
+    struct dan_tuner *t = new_tuner(&lm);
+    struct dan_sft_data d = pairs(4, "");
+    const struct dan_pref_loss *loss = dan_pref_find("sigmoid");
+    struct dan_prefs p;
+    struct dan_pref_stats up, down;
+    struct dan_err e = {0};
+    if (dan_prefs_init(&p, t, &d, loss, &loss->usual, 4, ROWS, 1, &e)) fail_msg("%s", e.msg);
+    float *w = dan_store_find(lm.store, "blk.0.ffn_down.weight")->data, kept = w[7];
+    for (int k = 0; k < 40; k++) w[k] += 0.3f;
+    kept = w[7];
+    const float h = 0.05f;
+    w[7] = kept + h;
+    assert_int_equal(dan_prefs_eval(&p, &d, p.ref, &up, &e), DAN_OK);
+    w[7] = kept - h;
+    assert_int_equal(dan_prefs_eval(&p, &d, p.ref, &down, &e), DAN_OK);
+    w[7] = kept;
+    double slope = (up.loss - down.loss) / (2 * (double)h), norm;
+    struct dan_pref_stats s;
+    assert_int_equal(dan_prefs_step(&p, 0, &s, &norm, &e), DAN_OK);
+    double got = (double)((float *)dan_store_find(dan_tuner_state(t), "sum:blk.0.ffn_down.weight")->data)[7];
+    if (fabs(got - slope) > 0.02 * fabs(slope) + 1e-6) fail_msg("gradient %g, slope %g", got, slope);
+    dan_prefs_release(&p);
+    dan_sft_data_release(&d);
+    dan_tuner_free(t);
+    dan_lm_release(&lm);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,174 @@
+#include "cli/tune.h"
+#include <stdio.h>
+#include <string.h>
+#include "align/sft_data.h"
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "io/json.h"
+#include "model/lora_files.h"
+
+enum { MIN_ROWS = 1024 };
+
+const char *tune_optim_name(size_t i) { return dan_optims[i] ? dan_optims[i]->name : NULL; }
+const char *tune_schedule_name(size_t i) { return dan_schedules[i] ? dan_schedules[i]->name : NULL; }
+
+static int out_path(const struct tune *t, const char *name, struct dan_str *path, struct dan_err *e)
+{
+    dan_path_join(path, t->o.out, name);
+    return path->failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : DAN_OK;
+}
+
+static int check_out(const struct tune *t, struct dan_err *e)
+{
+    static const char *const marks[] = {"adapter_config.json", "model.safetensors", "model.safetensors.index.json", "log.jsonl"};
+    int rc = DAN_OK;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks && !rc; i++) {
+        struct dan_str path = {0};
+        rc = out_path(t, marks[i], &path, e);
+        if (!rc && dan_path_exists(dan_str_c(&path)))
+            rc = dan_fail(e, DAN_EINVAL, "'%s' already holds a model or a run (%s); choose another --out, or remove it", t->o.out, marks[i]);
+        dan_str_release(&path);
+    }
+    if (!rc && t->o.merge && !t->o.lora_rank) rc = dan_fail(e, DAN_EUSAGE, "--merge needs --lora-rank: without an adapter there is nothing to merge");
+    return rc;
+}
+
+static int open_model(struct tune *t, struct dan_err *e)
+{
+    struct lm_files *m = &t->m;
+    bool written = t->o.lora_rank == 0 || t->o.merge;
+    int rc = lm_open(t->cli, t->o.model, true, m, e);
+    if (rc || !written) return rc;
+    dan_lm_release(&m->lm);                    /* again, in own f32 memory */
+    return dan_lm_load(&m->lm, m->dir, true, e);
+}
+
+int tune_open(struct tune *t, struct dan_err *e)
+{
+    int rc = check_out(t, e);
+    if (!rc) rc = dan_fusion_check(t->o.fusion, e);
+    if (!rc) rc = open_model(t, e);
+    if (rc) return rc;
+    t->longest = t->o.context ? t->o.context : t->m.lm.cfg.context;
+    if (t->longest > dan_lm_longest(&t->m.lm.cfg))
+        return dan_fail(e, DAN_EINVAL, "--context %lld is more than the model's %lld", (long long)t->longest, (long long)dan_lm_longest(&t->m.lm.cfg));
+    return dan_chat_template_open(&t->chat, t->m.tok, t->o.template, &t->m.prefix, e);
+}
+
+static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_err *e)
+{
+    long from, to;
+    char rest;
+    if (!text) return DAN_OK;
+    int n = sscanf(text, "%ld-%ld%c", &from, &to, &rest);
+    if (n == 1) to = from;
+    if (n < 1 || n > 2 || from < 0 || to < from) return dan_fail(e, DAN_EUSAGE, "--lora-layers '%s' is no range: write 4-11, layers count from 0", text);
+    o->first_layer = from;
+    o->last_layer = to;
+    return DAN_OK;
+}
+
+static int add_adapter(struct tune *t, struct dan_err *e)
+{
+    struct dan_lora_opts o = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
+                              .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed};
+    if (!t->o.lora_rank) return DAN_OK;
+    int rc = parse_layers(t->o.lora_layers, &o, e);
+    if (!rc) rc = dan_lora_add(&t->m.lm, &o, e);
+    if (!rc) t->m.lm.adapter[t->m.lm.n_adapters - 1].trained = true;
+    return rc;
+}
+
+static enum dan_prec precision(const struct tune *t, uint64_t cpu)
+{
+    bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
+    return !strcmp(t->o.dtype, "bf16") || (!strcmp(t->o.dtype, "auto") && fast) ? DAN_PREC_BF16 : DAN_PREC_F32;
+}
+
+int tune_start(struct tune *t, int64_t needed, struct dan_err *e)
+{
+    uint64_t mask = dan_isa_mask(t->cli->isa);
+    t->rows = t->o.rows ? t->o.rows : needed > MIN_ROWS ? needed : MIN_ROWS;
+    if (t->rows < needed - 1)
+        return dan_fail(e, DAN_EINVAL, "--rows %lld does not hold the longest dialogue of %lld tokens", (long long)t->rows, (long long)needed);
+    struct dan_tuner_opts o = {.max_rows = t->rows, .optim = dan_optim_find(t->o.optimizer), .beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps,
+                               .weight_decay = t->o.weight_decay, .clip = t->o.clip, .remat = t->o.remat, .cpu_mask = mask,
+                               .prec = precision(t, dan_cpu_features() & mask), .pass = {.fusion = t->o.fusion}};
+    int rc = add_adapter(t, e);
+    if (!rc) rc = dan_tuner_new(&t->m.lm, &o, t->m.pool, &t->tuner, e);
+    return rc ? rc : dan_mkdirs(t->o.out, e);
+}
+
+double tune_lr(const struct tune *t, int64_t step)
+{
+    struct dan_schedule_args at = {t->lr, t->o.min_lr >= 0 ? t->o.min_lr : t->lr / 10, t->o.warmup, t->steps, 0.2};
+    return dan_schedule_at(dan_schedule_find(t->o.schedule), &at, step);
+}
+
+int tune_log(struct tune *t, json_t *j, struct dan_err *e)
+{
+    struct dan_str path = {0}, line = {0};
+    int bad = !j || dan_json_text(j, &line);
+    json_decref(j);
+    dan_str_putc(&line, '\n');
+    int rc = bad || line.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the log") : out_path(t, "log.jsonl", &path, e);
+    if (!rc) rc = dan_append_file(dan_str_c(&path), dan_str_c(&line), line.n, e);
+    dan_str_release(&path);
+    dan_str_release(&line);
+    return rc;
+}
+
+int tune_save(struct tune *t, struct dan_err *e)
+{
+    struct dan_lm *lm = &t->m.lm;
+    const char *name = t->o.lora_rank ? lm->adapter[lm->n_adapters - 1].name : NULL;
+    int rc = dan_mkdirs(t->o.out, e);
+    if (!rc && name && !t->o.merge) return dan_lora_save(lm, name, t->o.out, t->o.model, e);
+    if (!rc && name) rc = dan_lora_merge(lm, name, 1, e);
+    if (!rc) rc = dan_lm_save(lm, t->o.out, e);
+    return rc ? rc : dan_lm_copy_beside(t->m.dir, t->o.out, e);
+}
+
+int tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    int rc = j ? out_path(t, "report.json", &path, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
+    if (!rc) rc = dan_json_write(dan_str_c(&path), j, e);
+    if (!rc) rc = t->cli->json ? dan_out_json(&t->cli->ui, json_incref(j), e) : dan_out(&t->cli->ui, dan_str_c(text), text->n, e);
+    if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu chat %s", t->o.out, t->o.out);
+    json_decref(j);
+    dan_str_release(&path);
+    return rc;
+}
+
+void tune_release(struct tune *t)
+{
+    dan_tuner_free(t->tuner);
+    dan_chat_template_release(&t->chat);
+    lm_close(&t->m);
+}
+
+void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d)
+{
+    int64_t all = 0;
+    struct dan_str line = {0};
+    for (int k = 0; k < DAN_N_SKIPS; k++) {
+        all += d->skipped[k];
+        if (d->skipped[k]) dan_str_printf(&line, "%s%lld %s", line.n ? ", " : "", (long long)d->skipped[k], dan_skip_name((enum dan_skip)k));
+    }
+    if (all) dan_warn(&t->cli->ui, "%lld of %lld rows were skipped: %s\n%.*s", (long long)all, (long long)d->rows, dan_str_c(&line),
+                      (int)(d->told.n ? d->told.n - 1 : 0), dan_str_c(&d->told));
+    dan_str_release(&line);
+}
+
+void tune_tell_model(struct tune *t)
+{
+    struct dan_ui *ui = &t->cli->ui;
+    char a[DAN_NUM], b[DAN_NUM];
+    dan_say(ui, "model    %s, %s parameters, %s learn%s", t->m.lm.model->name, dan_fmt_count((double)dan_lm_n_params(&t->m.lm), a),
+            dan_fmt_count((double)dan_tuner_params(t->tuner), b), t->o.lora_rank ? " (adapter)" : "");
+    dan_say(ui, "template %s", t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
+    dan_say(ui, "memory   %s beside the weights of %s", dan_fmt_bytes((double)dan_tuner_bytes(t->tuner), a),
+            dan_fmt_bytes((double)dan_store_bytes(t->m.lm.store), b));
+}
