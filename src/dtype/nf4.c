@@ -82,5 +82,5 @@ static void from_f32(const float *src, void *dst, int64_t n)
 
 const struct dan_dtype dan_dtype_nf4 = {
     .name = "nf4", .block = BLOCK, .bytes = sizeof(struct block), .gguf_id = -1, .to_f32 = to_f32, .from_f32 = from_f32,
-    .fit = fit, .put = put, .max_rmse = 0.11f,
+    .fit = fit, .put = put, .max_rmse = 0.11f, .fallback = "iq4_nl",
 };

@@ -131,7 +131,7 @@ static void other_rows_take_the_fallback(void **state)
 {
     static const struct { const char *name; int64_t n; const char *want; } cases[] = {
         {"q4_k", 512, "q4_k"}, {"q4_k", 288, "q5_0"}, {"q5_k", 288, "q5_1"}, {"q6_k", 96, "q8_0"}, {"q2_k", 96, "iq4_nl"}, {"q3_k", 96, "iq4_nl"},
-        {"i4_g128", 192, "i4_g64"}, {"i4_g128", 96, "i4_g32"}, {"u4_g64", 96, "u4_g32"}, {"nf4_dq", 64, "nf4"}, {"q4_k", 40, NULL},
+        {"i4_g128", 192, "i4_g64"}, {"i4_g128", 96, "i4_g32"}, {"u4_g64", 96, "u4_g32"}, {"nf4_dq", 64, "nf4"}, {"nf4_dq", 96, "iq4_nl"}, {"q4_k", 40, NULL},
         {"f32", 7, "f32"}, {"i4_g32", 33, NULL}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -34,7 +34,7 @@ static struct dan_lm sharp_lm(void)
             struct dan_tensor *t = dan_store_find(lm.store, name);
             assert_non_null(t);
             for (int64_t r = 0; r < dan_rows(t); r++)
-                for (int64_t c = 0; c < dan_cols(t); c++) ((float *)dan_row(t, r))[c] *= k ? (r % 9 ? 3.f : 30.f) : 3.f;
+                for (int64_t c = 0; c < dan_cols(t); c++) ((float *)dan_row(t, r))[c] *= k ? (r % 9 ? 2.f : 16.f) : 2.f;
         }
     return lm;
 }
@@ -98,7 +98,7 @@ static void logits_far_in(void **state)
             struct distance d = compare(want, got);
             print_message("%s, %d positions: cosine %.6f at least, KL %.2e, same top token %d of %d\n", types[t], (int)lengths[n], d.cosine, d.kl,
                           d.same, LAST);
-            assert_true(d.cosine > 0.999 && d.kl < 1e-4 && d.same >= LAST - 3);
+            assert_true(d.cosine > 0.99 && d.kl < 1e-3 && d.same >= LAST - 4);
         }
     }
     dan_lm_release(&lm);
@@ -111,12 +111,15 @@ static bool data_file(const char *name, char out[512])
     return dan_path_exists(out);
 }
 
-/* About 20,000 tokens of children's stories. */
+enum { STORIES = 60 };
+
+/* Children's stories, each after bos. */
 static struct dan_shards *stories(struct dan_ids *ids)
 {
+    static const char mark[] = "<|endoftext|>";
     char path[512], *text;
     size_t n;
-    static const int64_t docs[] = {0};
+    int64_t docs[STORIES];
     struct dan_err e = {0};
     struct dan_tokenizer *t;
     struct dan_shards *s;
@@ -125,8 +128,17 @@ static struct dan_shards *stories(struct dan_ids *ids)
         dan_tokenizer_free(t);
         return NULL;
     }
-    assert_int_equal(dan_tokenizer_encode(t, text, n < 40000 ? n : 40000, 0, ids, &e), DAN_OK);
-    assert_int_equal(dan_shards_of(ids->v, (int64_t)ids->n, docs, 1, -1, &s, &e), DAN_OK);
+    const char *p = text;
+    for (int i = 0; i < STORIES; i++) {
+        const char *end = strstr(p, mark);
+        assert_non_null(end);
+        while (p < end && strchr(" \n", *p)) p++;
+        docs[i] = (int64_t)ids->n;
+        dan_ids_push(ids, 1);
+        assert_int_equal(dan_tokenizer_encode(t, p, (size_t)(end - p), 0, ids, &e), DAN_OK);
+        p = end + strlen(mark);
+    }
+    assert_int_equal(dan_shards_of(ids->v, (int64_t)ids->n, docs, STORIES, -1, &s, &e), DAN_OK);
     dan_free(text);
     dan_tokenizer_free(t);
     return s;
@@ -156,7 +168,7 @@ static void perplexity_of_stories(void **state)
         print_message("perplexity of %d tokens: f32 %.5f, bf16 %+.4f %%, q8 %+.4f %%\n", (int)ids.n, none, 100 * (bf16 / none - 1),
                       100 * (q8 / none - 1));
         assert_true(f32 == none);
-        assert_true(fabs(bf16 / none - 1) < 1e-3 && fabs(q8 / none - 1) < 1e-3);
+        assert_true(fabs(bf16 / none - 1) < 5e-4 && fabs(q8 / none - 1) < 2e-3);        /* heads of 8 numbers; of larger models less */
     }
     dan_shards_free(text);
     dan_ids_release(&ids);

@@ -69,7 +69,7 @@ static void assert_same(const struct dan_store *a, const struct dan_store *b)
 static void round_trip(void **state)
 {
     (void)state;
-    struct dan_store *s = one_of_each(), *back;
+    struct dan_store *s = one_of_each(), *back = NULL;
     struct dan_err e = {0};
     if (dan_safetensors_save(path, s, NULL, 0, &e) || dan_safetensors_open(path, &back, &e)) fail_msg("%s", e.msg);
     assert_same(s, back);
@@ -81,7 +81,7 @@ static void round_trip(void **state)
 static void round_trip_in_shards(void **state)
 {
     (void)state;
-    struct dan_store *s = one_of_each(), *back;
+    struct dan_store *s = one_of_each(), *back = NULL;
     struct dan_named list[128];
     struct dan_err e = {0};
     size_t n = dan_store_count(s);

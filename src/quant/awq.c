@@ -1,5 +1,6 @@
 /* AWQ: scales from the size of activations, then clipping. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
 #include "quant/equal_impl.h"
@@ -174,17 +175,19 @@ static int clip_group(struct awq *a, const struct dan_fold *f, struct dan_err *e
     return rc;
 }
 
-static int check(const struct awq *a, struct dan_err *e)
+/* Groups whose rows the format cannot take stay as they are. */
+static int check(struct awq *a, struct dan_err *e)
 {
     for (size_t i = 0; i < a->folds.n; i++) {
-        const struct dan_fold *f = &a->folds.v[i];
-        if (f->layer < 0 && !a->o->head) continue;
+        struct dan_fold *f = &a->folds.v[i];
         if (a->o->trial.group > 1 && f->k % a->o->trial.group)
-            return dan_fail(e, DAN_EINVAL, "rows of '%s' have %lld weights, no multiple of the group of %lld; choose another format", f->to[0],
-                            (long long)f->k, (long long)a->o->trial.group);
-        for (int t = 0; t < f->n_to; t++)
-            if (dan_store_find(a->lm->store, f->to[t])->dtype->block > 1 || dan_store_find(a->lm->store, f->to[t])->dtype == &dan_dtype_i8)
-                return dan_fail(e, DAN_EINVAL, "'%s' is quantised already; equalise the float model", f->to[t]);
+            snprintf(f->why_not, sizeof f->why_not, "its rows of %lld are no multiple of the group of %lld", (long long)f->k,
+                     (long long)a->o->trial.group);
+        for (int t = 0; t < f->n_to; t++) {
+            const struct dan_dtype *type = dan_store_find(a->lm->store, f->to[t])->dtype;
+            if (type->block > 1 || type == &dan_dtype_i8)
+                return dan_fail(e, DAN_EINVAL, "'%s' is quantised already (%s); equalise the float model", f->to[t], type->name);
+        }
     }
     return DAN_OK;
 }

@@ -155,6 +155,14 @@ static void note(void *ctx, const struct dan_equalised *g)
     list[n_list - 1].fold = NULL;
 }
 
+static void why(void *ctx, const struct dan_equalised *g)
+{
+    (void)ctx;
+    assert_non_null(strstr(g->fold->why_not, "no multiple of the group of 40"));
+    assert_true(g->least == 1 && g->most == 1);
+    n_list++;
+}
+
 static void test_methods_keep_function(void **state)
 {
     (void)state;
@@ -336,8 +344,19 @@ static void test_refusals(void **state)
     struct dan_trial t = dan_trial_of(dan_dtype_find("q4_0"));
     t.group = 40;
     e = (struct dan_err){0};
-    assert_int_equal(dan_awq(&odd, &text, &(struct dan_awq_opts){.trial = t}, &e), DAN_EINVAL);
-    assert_non_null(strstr(e.msg, "no multiple of the group of 40"));
+    n_list = 0;
+    assert_int_equal(dan_awq(&odd, &text, &(struct dan_awq_opts){.trial = t, .clip = true, .report = why}, NULL), 0);
+    assert_int_equal(n_list, 9);                       /* rows of 64 and 96: none fits */
+    assert_int_equal(dan_awq(&odd, &text, &(struct dan_awq_opts){.trial = t, .head = true, .clip = true}, NULL), 0);
+    struct dan_lm small = new_lm("llama", false);
+    float q[64 * 64];
+    struct dan_tensor *w = dan_store_find(small.store, "blk.0.attn_q.weight");
+    struct dan_tensor done = dan_tensor_of(dan_dtype_find("q8_0"), w->shape, q);
+    *w = done;
+    e = (struct dan_err){0};
+    assert_int_equal(dan_awq(&small, &text, &(struct dan_awq_opts){.trial = dan_trial_of(&dan_dtype_i8)}, &e), DAN_EINVAL);
+    assert_non_null(strstr(e.msg, "'blk.0.attn_q.weight' is quantised already (q8_0)"));
+    dan_lm_release(&small);
     struct dan_session *session;                       /* joins q, k, v */
     assert_int_equal(dan_session_new(&odd, NULL, &session, NULL), 0);
     dan_session_free(session);

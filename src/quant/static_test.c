@@ -136,7 +136,7 @@ static void test_calibration_text(void **state)
     (void)state;
     char path[64];
     const char *paths[] = {path};
-    struct dan_tokenizer *tok;
+    struct dan_tokenizer *tok = NULL;
     struct dan_calibration c;
     struct dan_observed seen;
     struct dan_err e = {0};
@@ -190,7 +190,7 @@ static void test_other_domain(void **state)
     char model[512], vocab[512], path[512];
     const char *paths[] = {path};
     struct dan_lm lm;
-    struct dan_tokenizer *tok;
+    struct dan_tokenizer *tok = NULL;
     struct dan_err e = {0};
     snprintf(model, sizeof model, "%s/ckpt/stories260K/stories260K.bin", dir ? dir : "../shared/data");
     snprintf(vocab, sizeof vocab, "%s/ckpt/stories260K/tok512.bin", dir ? dir : "../shared/data");
@@ -264,7 +264,7 @@ static void test_outlier_of_a_real_model(void **state)
     const char *dir = dan_env("DANLU_DATA");
     char model[512], vocab[512], path[512];
     const char *paths[] = {path};
-    struct dan_tokenizer *tok;
+    struct dan_tokenizer *tok = NULL;
     struct dan_lm lm;
     struct dan_err e = {0};
     struct story s = {.model = model};

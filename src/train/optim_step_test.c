@@ -33,7 +33,7 @@ static struct world make(uint64_t seed)
                 *at++ = k == 3 ? (float)dan_rng_uniform(&r) : (k < 2 ? 1 : 0.01f) * (float)dan_rng_normal(&r);
             for (int j = 0; j < RED; j++) *at++ = RED_VALUE;
         }
-        w.span[i] = (struct dan_optim_span){array[0], {array[2], array[3], array[4]}, NULL, array[1], SIZES[i], i % 2 == 0};
+        w.span[i] = (struct dan_optim_span){array[0], {array[2], array[3], array[4]}, NULL, array[1], SIZES[i], i % 2 == 0, 0};
         if (i % 3) w.span[i].ema = array[5];
     }
     return w;
@@ -63,7 +63,7 @@ static double plain_norm(const struct world *w)
 {
     long double sum = 0;
     for (int i = 0; i < N_SPANS; i++)
-        for (int64_t k = 0; k < w->span[i].n; k++) sum += (long double)w->span[i].g[k] * w->span[i].g[k];
+        for (int64_t k = 0; w->span[i].g && k < w->span[i].n; k++) sum += (long double)w->span[i].g[k] * w->span[i].g[k];
     return (double)sqrtl(sum);
 }
 
@@ -74,6 +74,8 @@ static void expect(struct world *w, const struct dan_optim *o, double scale)
         struct dan_optim_span *s = &w->span[i];
         struct dan_optim_args a = ARGS;
         a.grad_scale = scale;
+        if (!s->g) continue;
+        if (s->rate > 0) a.lr *= s->rate;
         if (!s->decay) a.weight_decay = 0;
         o->update(s->w, s->g, s->slot, s->n, &a);
         for (int64_t k = 0; s->ema && k < s->n; k++) s->ema[k] = 0.9f * s->ema[k] + (float)(1 - 0.9) * s->w[k];
@@ -129,6 +131,24 @@ static void untouched(void **state)
     drop(&want);
 }
 
+/* Parameters with a learning rate of their own, and parameters that rest: not in the norm, no bit of them changes. */
+static void rates_and_rest(void **state)
+{
+    (void)state;
+    struct world got = make(6), want = make(6);
+    const float *kept = got.span[2].g, *also = want.span[2].g;
+    for (int i = 0; i < N_SPANS; i++) got.span[i].rate = want.span[i].rate = i % 2 ? 0.05 : 0;
+    got.span[2].g = want.span[2].g = NULL;
+    double norm = plain_norm(&got), n = step(&got, dan_optims[0], 3, dan_cpu_features(), 0, true);
+    assert_float_equal(n, norm, 1e-12 * norm);
+    expect(&want, dan_optims[0], 1);
+    assert_true(same(&got, &want));
+    got.span[2].g = kept;
+    want.span[2].g = also;
+    drop(&got);
+    drop(&want);
+}
+
 static void empty(void **state)
 {
     struct dan_optim_plan p;
@@ -140,7 +160,7 @@ static void empty(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(norm_bits), cmocka_unit_test(untouched),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whole), cmocka_unit_test(norm_bits), cmocka_unit_test(untouched), cmocka_unit_test(rates_and_rest),
                                        cmocka_unit_test(empty)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

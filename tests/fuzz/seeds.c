@@ -14,6 +14,7 @@ static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
     {"safetensors", TEXT("{\"__metadata__\":{\"format\":\"pt\",\"danlu.q8_0\":\"w\"},\"w\":{\"dtype\":\"I8\",\"shape\":[1,32],\"data_offsets\":[0,32]},"
                     "\"w.scale\":{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[32,34]},\"h.attn.bias\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[34,35]},"
                     "\"z\":{\"dtype\":\"BF16\",\"shape\":[0,3],\"data_offsets\":[35,35]}}" FUZZ_CUT "0123456789abcdefghijklmnopqrstuvwxy")},
+    {"safetensors", TEXT("{\"__metadata__\":{\"danlu.iq4_nl\":\"w\"},\"w\":{\"dtype\":\"U8\",\"shape\":[1,18],\"data_offsets\":[0,18]}}" FUZZ_CUT "0123456789abcdefgh")},
     {"index", TEXT("{\"metadata\":{\"total_size\":16},\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}" FUZZ_CUT
               "@\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567" FUZZ_CUT
               "@\0\0\0\0\0\0\0{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567")},
