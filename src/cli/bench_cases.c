@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "cli/bench.h"
+#include "op/fake_quant.h"
 #include "op/ops.h"
 
 static struct bench_leaf *new_leaf(struct bench_build *x, const struct dan_dtype *type, struct dan_shape s, int64_t below)
@@ -174,6 +175,19 @@ static dan_ref linear_act_of(struct bench_build *x, enum dan_prec prec)
 }
 static dan_ref linear_act(struct bench_build *x) { return linear_act_of(x, DAN_PREC_F32); }
 static dan_ref linear_act_bf16(struct bench_build *x) { return linear_act_of(x, DAN_PREC_BF16); }
+/* d: N, C; groups of 32, as in training for few bits. */
+static dan_ref fake_quant(struct bench_build *x) { return dan_fake_quant_dynamic(&x->b, rows(x), (struct dan_quant_grid){8, 32, 0}); }
+static dan_ref fake_quant_step(struct bench_build *x)
+{
+    dan_ref a = rows(x), s = f32(x, DAN_SHAPE(x->d[0], x->d[1] / 32));
+    return dan_fake_quant_step(&x->b, a, s, (struct dan_quant_grid){4, 32, DAN_QUANT_F16}, DAN_RULE_LSQ, 0, 1);
+}
+static dan_ref fake_quant_step_grad(struct bench_build *x)
+{
+    const union dan_attr attr[] = {DAN_I(4), DAN_I(32), DAN_I(DAN_QUANT_F16), DAN_I(DAN_RULE_LSQ), DAN_F(0), DAN_F(1)};
+    dan_ref a = rows(x), s = f32(x, DAN_SHAPE(x->d[0], x->d[1] / 32));
+    return dan_emit(&x->b, &dan_op_fake_quant_step_grad, (const dan_ref[]){a, s, rows(x)}, 3, attr, 6);
+}
 static dan_ref quantised(struct bench_build *x, const struct dan_dtype *t)
 {
     dan_ref a = f32(x, DAN_SHAPE(x->d[0], x->d[2]));
@@ -224,6 +238,9 @@ const struct bench_case bench_cases[] = {
     {"act_grad", "N C", {4096, 1536}, gelu_grad, "gelu_tanh"},
     {"swiglu", "N 2F", {4096, 2048}, swiglu, NULL},
     {"swiglu_grad", "N 2F", {4096, 2048}, swiglu_grad, NULL},
+    {"fake_quant", "N C", {4096, 768}, fake_quant, "8 bits"},
+    {"fake_quant_step", "N C", {4096, 768}, fake_quant_step, "LSQ, 4 bits"},
+    {"fake_quant_step_grad", "N C", {4096, 768}, fake_quant_step_grad, "LSQ, 4 bits"},
     {"rope_table", "N C T", {4096, 64, 256}, rope_table, NULL},
     {"rope", "N C", {4096, 384}, rope, NULL},
     {"copy", "N C", {4096, 384}, copy, NULL},

@@ -80,7 +80,8 @@ static void report(struct bench *b, const char *what, int64_t depth, int64_t tok
     dan_table_row(&b->table, (const char *const[]){what, streams, n, at, dan_fmt_count((double)tokens / median, rate),
                                                    dan_fmt_count((double)tokens / seconds[0], best)});
     json_array_append_new(b->results, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o}", "what", what, "streams", (json_int_t)b->streams, "tokens",
-                                                (json_int_t)(tokens / b->streams), "depth", (json_int_t)depth, "tokens_per_second", (double)tokens / median, "seconds", all));
+                                                (json_int_t)(tokens / b->streams), "depth", (json_int_t)depth,
+                                                "tokens_per_second", (double)tokens / median, "seconds", all));
 }
 
 static int prefill(struct bench *b, int64_t n, struct dan_err *e)

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/files_impl.h"
+#include "model/quantize_rows.h"
 
 /* general.file_type: ggml's number for what most tensors are (llama.h, enum llama_ftype). */
 static const struct { const char *dtype; uint32_t file_type; } file_types[] = {
@@ -118,19 +119,27 @@ static int64_t head_rows(const struct dan_lm *lm, const char *name, const struct
     return heads > 0 ? t->shape.d[0] / heads : t->shape.d[0];
 }
 
+static int check_no_scale(const struct dan_lm *lm, const char *name, struct dan_err *e)
+{
+    if (!dan_has_row_scale(lm->store, name)) return DAN_OK;
+    return dan_fail(e, DAN_EUNSUPPORTED, "'%s' has a scale per row, which neither GGUF nor another type can hold: convert the model that it was quantised from", name);
+}
+
 /* The tensor as the file has it; `made` owns what differs from lm's. */
 static int lay_out(const struct dan_lm *lm, const char *name, const struct dan_tensor *t, struct dan_store *made, const struct dan_tensor **out,
                    struct dan_err *e)
 {
     struct dan_edit edit = {0};
     *out = t;
+    int rc = check_no_scale(lm, name, e);
+    if (rc) return rc;
     if (lm->model->gguf_pairs && dan_is_rotary(name)) {
         edit.row = dan_row_of_halves;
         edit.d = head_rows(lm, name, t);
     }
     if (lm->model->gguf_norm_plus && dan_is_norm(name)) edit.plus = 1;
     if (!edit.row && edit.plus == 0) return DAN_OK;
-    int rc = dan_copy_edited(made, name, t, &edit, e);
+    rc = dan_copy_edited(made, name, t, &edit, e);
     if (!rc) *out = dan_store_find(made, name);
     return rc;
 }
@@ -166,7 +175,8 @@ static int cast_one(struct dan_lm *lm, const char *name, const struct dan_dtype 
     to = dan_dtype_for_rows(to, dan_cols(&t));
     if (!to) to = &dan_dtype_f16;
     if (t.dtype == to) return DAN_OK;
-    int rc = dan_store_new(&tmp, e);
+    int rc = check_no_scale(lm, name, e);
+    if (!rc) rc = dan_store_new(&tmp, e);
     if (!rc) rc = dan_copy_edited(tmp, name, &t, &(struct dan_edit){.to = to}, e);
     if (!rc) rc = dan_store_share(lm->store, name, tmp, name, e);
     dan_store_free(tmp);

@@ -35,7 +35,8 @@ static void named_tokens(struct dan_chat_template *t, const json_t *config)
 /* Those that only ids name (GGUF).  A key of the configuration that is null says that there is none. */
 static void tokens_by_id(struct dan_chat_template *t, const json_t *config)
 {
-    const struct { const char *key; int32_t id; } all[] = {{"bos_token", t->tok->bos}, {"eos_token", t->tok->eos}, {"unk_token", t->tok->unk}, {"pad_token", t->tok->pad}};
+    const struct { const char *key; int32_t id; } all[] = {
+        {"bos_token", t->tok->bos}, {"eos_token", t->tok->eos}, {"unk_token", t->tok->unk}, {"pad_token", t->tok->pad}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         size_t n;
         const char *p = dan_tokenizer_token(t->tok, all[i].id, &n);

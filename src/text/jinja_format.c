@@ -107,7 +107,8 @@ static bool number_at(struct jstr s, size_t *i, int64_t *out)
 
 static bool bounded(struct jin *j, const struct place *p)
 {
-    if (p->width > MOST_WIDTH || p->precision > 300) dan_jin_fail(j, DAN_EINVAL, "a format with a width over %d or more than 300 digits is refused", MOST_WIDTH);
+    if (p->width > MOST_WIDTH || p->precision > 300)
+        dan_jin_fail(j, DAN_EINVAL, "a format with a width over %d or more than 300 digits is refused", MOST_WIDTH);
     return !j->failed;
 }
 
@@ -146,7 +147,8 @@ static void percent_place(struct percent *q, struct jbuf *b, size_t *i)
     struct jv v;
     bool named = named_arg(q, i, &v);
     for (; *i < q->f.n && strchr("-+ 0#", q->f.p[*i]) && q->f.p[*i]; ++*i) {
-        p.left |= q->f.p[*i] == '-', p.plus |= q->f.p[*i] == '+', p.space |= q->f.p[*i] == ' ', p.zero |= q->f.p[*i] == '0', p.alt |= q->f.p[*i] == '#';
+        char c = q->f.p[*i];
+        p.left |= c == '-', p.plus |= c == '+', p.space |= c == ' ', p.zero |= c == '0', p.alt |= c == '#';
     }
     number_at(q->f, i, &p.width);
     if (*i < q->f.n && q->f.p[*i] == '.') {
@@ -236,6 +238,8 @@ static void put_spec(struct jin *j, struct jbuf *b, struct jstr spec, struct jv 
         put_number(j, b, &p, v);
         return;
     }
+    if (number && (p.comma || p.zero)) dan_jin_fail(j, DAN_EUNSUPPORTED, "',' and '0' in the format of a float need a type behind them ('f')");
+    if (number && (p.plus || p.space) && !signbit(v.u.f)) dan_jbuf_char(j, &text, p.plus ? '+' : ' ', 0);
     dan_jv_print(j, &text, v);
     if (!p.aligned && !number) p.left = true;
     struct jstr s = dan_jbuf_str(&text).u.s;

@@ -100,7 +100,8 @@ static inline struct dan_gemm dan_matmul_gemm(const struct dan_args *a)
         .a = x->data, .b = w->data, .lda = dan_row_stride(x), .ldb = w->stride[0], .ta = ta, .tb = tb,
         .a_bf16 = dan_is_bf16(x), .b_bf16 = dan_is_bf16(w), .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a),
         .c_bf16 = dan_is_bf16(y), .c = y->data, .ldc = dan_row_elements(y),
-        .scale = dan_has_scale(a) ? a->in[DAN_MATMUL_SCALE].data : NULL, .bias = a->in[2].data, .res = res->data, .ldres = dan_row_elements(res), .res_bf16 = dan_is_bf16(res),
+        .scale = dan_has_scale(a) ? a->in[DAN_MATMUL_SCALE].data : NULL,
+        .bias = a->in[2].data, .res = res->data, .ldres = dan_row_elements(res), .res_bf16 = dan_is_bf16(res),
         .act = (int)a->attr[DAN_MATMUL_ACT].i, .gate = (int)a->attr[DAN_MATMUL_GATE].i, .share = a,
     };
     if (!dan_f32_or_bf16(w)) g.b_type = w->dtype;

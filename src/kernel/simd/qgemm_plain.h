@@ -167,7 +167,7 @@ static __attribute__((noinline)) void tile_packed(int rows, const char *x, const
 static inline int32_t start_of(const char *x, int h)
 {
     int32_t start = 0;
-    if (OFFSET && !MINS) memcpy(&start, x + GROUP + 4 + 4 * h, 4);
+    if (OFFSET != 0 && !MINS) memcpy(&start, x + GROUP + 4 + 4 * h, 4);
     return start;
 }
 

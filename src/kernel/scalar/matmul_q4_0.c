@@ -1,0 +1,9 @@
+/* Weights b in q4_0 [N,K] in plain C: qgemm_body.h. */
+#include "kernel/simd/qformat_q4_0.h"
+#include "kernel/simd/qgemm_scalar.h"
+#include "kernel/simd/qgemm_body.h"
+
+const struct dan_kernel dan_kernel_matmul_q4_0_scalar = {
+    .op = "matmul", .isa = "scalar", .name = "matmul_q4_0_scalar", .rank = 15,
+    .accepts = accepts, .workspace = workspace, .run = run, .pack_bytes = pack_bytes, .pack = pack, .rtol = 3e-2f, .half = true,
+};
