@@ -113,7 +113,8 @@ static int open_chat(struct talk *t, struct dan_err *e)
     if (rc) return rc;
     say_template(t);
     if (dan_chat_traits_of(&t->template, true, now, &t->traits, &why))
-        return dan_fail(e, why.code, "%s; choose another template with --template ('plain' always works)", why.msg);
+        return dan_fail(e, why.code, "the chat template '%s' does not fit this model: %s; choose another one with --template, or use 'danlu generate'",
+                        t->template.builtin ? t->template.builtin : "of the model", why.msg);
     rc = dan_chat_init(&t->chat, &t->template, now, e);
     if (!rc) rc = check_system(t, e);
     if (!rc && t->o->system) rc = dan_chat_system(&t->chat, t->o->system, strlen(t->o->system), e);

@@ -39,7 +39,7 @@ check "too long is said, the talk goes on" "printf '%0300d\nhi\n' 1 | danlu chat
 printf '%s' "{% if messages[-1].content == 'no' %}{{ raise_exception('not that') }}{% endif %}{{ messages[-1].content }}" > picky.jinja
 check "a template refuses a message, the talk goes on" "printf 'no\nhi\n' | danlu chat m --template picky.jinja -n 3 --json >out 2>err; [ \$(grep -c role out) -eq 1 ] && grep -q 'line 1: the template refuses: not that' err"
 printf '\n{{ messages|nothing }}' > wrong.jinja
-refused "a template that is wrong" 1 "line 2: there is no filter 'nothing'; choose another template" danlu chat m --template wrong.jinja </dev/null
+refused "a template that is wrong" 1 "line 2: there is no filter 'nothing'; choose another one" danlu chat m --template wrong.jinja </dev/null
 printf '%s' "{{ ''.__class__.__mro__ }}" > walk.jinja
 refused "a template that walks attributes" 1 "__class__" danlu chat m --template walk.jinja </dev/null
 printf '%s' "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}x" > nosys.jinja

@@ -38,7 +38,7 @@ check "inspect prints graphs" "danlu inspect llama --graph | grep -q '; after al
 check "inspect --json is one object" "danlu inspect gpt --json | grep -q '^{.*\"parameters\":[0-9]*.*}\$'"
 check "estimate knows GPT-2" "danlu estimate --model gpt --layers 12 --hidden 768 --heads 12 --vocab 50257 --context 1024 --batch 1 --json | grep -q '\"total\":124439808'"
 refused "no model" 1 "there is no model folder" danlu generate nowhere --prompt x
-refused "unknown format" 1 "use one of: q8_0" danlu quantize llama --to q3 --out q3
+refused "unknown format" 2 "use one of: .*q8_0" danlu quantize llama --to q3 --out q3
 refused "no room for the prompt" 1 "shorten the prompt" danlu generate llama --prompt "$(head -c 300 text.txt)"
 refused "context beyond the model's" 1 "64 positions" danlu generate llama --prompt a --context 65
 refused "quantised twice" 1 "already" danlu quantize llama-q8 --out again
