@@ -248,11 +248,12 @@ double dan_study_recovered(const struct dan_study *s, const char *part, const ch
     const struct dan_study_row *row = dan_study_find(s, part, method, scheme);
     double sum = 0;
     *least = INFINITY;
-    for (int k = 0; k < s->seeds && control && lost && row; k++) {
+    if (!control || !lost || !row || !(dan_study_mean_of(s, lost).mean - dan_study_mean_of(s, control).mean > DAN_STUDY_LOST)) return NAN;
+    for (int k = 0; k < s->seeds; k++) {
         double share = (lost->loss[k] - row->loss[k]) / (lost->loss[k] - control->loss[k]);
         if (!(lost->loss[k] > control->loss[k])) return NAN;
         sum += share;
         *least = fmin(*least, share);
     }
-    return control && lost && row ? sum / s->seeds : NAN;
+    return sum / s->seeds;
 }

@@ -43,7 +43,8 @@ struct dan_study_mean dan_study_mean_of(const struct dan_study *s, const struct 
 /* NULL when there is none. */
 const struct dan_study_row *dan_study_find(const struct dan_study *s, const char *part, const char *method, const char *scheme);
 /* Of what post-training quantisation (nearest) lost against the control, the share that `method` has got back: mean over seeds; *least: of the worst
- * seed.  NAN where nothing was lost. */
+ * seed.  NAN where less than DAN_STUDY_LOST nats were lost: a share of nothing is noise. */
+#define DAN_STUDY_LOST 0.005
 double dan_study_recovered(const struct dan_study *s, const char *part, const char *method, const char *scheme, double *least);
 
 #endif
