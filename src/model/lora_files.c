@@ -153,7 +153,8 @@ static bool is_set(const json_t *config, const char *key)
 static int check_config(const char *path, const json_t *c, double *scale, struct dan_err *e)
 {
     static const char *const refused[] = {"use_dora", "bias", "lora_bias", "modules_to_save", "alpha_pattern", "trainable_token_indices", "target_parameters",
-                                          "megatron_config", "use_qalora", "alora_invocation_tokens", "layer_replication"};
+                                          "megatron_config", "use_qalora", "alora_invocation_tokens", "layer_replication",
+                                          "use_bdlora", "kasa_config", "velora_config", "monteclora_config", "arrow_config"};
     const char *type = json_string_value(json_object_get(c, "peft_type"));
     const json_t *r = json_object_get(c, "r"), *alpha = json_object_get(c, "lora_alpha");
     if (!type || strcmp(type, "LORA")) return dan_fail(e, DAN_EUNSUPPORTED, "'%s' has peft_type '%.40s': only LORA is read", path, type ? type : "?");
