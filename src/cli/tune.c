@@ -44,6 +44,18 @@ static int open_model(struct tune *t, struct dan_err *e)
     return dan_lm_load(&m->lm, m->dir, true, e);
 }
 
+/* A turn that ends with nothing that is learnt never ends. */
+static int check_template(struct tune *t, struct dan_err *e)
+{
+    struct dan_chat_traits traits = {0};
+    int rc = dan_chat_traits_of(&t->chat, true, dan_unix_time(), &traits, e);
+    if (!rc && !traits.stop_trained)
+        dan_warn(&t->cli->ui, "the template '%s' has no end of turn that is learnt: the model will not learn to stop; --template alpaca or zephyr ends turns with eos",
+                 t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
+    dan_chat_traits_release(&traits);
+    return rc;
+}
+
 int tune_open(struct tune *t, struct dan_err *e)
 {
     int rc = check_out(t, e);
@@ -53,7 +65,8 @@ int tune_open(struct tune *t, struct dan_err *e)
     t->longest = t->o.context ? t->o.context : t->m.lm.cfg.context;
     if (t->longest > dan_lm_longest(&t->m.lm.cfg))
         return dan_fail(e, DAN_EINVAL, "--context %lld is more than the model's %lld", (long long)t->longest, (long long)dan_lm_longest(&t->m.lm.cfg));
-    return dan_chat_template_open(&t->chat, t->m.tok, t->o.template, &t->m.prefix, e);
+    rc = dan_chat_template_open(&t->chat, t->m.tok, t->o.template, &t->m.prefix, e);
+    return rc ? rc : check_template(t, e);
 }
 
 static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_err *e)

@@ -12,6 +12,8 @@ awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"messages\":[{\"role\":\"user\",
     i % 2 ? "cat" : "dog", i % 2 ? "fish, always fish" : "birds, only birds" }' >chats.jsonl
 check "a base model" '$danlu train --data book.txt --layers 2 --hidden 64 --heads 2 --context 96 --vocab 300 --steps 60 --batch 8 --out base --quiet'
 
+check "data inspect: what is learnt" '$danlu data inspect base --data chats.jsonl --rows 2 >i.txt && grep -q "\[\[ *birds, only birds\]\]" i.txt && grep -q "^60 rows, 60 sequences" i.txt'
+check "data inspect --json" '$danlu data inspect base --data chats.jsonl --json | grep -q "\"stop_trained\""'
 check "an adapter" '$danlu finetune base --data chats.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --forget-eval book.txt --out adapter --json >r.json && test -s adapter/adapter_model.safetensors && test -s adapter/log.jsonl && ! test -e adapter/model.safetensors'
 check "the held-out loss fell, and forgetting is measured" 'python3 -c "import json; r = json.load(open(\"r.json\")); assert r[\"eval_loss\"][\"change\"] < -0.1, r; assert r[\"forgetting\"][\"sequences\"] > 10"'
 check "the same seed, the same bytes, any threads" '$danlu finetune base --data chats.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --threads 3 --out again --quiet && cmp adapter/adapter_model.safetensors again/adapter_model.safetensors'
@@ -31,6 +33,7 @@ refused "replay without a fraction" 2 "PATH:FRACTION" "$danlu" finetune base --d
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the %s like, %d?\",\"chosen\":\"fish\",\"rejected\":\"birds, only birds\"}\n", i % 2 ? "cat" : "dog", i }' >pairs.jsonl
 check "dpo learns the preference" '$danlu dpo base --data pairs.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --val-fraction 0.2 --out preferred --json >d.json && python3 -c "import json; r = json.load(open(\"d.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.693147) < 1e-5 and r[\"eval\"][\"rewards/accuracies\"] > 0.9, r" && grep -q "rewards/margins" preferred/log.jsonl'
 check "dpo --loss simpo, all weights" '$danlu dpo base --data pairs.jsonl --loss simpo --steps 5 --batch 8 --out simpo --quiet && $danlu generate simpo --prompt hi --max-tokens 2 --quiet'
+check "data inspect: pairs" '$danlu data inspect base --data pairs.jsonl | grep -q "line 1, rejected"'
 refused "dialogues are no pairs" 1 "expected a preference pair" "$danlu" dpo base --data chats.jsonl --lora-rank 2 --out x6
 mv base moved
 refused "an adapter whose base has gone" 1 "is of the model 'base', which is not there" "$danlu" generate adapter --prompt hi
