@@ -9,6 +9,7 @@
 #include "io/safetensors.h"
 #include "io/sniff.h"
 #include "model/gguf_write.h"
+#include "model/lora_files.h"
 
 struct convert_opts { const char *src, *dst, *dtype, *tokenizer; int64_t shard_size; bool force; };
 
@@ -212,13 +213,53 @@ static int report(struct work *w, struct dan_err *e)
     return DAN_OK;
 }
 
+/* ---- an adapter: its base model with it merged in ---- */
+
+/* Without the adapter's own tensors. */
+static int drop_adapters(struct dan_lm *lm, struct dan_err *e)
+{
+    struct dan_store *kept = NULL;
+    int rc = dan_store_new(&kept, e);
+    for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
+        const char *name = dan_store_name(lm->store, i);
+        if (!strchr(name, '@')) rc = dan_store_share(kept, name, lm->store, name, e);
+    }
+    if (rc) {
+        dan_store_free(kept);
+        return rc;
+    }
+    dan_store_free(lm->store);
+    lm->store = kept;
+    lm->n_adapters = 0;
+    return DAN_OK;
+}
+
+static int merge_adapter(struct work *w, const struct convert_opts *o, struct dan_lm *lm, struct dan_err *e)
+{
+    struct dan_str base = {0};
+    struct convert_opts of_base = *o;
+    int rc = dan_lora_base_model(o->src, &base, e);
+    if (!rc) rc = dan_file_kind(dan_str_c(&base), &w->kind, e);
+    if (!rc) rc = dan_lm_load(lm, dan_str_c(&base), true, e);
+    if (!rc) rc = dan_lora_load(lm, o->src, "default", e);
+    if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
+    if (!rc) rc = drop_adapters(lm, e);
+    of_base.src = dan_str_c(&base);
+    w->o = &of_base;
+    if (!rc) rc = w->to_gguf ? to_gguf(w, lm, e) : to_dir(w, lm, e);
+    w->o = o;
+    dan_str_release(&base);
+    return rc;
+}
+
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     struct work w = {.cli = cli, .o = opts};
     struct dan_lm lm = {0};
     int rc = check(&w, e);
     if (rc) return rc;
-    if (w.kind == DAN_FILE_DIR && !w.to_gguf) rc = dir_to_dir(&w, e);
+    if (dan_lora_is(w.o->src)) rc = merge_adapter(&w, opts, &lm, e);
+    else if (w.kind == DAN_FILE_DIR && !w.to_gguf) rc = dir_to_dir(&w, e);
     else if (!(rc = dan_lm_load_stored(&lm, w.o->src, e))) rc = w.to_gguf ? to_gguf(&w, &lm, e) : to_dir(&w, &lm, e);
     dan_lm_release(&lm);
     if (!rc) rc = report(&w, e);
@@ -235,7 +276,8 @@ const struct dan_cmd dan_cmd_convert = {
              "Tensors keep their values and, unless --dtype says otherwise, their storage format; there and back gives the same bytes.\n"
              "--dtype q*: rounded as llama.cpp does without an importance matrix. Rows that are no multiple of the format's block get another\n"
              "format, as there: q5_0 for q4_k, q5_1 for q5_k, q8_0 for q6_k, iq4_nl for q2_k and q3_k; f16 where even 32 does not divide them.\n"
-             "From folder to folder, tensors are only split or joined (--shard-size), for any architecture.",
+             "From folder to folder, tensors are only split or joined (--shard-size), for any architecture. A PEFT adapter's folder becomes its base\n"
+             "model with the adapter merged in (in f32; a quantised base is dequantised first).",
     .example = "danlu convert runs/book book.gguf --dtype q8_0\ndanlu convert model.gguf model-hf\ndanlu convert stories15M.bin stories --tokenizer tokenizer.bin",
     .opts = options,
     .opts_bytes = sizeof(struct convert_opts),
