@@ -18,7 +18,7 @@ static json_t *dialogue(const struct dan_example *ex, size_t which)
     return all;
 }
 
-static int half(const struct dan_example *ex, size_t which, const struct dan_sft_data_opts *o, struct dan_sft_row *out, enum dan_skip *skip, struct dan_err *e)
+int dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_sft_data_opts *o, struct dan_sft_row *out, enum dan_skip *skip, struct dan_err *e)
 {
     struct dan_example one = *ex;
     struct dan_chat_out shown = {0};
@@ -37,8 +37,8 @@ static int add_pair(const struct dan_example *ex, const struct dan_sft_data_opts
     if (ex->kind != DAN_EXAMPLE_PAIR)
         return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is a %s: expected a preference pair (chosen and rejected)", (long long)ex->line, ex->file,
                         dan_example_kind_name(ex->kind));
-    int rc = half(ex, DAN_CHOSEN, o, &a, skip, e);
-    if (!rc) rc = half(ex, DAN_REJECTED, o, &b, skip, e);
+    int rc = dan_answer_row(ex, DAN_CHOSEN, o, &a, skip, e);
+    if (!rc) rc = dan_answer_row(ex, DAN_REJECTED, o, &b, skip, e);
     if (rc) {
         dan_sft_row_release(&a);
         return rc;

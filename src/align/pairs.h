@@ -14,6 +14,12 @@ int  dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_
 /* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner. */
 int  dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e);
 
+/* Adds the gradient of sum over rows of seed[i] / by * (each learnt token's log-probability), in as few runs as it takes; weight: room for pack->max_rows + 1. */
+int  dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
+                       struct dan_err *e);
+/* Prompt and answer `which` of an example as a row of which the answer alone is learnt; *skip says why not. */
+int  dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_sft_data_opts *o, struct dan_sft_row *out, enum dan_skip *skip, struct dan_err *e);
+
 struct dan_pref_stats {                        /* means over pairs; rewards are beta (policy - reference) */
     double loss, accuracy, margin, reward[2], logp[2];
     int64_t pairs, ids;

@@ -111,20 +111,21 @@ static struct dan_pref_pair pair_of(const struct dan_sft_row *const *row, const 
 /* beta of a loss without one (orpo) shows rewards as they are. */
 static double reward_scale(const struct dan_prefs *p) { return p->opts.beta > 0 ? p->opts.beta : 1; }
 
-static int add_gradients(struct dan_prefs *p, struct dan_err *e)
+int dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
+                      struct dan_err *e)
 {
     int rc = DAN_OK;
-    dan_packed_clear(&p->pack);
-    for (int64_t k = 0; k < 2 * p->batch && !rc; k++) {
-        const struct dan_sft_row *r = p->row[k];
-        if (!dan_packed_fits(&p->pack, r->n)) {
-            rc = dan_tuner_add(p->tuner, &p->pack, NULL, e);
-            dan_packed_clear(&p->pack);
+    dan_packed_clear(pack);
+    for (size_t k = 0; k < n && !rc; k++) {
+        const struct dan_sft_row *r = row[k];
+        if (!dan_packed_fits(pack, r->n)) {
+            rc = dan_tuner_add(t, pack, NULL, e);
+            dan_packed_clear(pack);
         }
-        for (int64_t i = 0; i < r->n; i++) p->weight[i] = r->learn[i] ? (float)(-p->seeds[k] / (double)p->batch) : 0;
-        if (!rc) dan_packed_add(&p->pack, r->ids, r->n, p->weight);
+        for (int64_t i = 0; i < r->n; i++) weight[i] = r->learn[i] ? (float)(-seed[k] / by) : 0;
+        if (!rc) dan_packed_add(pack, r->ids, r->n, weight);
     }
-    return rc || !p->pack.batch.rows ? rc : dan_tuner_add(p->tuner, &p->pack, NULL, e);
+    return rc || !pack->batch.rows ? rc : dan_tuner_add(t, pack, NULL, e);
 }
 
 int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, double *norm, struct dan_err *e)
@@ -144,7 +145,7 @@ int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, d
         struct dan_pref_pair q = pair_of(p->row + 2 * k, p->sum + 2 * k, p->loss->needs_ref ? p->ref + at : NULL);
         count(&s, &q, reward_scale(p), p->loss->value(&q, &p->opts, p->seeds + 2 * k));
     }
-    if (!rc) rc = add_gradients(p, e);
+    if (!rc) rc = dan_rows_gradient(p->tuner, p->row, p->seeds, (size_t)(2 * p->batch), (double)p->batch, &p->pack, p->weight, e);
     if (!rc) rc = dan_tuner_step(p->tuner, lr, norm, e);
     average(&s);
     *out = s;

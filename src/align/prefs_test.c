@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "align/pairs.h"
+#include "align/kto.h"
 #include "model/lora.h"
 
 enum { ROWS = 256 };
@@ -151,8 +151,44 @@ static void test_gradient(void **state)
     dan_lm_release(&lm);
 }
 
+/* KTO on the same pairs as single answers: half the weights at first, then the rewards part; the mismatched rows are prompts with others' answers. */
+static void test_kto(void **state)
+{
+    (void)state;
+    struct dan_lm lm = small_lm();
+    struct dan_tuner *t = new_tuner(&lm);
+    struct dan_sft_data_opts o = {.tok = tok, .chat = &chat, .longest = 90};
+    struct dan_sft_data d, none = pairs(8, "{\"prompt\":\"x\",\"completion\":\"y\",\"label\":true}\n");
+    struct dan_kto_run k;
+    struct dan_kto_stats s;
+    struct dan_str text = {0};
+    struct dan_err e = {0};
+    const char *paths[] = {path};
+    double norm;
+    dan_sft_data_release(&none);
+    if (dan_labelled_read(paths, 1, &o, &d, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(d.n, 17);
+    assert_true(d.v[0].desirable && !d.v[1].desirable && d.v[16].desirable);
+    if (dan_kto_init(&k, t, &d, 0.1, (const double[]){0, 0}, 6, ROWS, 1, &e)) fail_msg("%s", e.msg);
+    assert_true(k.weight[0] == 1 && fabs(k.weight[1] - 9.0 / 8) < 1e-12);
+    dan_tokenizer_decode(tok, k.mixed.v[1].ids, (size_t)k.mixed.v[1].n, &text);
+    assert_non_null(strstr(dan_str_c(&text), "say 0"));
+    assert_non_null(strstr(dan_str_c(&text), "yes, 1"));
+    assert_int_equal(dan_kto_eval(&k, &d, k.ref, &s, &e), DAN_OK);
+    assert_true(s.reward[0] == 0 && s.reward[1] == 0);
+    for (int i = 0; i < 40; i++)
+        if (dan_kto_step(&k, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
+    assert_int_equal(dan_kto_eval(&k, &d, k.ref, &s, &e), DAN_OK);
+    if (!(s.reward[0] > s.reward[1] + 0.1)) fail_msg("rewards %g and %g", s.reward[0], s.reward[1]);
+    dan_str_release(&text);
+    dan_kto_release(&k);
+    dan_sft_data_release(&d);
+    dan_tuner_free(t);
+    dan_lm_release(&lm);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient), cmocka_unit_test(test_kto)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -8,6 +8,7 @@ struct dan_sft_row {
     int32_t *ids;
     uint8_t *learn;                            /* 1: predicting this id is learnt; learn[0] does not count */
     int64_t n, learnt;                         /* ids; of them learnt */
+    bool    desirable;                         /* labelled rows (kto.h) */
     const char *file;
     int64_t line;
 };

@@ -4,20 +4,26 @@
 #include "align/pairs.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "cli/tune.h"
+#include "cli/dpo.h"
 
-struct dpo_opts { struct tune_opts tune; const char *loss; double beta, gamma, smoothing, lambda; };
-
-static const char *loss_name(size_t i) { return dan_pref_losses[i] ? dan_pref_losses[i]->name : NULL; }
+/* The losses on pairs, then kto. */
+static const char *loss_name(size_t i)
+{
+    size_t n = 0;
+    while (dan_pref_losses[n]) n++;
+    return i < n ? dan_pref_losses[i]->name : i == n ? "kto" : NULL;
+}
 
 #define AT(f) offsetof(struct dpo_opts, f)
 static const struct dan_opt options[] = {
-    TUNE_DATA_OPTIONS(struct dpo_opts, "preference pairs: .jsonl or .json (prompt, chosen, rejected; HH; ShareGPT with chosen and rejected)"),
+    TUNE_DATA_OPTIONS(struct dpo_opts, "preference pairs: .jsonl or .json (prompt, chosen, rejected; HH; ShareGPT with chosen and rejected); for kto answers with label or kto_tag"),
     {.name = "loss", .type = 'e', .offset = AT(loss), .dflt = "sigmoid", .choice_at = loss_name, .alias = "loss-type|pref-loss", .help = "sigmoid is DPO"},
     {.name = "beta", .type = 'f', .offset = AT(beta), .dflt = "0", .meta = "B", .min = 0, .max = 1000, .alias = "pref-beta", .help = "strength (0: the loss's usual one)"},
     {.name = "gamma", .type = 'f', .offset = AT(gamma), .dflt = "-1", .meta = "G", .min = -1, .max = 1000, .alias = "simpo-gamma", .help = "simpo: margin (-1: the usual one)"},
     {.name = "label-smoothing", .type = 'f', .offset = AT(smoothing), .dflt = "-1", .meta = "P", .min = -1, .max = 0.49, .help = "cdpo, robust: share of flipped labels (-1: the usual one)"},
     {.name = "lambda", .type = 'f', .offset = AT(lambda), .dflt = "-1", .meta = "L", .min = -1, .max = 1000, .help = "orpo: weight of the odds ratio (-1: the usual one)"},
+    {.name = "desirable-weight", .type = 'f', .offset = AT(desirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of desirable answers (0: so that both kinds weigh alike)"},
+    {.name = "undesirable-weight", .type = 'f', .offset = AT(undesirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of the others"},
     TUNE_OPTIM_OPTIONS(struct dpo_opts, "1", "peak learning rate (0: 5e-5 for adapters, 1e-6 for all weights)"),
     TUNE_LORA_OPTIONS(struct dpo_opts),
     TUNE_MACHINE_OPTIONS(struct dpo_opts),
@@ -55,11 +61,19 @@ static int score_held_out(struct dpo *d, struct dan_err *e)
     return rc;
 }
 
-static int64_t longest_of(const struct dan_sft_data *d, int64_t most)
+int64_t dpo_longest(const struct dan_sft_data *d, int64_t most)
 {
     for (size_t i = 0; i < d->n; i++)
         if (d->v[i].n > most) most = d->v[i].n;
     return most;
+}
+
+void dpo_plan(struct tune *t, int64_t n)
+{
+    int64_t epoch = (n + t->o.batch - 1) / t->o.batch;
+    t->lr = t->o.lr > 0 ? t->o.lr : t->o.lora_rank ? 5e-5 : 1e-6;
+    t->steps = t->o.steps ? t->o.steps : (int64_t)(t->o.epochs * (double)epoch + 0.5);
+    if (t->steps < 1) t->steps = 1;
 }
 
 static int prepare(struct dpo *d, struct dan_err *e)
@@ -74,17 +88,14 @@ static int prepare(struct dpo *d, struct dan_err *e)
     if (rc) return rc;
     tune_tell_skipped(&d->t, &d->data);
     rc = dan_pairs_hold_out(&d->data, o->val_fraction, &d->val, e);
-    if (!rc) rc = tune_start(&d->t, longest_of(&d->val, longest_of(&d->data, 2)), e);
+    if (!rc) rc = tune_start(&d->t, dpo_longest(&d->val, dpo_longest(&d->data, 2)), e);
     if (rc) return rc;
     tune_tell_model(&d->t);
     dan_say(&d->t.cli->ui, "data     %zu pairs, %s tokens; %zu held out", d->data.n / 2, dan_fmt_count((double)d->data.ids, a), d->val.n / 2);
     rc = dan_prefs_init(&d->prefs, d->t.tuner, &d->data, loss, &po, o->batch, d->t.rows, (uint64_t)d->t.cli->seed, e);
     if (!rc) rc = score_held_out(d, e);
     if (!rc && d->val.n) rc = dan_prefs_eval(&d->prefs, &d->val, d->val_ref, &d->before, e);
-    int64_t epoch = ((int64_t)d->data.n / 2 + o->batch - 1) / o->batch;
-    d->t.lr = o->lr > 0 ? o->lr : o->lora_rank ? 5e-5 : 1e-6;
-    d->t.steps = o->steps ? o->steps : (int64_t)(o->epochs * (double)epoch + 0.5);
-    if (d->t.steps < 1) d->t.steps = 1;
+    dpo_plan(&d->t, (int64_t)d->data.n / 2);
     return rc;
 }
 
@@ -153,6 +164,7 @@ static int work(struct dpo *d, struct dan_err *e)
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     const struct dpo_opts *o = opts;
+    if (!strcmp(o->loss, "kto")) return dpo_kto(cli, o, e);
     struct dpo *d = dan_arena_alloc(cli->arena, sizeof *d);
     if (!d) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
     *d = (struct dpo){.t = {.o = o->tune, .cli = cli}, .o = o};
@@ -166,7 +178,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 }
 
 const struct dan_cmd dan_cmd_dpo = {
-    .name = "dpo", .doc = "learn from preferences: DPO, IPO, SimPO, ORPO and others", .group = DAN_GROUP_ALIGN, .rank = 2,
+    .name = "dpo", .doc = "learn from preferences: DPO, IPO, SimPO, ORPO, KTO and others", .group = DAN_GROUP_ALIGN, .rank = 2,
     .about = "Pairs of answers to one prompt, of which one is preferred. The reference is the model as it is when the command starts; its log-probabilities\n"
              "are computed once. Losses that need none (simpo, orpo, cpo) do without. Of a pair that is too long nothing is cut: it is skipped and counted.",
     .example = "danlu dpo runs/chat --data pairs.jsonl --lora-rank 8 --out runs/chat-dpo",

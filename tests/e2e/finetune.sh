@@ -35,6 +35,10 @@ awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the %s lik
 check "dpo learns the preference" '$danlu dpo base --data pairs.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --val-fraction 0.2 --out preferred --json >d.json && python3 -c "import json; r = json.load(open(\"d.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.693147) < 1e-5 and r[\"eval\"][\"rewards/accuracies\"] > 0.9, r" && grep -q "rewards/margins" preferred/log.jsonl'
 check "dpo --loss simpo, all weights" '$danlu dpo base --data pairs.jsonl --loss simpo --steps 5 --batch 8 --out simpo --quiet && $danlu generate simpo --prompt hi --max-tokens 2 --quiet'
 check "data inspect: pairs" '$danlu data inspect base --data pairs.jsonl | grep -q "line 1, rejected"'
+awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the cat like, %d?\",\"completion\":\"%s\",\"label\":%s}\n", i, i % 2 ? "fish" : "birds", i % 2 ? "true" : "false" }' >labels.jsonl
+check "dpo --loss kto: answers with labels" '$danlu dpo base --data labels.jsonl --loss kto --lora-rank 4 --steps 30 --batch 10 --lr 5e-3 --val-fraction 0.2 --out kto --json >k.json && python3 -c "import json; r = json.load(open(\"k.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.5) < 1e-6 and r[\"eval\"][\"rewards/margins\"] > 0.1, r"'
+grep true labels.jsonl >t.jsonl
+refused "kto needs both kinds" 1 "kto needs both kinds" "$danlu" dpo base --data t.jsonl --loss kto --lora-rank 2 --out x7
 refused "dialogues are no pairs" 1 "expected a preference pair" "$danlu" dpo base --data chats.jsonl --lora-rank 2 --out x6
 mv base moved
 refused "an adapter whose base has gone" 1 "is of the model 'base', which is not there" "$danlu" generate adapter --prompt hi
