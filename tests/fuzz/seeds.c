@@ -48,6 +48,11 @@ static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
                        "\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"<unk>\":0,\"a\":1,\"\xe4\xbd\xa0\":2},\"unk_token\":\"<unk>\"}}")},
     {"vocab_txt", TEXT("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nhello\n\xe4\xbd\xa0\n!\n" FUZZ_CUT "{\"do_lower_case\":true,\"unk_token\":\"[UNK]\"}")},
     {"vocab_merges", TEXT("{\"a\":0,\"b\":1,\"\xc4\xa0\":2,\"ab\":3,\"<|endoftext|>\":4}" FUZZ_CUT "#version: 0.2\na b\n")},
+    {"examples", TEXT("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0}],\"label\":true}\n"
+                      "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\",\"margin\":1}\n{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"ranks\":[1,2]}\n")},
+    {"examples", TEXT("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"function_call\",\"value\":\"{\\\"name\\\":\\\"f\\\"}\"}],\"tools\":\"[]\"}\n"
+                      "{\"instruction\":\"a\",\"input\":\"x\",\"output\":\"b\",\"history\":[[\"q\",\"r\"]]}\n")},
+    {"examples", TEXT("[{\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\",\"rejected\":\"\\n\\nHuman: a\\n\\nAssistant: c\"},{\"question\":\"a\",\"answer\":\"b\"}]")},
     {"jsonl", TEXT("{\"text\":\"one\"}\n\n{\"text\":\"two \\u00e9\",\"id\":2}\r\n{\"text\":\"\\ud83d\\ude00\"}")},
     {"jsonl", TEXT("\xef\xbb\xbfone\n<|endoftext|>\r\ntwo\n<|endoftext|>\n \n")},
     {"jsonl", TEXT("{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n")},
