@@ -12,7 +12,7 @@ trap 'rm -rf "$TEST_COUNTS"' EXIT
 
 # One program: its line, and its log if it failed, in one piece; its counts in a file.
 one='
-log=$(mktemp "$TEST_COUNTS/log.XXXXXX")
+log=$(mktemp "$TEST_COUNTS/log.XXXXXX") began=$(date +%s)
 timeout "$TEST_TIMEOUT" "$0" >"$log" 2>&1
 rc=$?
 count() { sed -n "s/^\[  $1  \] \([0-9]*\) test.*/\1/p" "$log" | awk "{n += \$1} END {print n + 0}"; }
@@ -21,12 +21,17 @@ p=$(count PASSED) f=$(count FAILED)
 [ "$rc" -ne 0 ] || [ "$p" -gt 0 ] || [ "$f" -gt 0 ] || p=1
 echo "$p $f" >"$log.count"
 name=${0#"$TEST_ROOT"}
-if [ "$f" -gt 0 ]; then printf "FAIL  %s (exit %s)\n%s\n" "$name" "$rc" "$(tail -n 40 "$log")"; else printf "  ok  %s (%s)\n" "$name" "$p"; fi
+if [ "$f" -gt 0 ]; then
+    printf "FAIL  %s (exit %s)\n%s\n" "$name" "$rc" "$(tail -n 40 "$log")" | tee "$log.failed"
+else
+    printf "  ok  %s (%s, %s s)\n" "$name" "$p" "$(($(date +%s) - began))"
+fi
 '
 # Backwards: the table tests, which take longest, are last in the list.
 [ $# -eq 0 ] || printf '%s\n' "$@" | tac | xargs -P "${TEST_JOBS:-$(nproc)}" -I{} sh -c "$one" {}
 
 set -- "$#" $(cat "$TEST_COUNTS"/*.count 2>/dev/null | awk '{p += $1; f += $2; n++} END {print p + 0, f + 0, n + 0}')
 failed=$(($3 + $1 - $4))                       # a program without counts was lost
+cat "$TEST_COUNTS"/*.failed 2>/dev/null        # once more, where it is seen
 echo "$2 passed, $failed failed"
 [ "$failed" -eq 0 ]

