@@ -4,14 +4,16 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/lm_open.h"
 #include "cli/trace.h"
 #include "infer/chat.h"
+#include "io/json.h"
 
 struct chat_opts {
-    const char *model, *system, *template, *fusion, *kv_type;
+    const char *model, *system, *template, *tools, *fusion, *kv_type;
     struct dan_strings stop;
     struct lm_sampling sampling;
     int64_t context;
@@ -24,6 +26,7 @@ static const struct dan_opt options[] = {
     {.name = "template", .type = 's', .offset = AT(template), .meta = "FILE|NAME", .alias = "chat-template",
      .help = "a chat template (Jinja) instead of the model's: a file, a name in its tokenizer_config.json, or chatml, llama3, llama2, mistral, gemma, "
              "phi3, zephyr, alpaca, plain"},
+    {.name = "tools", .type = 's', .offset = AT(tools), .meta = "FILE", .help = "functions that the model may ask for: a JSON list, as OpenAI's \"tools\"; its calls are shown as it writes them"},
     LM_SAMPLING_OPTIONS(struct chat_opts, sampling, "512"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end an answer before any of these strings"},
     {.name = "context",
@@ -105,6 +108,54 @@ static int check_system(const struct talk *t, struct dan_err *e)
     return rc ? dan_fail(e, rc, "the chat template takes no --system text (%s); leave it out, or choose another template with --template", why.msg) : DAN_OK;
 }
 
+/* A list of {"type": "function", "function": {"name", "description", "parameters"}}, or of the inner objects alone. */
+static int read_tools(struct talk *t, struct dan_err *e)
+{
+    const char *file = t->o->tools;
+    json_t *whole = NULL;
+    size_t i;
+    const json_t *one;
+    char *bytes;
+    size_t n;
+    struct dan_str object = {0};
+    int rc = file ? dan_read_file(file, &bytes, &n, e) : DAN_OK;
+    if (rc || !file) return rc;
+    dan_str_printf(&object, "{\"tools\":%s}", bytes);
+    dan_free(bytes);
+    rc = object.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for '%s'", file) : dan_json_parse(file, object.p, object.n, DAN_JSON_MAX_DEPTH, &whole, e);
+    dan_str_release(&object);
+    if (rc) return rc;
+    const json_t *j = t->chat.tools = json_incref(json_object_get(whole, "tools"));
+    json_decref(whole);
+    if (!json_is_array(j)) return dan_fail(e, DAN_EINVAL, "--tools '%s' is no JSON list of tools", file);
+    json_array_foreach(j, i, one) {
+        const json_t *f = json_object_get(one, "function");
+        if (!json_is_string(json_object_get(f ? f : one, "name")))
+            return dan_fail(e, DAN_EINVAL, "--tools '%s': tool %zu has no name: write {\"type\": \"function\", \"function\": {\"name\": ..., \"description\": ..., \"parameters\": {...}}}",
+                            file, i + 1);
+    }
+    return DAN_OK;
+}
+
+/* A template that does not know tools leaves them out without a word. */
+static int check_tools(struct talk *t, struct dan_err *e)
+{
+    static const char hello[] = "[{\"role\": \"user\", \"content\": \"Hello\"}]";
+    if (!t->chat.tools) return DAN_OK;
+    struct dan_jinja_out with = {0}, without = {0};
+    json_t *messages = json_loads(hello, 0, NULL);
+    struct dan_chat_input in = {.messages = messages, .tools = t->chat.tools, .open = true, .has_now = true, .now = t->chat.now};
+    int rc = messages ? dan_chat_text(&t->template, &in, &with, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a conversation");
+    in.tools = NULL;
+    if (!rc) rc = dan_chat_text(&t->template, &in, &without, e);
+    if (!rc && with.text.n == without.text.n && !memcmp(dan_str_c(&with.text), dan_str_c(&without.text), with.text.n))
+        dan_warn(&t->cli->ui, "the chat template leaves --tools out: the model does not see them");
+    json_decref(messages);
+    dan_jinja_out_release(&with);
+    dan_jinja_out_release(&without);
+    return rc;
+}
+
 static int open_chat(struct talk *t, struct dan_err *e)
 {
     struct dan_err why = {0};
@@ -118,7 +169,8 @@ static int open_chat(struct talk *t, struct dan_err *e)
     rc = dan_chat_init(&t->chat, &t->template, now, e);
     if (!rc) rc = check_system(t, e);
     if (!rc && t->o->system) rc = dan_chat_system(&t->chat, t->o->system, strlen(t->o->system), e);
-    return rc;
+    if (!rc) rc = read_tools(t, e);
+    return rc ? rc : check_tools(t, e);
 }
 
 static int open_talk(struct talk *t, struct dan_err *e)

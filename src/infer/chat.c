@@ -10,6 +10,7 @@ int dan_chat_init(struct dan_chat *c, const struct dan_chat_template *by, int64_
 void dan_chat_release(struct dan_chat *c)
 {
     json_decref(c->messages);
+    json_decref(c->tools);
     *c = (struct dan_chat){0};
 }
 
@@ -62,7 +63,7 @@ static int too_long(size_t n, int64_t most, struct dan_err *e)
 
 int dan_chat_prompt(struct dan_chat *c, int64_t most, struct dan_ids *out, size_t *dropped, struct dan_err *e)
 {
-    struct dan_chat_input in = {.messages = c->messages, .open = true, .has_now = true, .now = c->now};
+    struct dan_chat_input in = {.messages = c->messages, .tools = c->tools, .open = true, .has_now = true, .now = c->now};
     *dropped = 0;
     for (;;) {
         struct dan_chat_out r = {0};

@@ -8,6 +8,7 @@
 struct dan_chat {
     const struct dan_chat_template *by;
     json_t *messages;                          /* [system] user, assistant, user, ... */
+    json_t *tools;                             /* what the template is told of them; NULL: none.  Owned */
     bool    system;                            /* the first one is the system's */
     int64_t now;                               /* what strftime_now says, for the whole conversation; seconds since 1970 */
 };

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "io/hf_rows.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 #include "io/sniff.h"
 #include "model/compressed.h"
@@ -150,23 +151,46 @@ int dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_b
 
 int dan_lm_save(const struct dan_lm *lm, const char *dir, struct dan_err *e) { return dan_lm_save_shards(lm, dir, 0, e); }
 
+static int copy_file(const char *from, const char *to, const char *name, struct dan_err *e)
+{
+    struct dan_str a = {0}, b = {0};
+    struct dan_mapping m;
+    int rc = DAN_OK;
+    dan_path_join(&a, from, name);
+    dan_path_join(&b, to, name);
+    if (a.failed || b.failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to copy '%s'", name);
+    else if (dan_path_exists(a.p) && !(rc = dan_map_file(a.p, &m, e))) {
+        rc = dan_write_file(b.p, m.p, m.n, e);
+        dan_unmap_file(&m);
+    }
+    dan_str_release(&a);
+    dan_str_release(&b);
+    return rc;
+}
+
+static int copy_templates(const char *from, const char *to, struct dan_err *e)
+{
+    struct dan_str a = {0}, b = {0};
+    char **name;
+    size_t n;
+    dan_path_join(&a, from, "additional_chat_templates");
+    dan_path_join(&b, to, "additional_chat_templates");
+    int rc = a.failed || b.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory to copy chat templates") : DAN_OK;
+    if (!rc && dan_path_is_dir(a.p) && !(rc = dan_list_dir(a.p, &name, &n, e))) {
+        rc = dan_mkdirs(b.p, e);
+        for (size_t i = 0; i < n && !rc; i++) rc = copy_file(a.p, b.p, name[i], e);
+        dan_free_list(name, n);
+    }
+    dan_str_release(&a);
+    dan_str_release(&b);
+    return rc;
+}
+
 int dan_lm_copy_beside(const char *from, const char *to, struct dan_err *e)
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
                                         "merges.txt", "tokenizer.model", "chat_template.jinja", "generation_config.json"};
     int rc = DAN_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names && !rc; i++) {
-        struct dan_str a = {0}, b = {0};
-        struct dan_mapping m;
-        dan_str_printf(&a, "%s/%s", from, names[i]);
-        dan_str_printf(&b, "%s/%s", to, names[i]);
-        if (a.failed || b.failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to copy '%s'", names[i]);
-        else if (dan_path_exists(a.p) && !(rc = dan_map_file(a.p, &m, e))) {
-            rc = dan_write_file(b.p, m.p, m.n, e);
-            dan_unmap_file(&m);
-        }
-        dan_str_release(&a);
-        dan_str_release(&b);
-    }
-    return rc;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !rc; i++) rc = copy_file(from, to, names[i], e);
+    return rc ? rc : copy_templates(from, to, e);
 }

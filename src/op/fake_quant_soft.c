@@ -12,8 +12,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     if (bits < 2 || bits > 16) return dan_infer_fail(n, e, "%lld bits: use 2 to 16", (long long)bits);
     if (x->shape.n != 2 || group < 0 || (group && k % group))
         return dan_infer_fail(n, e, "x must be [N,K] with groups of %lld that divide K", (long long)group);
-    bool each = s->dtype == x->dtype && s->shape.n == 2 && s->shape.d[0] == x->shape.d[0] && s->shape.d[1] * group == k;
-    if (!each && !dan_is_vector(s, x->dtype, 1))
+    if (!steps_fit(x, s, group))
         return dan_infer_fail(n, e, "scales must be '%s' [1] or a number for every row and group", x->dtype->name);
     if (!dan_is_vector(dan_in(g, n, 2), x->dtype, 1)) return dan_infer_fail(n, e, "the steepness must be '%s' [1]", x->dtype->name);
     return dan_infer_float(g, n, e);

@@ -16,9 +16,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     if (x->shape.n != 2) return dan_infer_fail(n, e, "x has %d dimensions: give it two", (int)x->shape.n);
     if (group < 0 || (group && k % group))
         return dan_infer_fail(n, e, "group %lld does not divide rows of %lld: choose a divisor, or 0 for whole rows", (long long)group, (long long)k);
-    bool one = dan_is_vector(s, x->dtype, 1);
-    bool each = s->dtype == x->dtype && s->shape.n == 2 && s->shape.d[0] == x->shape.d[0] && s->shape.d[1] * group == k;
-    if (!one && !each)
+    if (!steps_fit(x, s, group))
         return dan_infer_fail(n, e, "scales must be '%s' [1] or [%lld,%lld]", x->dtype->name, (long long)x->shape.d[0],
                               (long long)(group ? k / group : 0));
     return dan_infer_float(g, n, e);

@@ -14,6 +14,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     if (!dan_is_float(x->dtype) || x->shape.n != 2 || dy->dtype != x->dtype || !dan_shape_equal(&x->shape, &dy->shape))
         return dan_infer_fail(n, e, "x and dy must be [N,K] of one float type");
     int64_t k = x->shape.d[1], group = n->attr[DAN_QUANT_GROUP].i ? n->attr[DAN_QUANT_GROUP].i : k;
+    if (!steps_fit(x, dan_in(g, n, 1), group)) return dan_infer_fail(n, e, "scales must be '%s' [1] or a number for every row and group", x->dtype->name);
     int rc = dan_node_parts(g, n, 2, e);
     if (rc) return rc;
     dan_node_part(n, 0, x->dtype, x->shape);

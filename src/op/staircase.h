@@ -5,6 +5,7 @@
 #ifndef DAN_OP_STAIRCASE_H
 #define DAN_OP_STAIRCASE_H
 #include "core/fake_quant.h"
+#include "op/node.h"
 #include "op/op.h"
 
 struct staircase { real a, k, scale; };
@@ -24,6 +25,13 @@ static inline struct stair staircase_at(const struct staircase *c, real u)
 }
 
 /* ---- what the ops with a given scale share ------------------------------------------------- */
+
+/* Scales of x [N,K]: one number, or one for every row and group. */
+static inline bool steps_fit(const struct dan_node *x, const struct dan_node *s, int64_t group)
+{
+    return dan_is_vector(s, x->dtype, 1) ||
+           (s->dtype == x->dtype && s->shape.n == 2 && s->shape.d[0] == x->shape.d[0] && s->shape.d[1] * group == x->shape.d[1]);
+}
 
 struct steps { const struct dan_tensor *t; int64_t group, form; bool one; };
 static inline struct steps steps_of(const struct dan_args *a)

@@ -83,7 +83,7 @@ static int choose(struct dan_chat_template *t, const json_t *config, const char 
 {
     const char *own = dan_tokenizer_chat_template(t->tok);
     if (!which) return own ? take_text(t, own, strlen(own), e) : from_builtin(t, dan_chat_builtin_for(t->tok), before, e);
-    const json_t *named = template_in(config, which);
+    const json_t *more = json_object_get(t->tok->more_templates, which), *named = more ? more : template_in(config, which);
     if (json_is_string(named)) return take_text(t, json_string_value(named), json_string_length(named), e);
     if (dan_chat_builtin_find(which)) return from_builtin(t, which, before, e);
     return dan_path_exists(which) && !dan_path_is_dir(which) ? from_file(t, which, e) : no_template(which, e);

@@ -2,11 +2,13 @@
 #ifndef DAN_TEXT_IMPL_H
 #define DAN_TEXT_IMPL_H
 #include "base/map.h"
+#include <jansson.h>
 #include "text/split.h"
 #include "text/tokenizer.h"
 #include "text/word_key.h"
 
 #define DAN_END_OF_TEXT "<|endoftext|>"
+#define DAN_MORE_TEMPLATES "additional_chat_templates"           /* a folder beside tokenizer.json */
 enum { DAN_NO_RANK = -1 };
 
 /* A merge: rank orders them (low first), id is the token that comes out. */
@@ -92,6 +94,7 @@ struct dan_tokenizer {
     char *json, *config, *chat_template;       /* as read, or NULL */
     size_t json_n, config_n;
     bool   template_file;                      /* the template came from chat_template.jinja */
+    json_t *more_templates;                    /* {name: text} of additional_chat_templates/NAME.jinja; NULL: none */
 };
 
 /* --- build.c.  The order: new, tokens in any order, finish; then bpe's merges. */

@@ -1,4 +1,4 @@
-/* tokenizer_config.json, special_tokens_map.json, chat_template.jinja. */
+/* tokenizer_config.json, special_tokens_map.json, chat_template.jinja, additional_chat_templates. */
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
@@ -79,6 +79,40 @@ static int config_at(struct dan_tokenizer *t, const char *dir, const char *name,
     return r;
 }
 
+/* NAME.jinja of additional_chat_templates. */
+static int more_template(struct dan_tokenizer *t, const char *dir, const char *name, struct dan_err *e)
+{
+    static const char end[] = ".jinja";
+    size_t n = strlen(name), bytes;
+    struct dan_str path = {0};
+    char *text = NULL;
+    if (n < sizeof end || strcmp(name + n + 1 - sizeof end, end)) return DAN_OK;
+    dan_path_join(&path, dir, name);
+    int r = path.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the name of '%s'", name) : dan_read_file(path.p, &text, &bytes, e);
+    if (!r && !t->more_templates) t->more_templates = json_object();
+    json_t *v = r ? NULL : json_stringn(text, bytes);
+    if (!r && !v) r = dan_fail(e, DAN_EFORMAT, "'%s' is no chat template: it is not UTF-8", path.p);
+    else if (!r && json_object_setn_new(t->more_templates, name, n + 1 - sizeof end, v)) r = dan_fail(e, DAN_EFORMAT, "the name of '%s' is not UTF-8", path.p);
+    dan_free(text);
+    dan_str_release(&path);
+    return r;
+}
+
+static int more_templates(struct dan_tokenizer *t, const char *dir, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    char **names;
+    size_t n;
+    dan_path_join(&path, dir, DAN_MORE_TEMPLATES);
+    int r = path.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for the name of '%s'", DAN_MORE_TEMPLATES) : DAN_OK;
+    if (!r && dan_path_is_dir(path.p) && !(r = dan_list_dir(path.p, &names, &n, e))) {
+        for (size_t i = 0; i < n && !r; i++) r = more_template(t, path.p, names[i], e);
+        dan_free_list(names, n);
+    }
+    dan_str_release(&path);
+    return r;
+}
+
 int dan_tok_load_config(struct dan_tokenizer *t, const char *dir, struct dan_err *e)
 {
     static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
@@ -86,5 +120,5 @@ int dan_tok_load_config(struct dan_tokenizer *t, const char *dir, struct dan_err
         int r = config_at(t, dir, names[i], e);
         if (r) return r;
     }
-    return DAN_OK;
+    return more_templates(t, dir, e);
 }

@@ -174,11 +174,29 @@ static int save_whole(const struct dan_tokenizer *t, const char *dir, struct dan
     return r;
 }
 
+static int save_more_templates(const struct dan_tokenizer *t, const char *dir, struct dan_err *e)
+{
+    const char *name;
+    json_t *text;
+    struct dan_str sub = {0}, file = {0};
+    dan_path_join(&sub, dir, DAN_MORE_TEMPLATES);
+    int r = sub.failed ? dan_fail(e, DAN_ENOMEM, "out of memory writing '%s'", DAN_MORE_TEMPLATES) : dan_mkdirs(sub.p, e);
+    json_object_foreach(t->more_templates, name, text) {
+        dan_str_clear(&file);
+        dan_str_printf(&file, "%s.jinja", name);
+        if (!r) r = file.failed ? dan_fail(e, DAN_ENOMEM, "out of memory writing '%s'", name)
+                                : put_file(sub.p, file.p, json_string_value(text), json_string_length(text), NULL, e);
+    }
+    dan_str_release(&sub);
+    dan_str_release(&file);
+    return r;
+}
+
 int dan_tokenizer_save(const struct dan_tokenizer *t, const char *dir, struct dan_err *e)
 {
     int r = save_whole(t, dir, e);
     if (r) return r;
     r = put_file(dir, "tokenizer_config.json", t->config, t->config_n, t->config ? NULL : config_json(t), e);
-    if (r || !t->template_file) return r;
-    return put_file(dir, "chat_template.jinja", t->chat_template, strlen(t->chat_template), NULL, e);
+    if (!r && t->template_file) r = put_file(dir, "chat_template.jinja", t->chat_template, strlen(t->chat_template), NULL, e);
+    return r || !t->more_templates ? r : save_more_templates(t, dir, e);
 }

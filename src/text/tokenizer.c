@@ -57,6 +57,7 @@ void dan_tokenizer_free(struct dan_tokenizer *t)
     dan_free(t->spec);
     dan_ids_release(&t->before);
     dan_ids_release(&t->after);
+    json_decref(t->more_templates);
     void *const owned[] = {t->bytes, t->start, t->added, (void *)(uintptr_t)t->split.classes, t->merge_seen, t->byte_pair_rank,
                            t->merge_pair, t->merge_id, t->json, t->config, t->chat_template};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) dan_free(owned[i]);

@@ -29,6 +29,13 @@ cp -r m config && sed -i 's/^{/{"chat_template": "<{{ messages[-1].content }}>{{
 check "chat_template in tokenizer_config.json" "[ \"\$(fed 'hi\n' config)\" = '5 ' ]"
 cp -r m named && sed -i 's/^{/{"chat_template": [{"name": "default", "template": "{{ messages[-1].content }}"}, {"name": "long", "template": "{{ messages[-1].content * 9 }}"}],/' named/tokenizer_config.json
 check "named templates" "[ \"\$(fed 'hi\n' named)\" = '2 ' ] && [ \"\$(fed 'hi\n' named --template long)\" = '18 ' ]"
+mkdir file/additional_chat_templates && printf '%s' '{{ messages[-1].content * 4 }}' > file/additional_chat_templates/four.jinja
+check "additional_chat_templates, also copied" "danlu convert file copy --dtype bf16 -q && [ \"\$(fed 'hi\n' file --template four)\" = '8 ' ] && [ \"\$(fed 'hi\n' copy --template four)\" = '8 ' ]"
+printf '%s' '{% for t in tools or [] %}{{ t.function.name }};{% endfor %}{{ messages[-1].content }}' > tools.jinja
+echo '[{"type": "function", "function": {"name": "weather", "parameters": {}}}]' > tools.json; echo '[{"type": "function"}]' > bad.json
+check "--tools" "[ \"\$(fed 'hi\n' m --template tools.jinja --tools tools.json)\" = '10 ' ] && ! [ -s err ]"
+check "--tools that the template leaves out" "fed 'hi\n' file --tools tools.json >/dev/null; grep -q 'leaves --tools out' err"
+refused "--tools without a name" 1 "tool 1 has no name" danlu chat m --tools bad.json </dev/null
 check "GGUF carries it" "danlu convert file file.gguf -q && [ \"\$(fed 'hi\n' file.gguf)\" = '20 ' ]"
 check "--template FILE and NAME" "[ \"\$(fed 'hi\n' m --template turns.jinja)\" = '20 ' ] && [ \"\$(fed 'hi\n' file --template plain)\" = '19 ' ] && [ \"\$(fed 'hi\n' m --template alpaca)\" -gt 100 ]"
 check "--system" "[ \"\$(fed 'hi\n' file --system 'Be old.')\" = '36 ' ]"
