@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/cmd.h"
+#include "cli/run_log.h"
 #include "io/runs.h"
 
 struct runs_opts { int64_t limit; struct dan_strings ids; };
@@ -93,39 +94,17 @@ static int list_all(struct dan_runs *db, const struct runs_opts *o, struct dan_c
     return print_table(cli, runs, n, e);
 }
 
-struct curve { double *y; size_t n, cap; };
-
-/* Values of `key` in a run's log.jsonl; lines that do not have it are passed over. */
-static void read_curve(const char *dir, const char *key, struct curve *c)
+static void put_curves(const struct dan_run *r, struct dan_str *out)
 {
-    struct dan_str path = {0};
-    char *bytes;
-    size_t n;
-    dan_str_printf(&path, "%s/log.jsonl", dir);
-    bool ok = !dan_read_file(dan_str_c(&path), &bytes, &n, NULL);
-    dan_str_release(&path);
-    if (!ok)
-        return;
-    for (char *line = bytes, *end; line < bytes + n; line = end + 1) {
-        end = memchr(line, '\n', (size_t)(bytes + n - line));
-        end = end ? end : bytes + n;
-        json_t *row = json_loadb(line, (size_t)(end - line), 0, NULL), *v = json_object_get(row, key);
-        if (json_is_number(v) && !dan_vec_grow(&c->y, &c->cap, c->n + 1, sizeof *c->y))
-            c->y[c->n++] = json_number_value(v);
-        json_decref(row);
-    }
-    dan_free(bytes);
-}
-
-static void put_curve(const struct dan_run *r, const char *key, const char *title, struct dan_str *out)
-{
-    struct curve c = {0};
-    read_curve(r->dir, key, &c);
-    if (c.n > 1) {
+    struct run_log log;
+    run_log_read(r->dir, &log);
+    for (size_t i = 0; i < log.n; i++) {
+        const char *title = run_log_title(log.v[i].key);
+        if (!title || log.v[i].n < 2) continue;
         dan_str_printf(out, "\n%s\n", title);
-        dan_plot(c.y, c.n, 76, 10, out);
+        dan_plot(log.v[i].y, log.v[i].n, 76, 10, out);
     }
-    dan_free(c.y);
+    run_log_release(&log);
 }
 
 static void put_recipe(const struct dan_run *r, struct dan_str *out)
@@ -149,8 +128,7 @@ static void describe(const struct dan_run *r, struct dan_str *out)
                    dan_fmt_count((double)r->tokens, b), (long long)r->seed);
     dan_str_printf(out, "  loss     %s, validation %s\n", loss_text(r->final_loss, a), loss_text(r->val_loss, b));
     dan_str_printf(out, "  machine  %s, %s, danlu %s\n", r->host, r->cpu, r->version);
-    put_curve(r, "loss", "training loss", out);
-    put_curve(r, "val_loss", "validation loss", out);
+    put_curves(r, out);
     put_recipe(r, out);
 }
 

@@ -6,19 +6,11 @@
 #include <string.h>
 #include "base/mem.h"
 #include "cli/fusion_report.h"
+#include "cli/run_log.h"
 
 enum { BOX_W = 150, BOX_H = 30, STEP_X = 164, STEP_Y = 56, WHOLE = 60 };
 
-static void put_escaped(const char *s, struct dan_str *out)
-{
-    for (; *s; s++) {
-        if (*s == '&') dan_str_puts(out, "&amp;");
-        else if (*s == '<') dan_str_puts(out, "&lt;");
-        else if (*s == '>') dan_str_puts(out, "&gt;");
-        else if (*s == '"') dan_str_puts(out, "&quot;");
-        else dan_str_putc(out, *s);
-    }
-}
+static void put_escaped(const char *s, struct dan_str *out) { html_put(s, strlen(s), out); }
 
 /* ---- the drawing --------------------------------------------------------------------------- */
 

@@ -76,8 +76,8 @@ static int check(const char *p, size_t n)
 }
 
 static const char *const good[] = {
-    "{\"version\":\"1.0\",\"added_tokens\":[{\"id\":7,\"content\":\"<s>\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
-    "\"\\u0120t\":3,\"\\\"\":4,\"\\\\n\":5,\"\\ud83d\\ude00\":6,\"\xC4\xA0\":10},\"merges\":[\"a b\",[\"\\u0120\",\"t\"]]},\"z\":null}",
+    ("{\"version\":\"1.0\",\"added_tokens\":[{\"id\":7,\"content\":\"<s>\"}],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2,"
+    "\"\\u0120t\":3,\"\\\"\":4,\"\\\\n\":5,\"\\ud83d\\ude00\":6,\"\xC4\xA0\":10},\"merges\":[\"a b\",[\"\\u0120\",\"t\"]]},\"z\":null}"),
     "{ \"model\" : { \"merges\" : [ ] , \"vocab\" : [ [ \"<unk>\" , 0 ] , [ \"\xE2\x96\x81x\" , -1.25e-1 ] , [\"x\", -0.5] ] , \"unk_id\" : 0 } }",
     "{\"model\":{\"vocab\":{},\"merges\":[]}}",
     "{\"a\":[[{\"model\":{\"vocab\":1}}]],\"model\":{\"dropout\":null,\"vocab\":{\"vocab\":0,\"merges\":1}}}\n",

@@ -219,7 +219,7 @@ static void test_hostile(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct dan_str json = {0};
         struct dan_tok_spec s;
-        struct dan_tokenizer *t;
+        struct dan_tokenizer *t = NULL;
         struct dan_ids ids = {0};
         struct dan_err e = {0};
         dan_str_printf(&json, "%s\"model\": {\"type\": \"WordLevel\", \"vocab\": {\"a\": 0, \"<unk>\": 1}, \"unk_token\": \"<unk>\"}}", bad[i]);

@@ -27,7 +27,7 @@ static struct dan_session *open_model(struct dan_lm *lm)
 {
     char path[512];
     struct dan_err e = {0};
-    struct dan_session *s;
+    struct dan_session *s = NULL;
     if (!data_file("ckpt/stories260K/stories260K.bin", path)) skip();
     struct dan_session_opts o = {.slots = 1, .context = T, .max_rows = T, .max_select = T};
     if (dan_lm_load(lm, path, false, &e) || dan_session_new(lm, &o, &s, &e)) fail_msg("%s", e.msg);

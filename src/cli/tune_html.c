@@ -1,0 +1,91 @@
+/* OUT/report.html of a run: what was printed, a curve of every number in its log, answers before and after.  One page, no scripts, nothing from outside. */
+#include <string.h>
+#include "base/file.h"
+#include "base/mem.h"
+#include "cli/run_log.h"
+#include "cli/tune.h"
+#include "io/svg.h"
+
+static const char style[] =
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222;background:#fff}table{border-collapse:collapse;width:100%}"
+    "td,th{padding:4px 9px;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;white-space:pre-wrap}pre{background:#f6f6f6;padding:1em;overflow:auto}"
+    ".curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(30em,1fr));gap:1em}svg{max-width:100%;height:auto}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#222}td,th{border-color:#444}}";
+
+/* Counters that only rise say nothing as a curve. */
+static bool counts(const char *key) { return !strcmp(key, "epoch") || !strcmp(key, "num_tokens") || !strcmp(key, "seconds") || !strcmp(key, "episode"); }
+
+static int put_curves(const char *dir, struct dan_str *out, struct dan_err *e)
+{
+    struct run_log log;
+    int rc = run_log_read(dir, &log) ? dan_fail(e, DAN_ENOMEM, "not enough memory for curves") : DAN_OK;
+    if (!rc && log.n) dan_str_puts(out, "<h2>Curves</h2>\n<div class=\"curves\">\n");
+    for (size_t i = 0; i < log.n && !rc; i++) {
+        const struct log_column *c = &log.v[i];
+        const struct dan_svg_series one = {c->key, c->step, c->y, c->n};
+        const char *title = run_log_title(c->key);
+        if (c->n < 2 || counts(c->key)) continue;
+        dan_str_puts(out, "<div>");
+        rc = dan_svg_plot(title ? title : c->key, "step", c->key, &one, 1, out, e);
+        dan_str_puts(out, "</div>\n");
+    }
+    if (log.n) dan_str_puts(out, "</div>\n");
+    run_log_release(&log);
+    return rc;
+}
+
+static void put_cell(const json_t *v, struct dan_str *out)
+{
+    dan_str_puts(out, "<td>");
+    if (json_is_string(v)) html_put(json_string_value(v), json_string_length(v), out);
+    if (json_is_number(v)) dan_str_printf(out, "%.4g", json_number_value(v));
+    dan_str_puts(out, "</td>");
+}
+
+static void put_samples(const json_t *samples, struct dan_str *out)
+{
+    static const char *const usual[] = {"prompt", "before", "after"};
+    size_t i;
+    const char *key;
+    json_t *one, *v, *first = json_array_get(samples, 0);
+    if (!json_is_object(first)) return;
+    dan_str_puts(out, "<h2>Answers to held-out prompts</h2>\n<table><tr>");
+    for (size_t k = 0; k < 3; k++)
+        if (json_object_get(first, usual[k])) dan_str_printf(out, "<th>%s</th>", usual[k]);
+    json_object_foreach(first, key, v) {
+        if (!strcmp(key, "prompt") || !strcmp(key, "before") || !strcmp(key, "after")) continue;
+        dan_str_puts(out, "<th>");
+        html_put(key, strlen(key), out);
+        dan_str_puts(out, "</th>");
+    }
+    dan_str_puts(out, "</tr>\n");
+    json_array_foreach((json_t *)samples, i, one) {
+        dan_str_puts(out, "<tr>");
+        for (size_t k = 0; k < 3; k++)
+            if (json_object_get(first, usual[k])) put_cell(json_object_get(one, usual[k]), out);
+        json_object_foreach(first, key, v)
+            if (strcmp(key, "prompt") && strcmp(key, "before") && strcmp(key, "after")) put_cell(json_object_get(one, key), out);
+        dan_str_puts(out, "</tr>\n");
+    }
+    dan_str_puts(out, "</table>\n");
+}
+
+int tune_page(const char *title, const char *dir, const char *text, size_t n, const json_t *samples, struct dan_err *e)
+{
+    struct dan_str out = {0}, path = {0};
+    dan_str_puts(&out, "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>");
+    html_put(title, strlen(title), &out);
+    dan_str_printf(&out, "</title><style>%s</style>\n<h1>", style);
+    html_put(title, strlen(title), &out);
+    dan_str_puts(&out, "</h1>\n<pre>");
+    html_put(text, n, &out);
+    dan_str_puts(&out, "</pre>\n");
+    put_samples(samples, &out);
+    int rc = put_curves(dir, &out, e);
+    dan_str_puts(&out, "</html>\n");
+    dan_str_printf(&path, "%s/report.html", dir);
+    if (!rc) rc = out.failed || path.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the report") : dan_write_file(path.p, out.p, out.n, e);
+    dan_str_release(&out);
+    dan_str_release(&path);
+    return rc;
+}
