@@ -12,7 +12,7 @@ static int add_answers(const struct dan_example *ex, const struct dan_sft_data_o
 {
     *skip = DAN_SKIP_OTHER_KIND;
     if (ex->kind != DAN_EXAMPLE_LABELLED && ex->kind != DAN_EXAMPLE_PAIR)
-        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is a %s: expected an answer with a label (or chosen and rejected)", (long long)ex->line, ex->file,
+        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is of the kind '%s': expected an answer with a label (or chosen and rejected)", (long long)ex->line, ex->file,
                         dan_example_kind_name(ex->kind));
     for (size_t k = 0; k < json_array_size(ex->answers); k++) {
         struct dan_sft_row row;

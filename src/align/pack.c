@@ -28,26 +28,40 @@ void dan_packed_clear(struct dan_packed *p)
     p->sequences = 0;
 }
 
-int64_t dan_packed_add(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
+/* Rows for the first n ids of a sequence; weight[n]: theirs. */
+static int64_t append(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
 {
     struct dan_batch *b = &p->batch;
     int64_t first = b->rows;
-    DAN_ASSERT(dan_packed_fits(p, n));
-    for (int64_t i = 0; i + 1 < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         int64_t r = first + i;
         b->tokens[r] = ids[i];
-        b->targets[r] = ids[i + 1];
-        b->weights[r] = weight ? weight[i + 1] : 0;
+        b->weights[r] = weight ? weight[i] : 0;
         b->pos[r] = (int32_t)i;
         b->start[r] = (int32_t)first;
-        b->stop[r] = (int32_t)(first + n - 1);
+        b->stop[r] = (int32_t)(first + n);
         b->self[r] = (int32_t)r;
         b->reset[r] = i == 0;
-        b->targets_n += weight && weight[i + 1] != 0;
+        b->targets_n += weight && weight[i] != 0;
     }
-    b->rows += n - 1;
+    b->rows += n;
     p->sequences++;
     return first;
+}
+
+int64_t dan_packed_add(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
+{
+    DAN_ASSERT(dan_packed_fits(p, n));
+    memcpy(p->batch.targets + p->batch.rows, ids + 1, (size_t)(n - 1) * sizeof *ids);
+    return append(p, ids, n - 1, weight ? weight + 1 : NULL);
+}
+
+int64_t dan_packed_add_all(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
+{
+    DAN_ASSERT(dan_packed_fits_all(p, n));
+    memcpy(p->batch.targets + p->batch.rows, ids + 1, (size_t)(n - 1) * sizeof *ids);
+    p->batch.targets[p->batch.rows + n - 1] = -1;
+    return append(p, ids, n, weight);
 }
 
 struct item { int64_t length, index; };

@@ -16,6 +16,11 @@ static inline bool dan_packed_fits(const struct dan_packed *p, int64_t n) { retu
 /* Appends what fits; the result is its first row: row first + i predicts ids[i + 1]. */
 int64_t dan_packed_add(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight);
 
+/* A sequence of n ids as n rows, a number read at each id: weight[of the id] (NULL: 0).  For values (DAN_HEAD_SCORE), where the last id counts, too; the
+ * last row has no target. */
+static inline bool dan_packed_fits_all(const struct dan_packed *p, int64_t n) { return n >= 1 && p->batch.rows + n <= p->max_rows; }
+int64_t dan_packed_add_all(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight);
+
 /* Bins of at most `most` rows for n sequences of length[n] (rows, each <= most): best fit, longest first, ties by index.  bin[n] gets the
  * bins' numbers, 0 ..; returns how many, -1 out of memory.  O(n log n + n bins). */
 int64_t dan_packed_plan(const int64_t *length, int64_t n, int64_t most, int64_t *bin);

@@ -30,22 +30,58 @@ int dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_
     return rc;
 }
 
-static int add_pair(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_sft_data *out, enum dan_skip *skip, struct dan_err *e)
+enum { MOST_ANSWERS = 64 };
+
+static bool alike(const struct dan_sft_row *a, const struct dan_sft_row *b) { return a->n == b->n && !memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids); }
+
+static int add_copy(const struct dan_sft_row *r, struct dan_sft_data *out, struct dan_err *e)
 {
-    struct dan_sft_row a = {0}, b = {0};
+    struct dan_sft_row copy = {.file = r->file, .line = r->line};
+    int rc = dan_sft_row_take(&copy, r->ids, (const char *)r->learn, (size_t)r->n, e);
+    if (rc) dan_sft_row_release(&copy);
+    return rc ? rc : dan_sft_data_add(out, &copy, e);
+}
+
+/* Answer i is better than j where its rank is lower; a pair's chosen answer is its first. */
+static int64_t rank_of(const struct dan_example *ex, size_t i) { return ex->ranks ? json_integer_value(json_array_get(ex->ranks, i)) : (int64_t)i; }
+
+static int add_pairs_of(const struct dan_example *ex, const struct dan_sft_row *row, size_t n, struct dan_sft_data *out, struct dan_err *e)
+{
+    size_t before = out->n;
+    int rc = DAN_OK;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n && !rc; j++) {
+            if (rank_of(ex, i) >= rank_of(ex, j) || alike(&row[i], &row[j])) continue;
+            rc = add_copy(&row[i], out, e);
+            if (!rc) rc = add_copy(&row[j], out, e);
+        }
+    if (!rc && out->n == before)
+        rc = dan_fail(e, DAN_EINVAL, "line %lld of '%s' prefers nothing: its answers %s", (long long)ex->line, ex->file,
+                      ex->ranks ? "have the same rank, or are the same as the template renders them" : "are the same as the template renders them");
+    return rc;
+}
+
+/* All pairs of different rank; none where one of the answers cannot be learnt. */
+static int add_pairs(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_sft_data *out, enum dan_skip *skip, struct dan_err *e)
+{
+    struct dan_sft_row row[MOST_ANSWERS] = {0};
+    size_t n = ex->answers ? json_array_size(ex->answers) : 0, made = 0;
+    int rc = DAN_OK;
     *skip = DAN_SKIP_OTHER_KIND;
-    if (ex->kind != DAN_EXAMPLE_PAIR)
-        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is a %s: expected a preference pair (chosen and rejected)", (long long)ex->line, ex->file,
-                        dan_example_kind_name(ex->kind));
-    int rc = dan_answer_row(ex, DAN_CHOSEN, o, &a, skip, e);
-    if (!rc) rc = dan_answer_row(ex, DAN_REJECTED, o, &b, skip, e);
-    if (rc) {
-        dan_sft_row_release(&a);
-        return rc;
+    if (ex->kind != DAN_EXAMPLE_PAIR && ex->kind != DAN_EXAMPLE_RANKED)
+        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is of the kind '%s': expected a preference pair (chosen and rejected) or ranked answers", (long long)ex->line,
+                        ex->file, dan_example_kind_name(ex->kind));
+    if (n > MOST_ANSWERS) return dan_fail(e, DAN_EINVAL, "line %lld of '%s' ranks %zu answers: at most %d", (long long)ex->line, ex->file, n, MOST_ANSWERS);
+    while (made < n && !rc) {
+        rc = dan_answer_row(ex, made, o, &row[made], skip, e);
+        made += !rc;
     }
-    rc = dan_sft_data_add(out, &a, e);
-    if (rc) dan_sft_row_release(&b);
-    return rc ? rc : dan_sft_data_add(out, &b, e);
+    if (!rc) {
+        *skip = DAN_SKIP_NOTHING;
+        rc = add_pairs_of(ex, row, n, out, e);
+    }
+    while (made) dan_sft_row_release(&row[--made]);
+    return rc;
 }
 
 int dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e)
@@ -64,7 +100,7 @@ int dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data
             break;
         }
         out->rows++;
-        if (!bad) bad = add_pair(&ex, o, out, &skip, &why);
+        if (!bad) bad = add_pairs(&ex, o, out, &skip, &why);
         if (bad == DAN_ENOMEM) rc = dan_fail(e, bad, "%s", why.msg);
         else if (bad) dan_sft_data_skip(out, skip, why.msg);
     }
@@ -76,18 +112,29 @@ int dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data
     return rc;
 }
 
+/* Pairs of one row of the data, which share a prompt. */
+static size_t run_of(const struct dan_sft_data *d, size_t pair)
+{
+    const struct dan_sft_row *v = d->v + 2 * pair;
+    size_t n = 1;
+    while (2 * (pair + n) < d->n && v[2 * n].line == v->line && v[2 * n].file == v->file) n++;
+    return n;
+}
+
 int dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_data *held, struct dan_err *e)
 {
-    size_t every = share > 0 ? (size_t)(1 / share + 0.5) : 0, kept = 0, n = from->n / 2;
+    size_t every = share > 0 ? (size_t)(1 / share + 0.5) : 0, kept = 0, rows = 0, row = 0;
     int rc = DAN_OK;
     *held = (struct dan_sft_data){0};
-    if (!every || n < 2 * every) return DAN_OK;
-    for (size_t i = 0; i < n; i++) {
-        struct dan_sft_row pair[2] = {from->v[2 * i], from->v[2 * i + 1]};
-        bool out = i % every == every - 1 && !rc;
-        for (int k = 0; k < 2; k++) {
-            if (out) rc = rc ? rc : dan_sft_data_add(held, &pair[k], e);
-            else from->v[kept++] = pair[k];
+    for (size_t i = 0; 2 * i < from->n; i += run_of(from, i)) rows++;
+    if (!every || rows < 2 * every) return DAN_OK;
+    for (size_t i = 0, n; 2 * i < from->n; i += n, row++) {
+        bool out = row % every == every - 1 && !rc;
+        n = run_of(from, i);
+        for (size_t k = 2 * i; k < 2 * (i + n); k++) {
+            struct dan_sft_row r = from->v[k];
+            if (out) rc = rc ? rc : dan_sft_data_add(held, &r, e);
+            else from->v[kept++] = r;
         }
     }
     from->n = kept;

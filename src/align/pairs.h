@@ -5,10 +5,10 @@
 #include "align/sft_data.h"
 #include "align/tuner.h"
 
-/* Preference pairs as rows: v[2 i] chosen, v[2 i + 1] rejected; learnt are the answer's tokens and what ends it, not the prompt.  A pair of which one
- * half is too long or empty is skipped whole. */
+/* Preference pairs as rows: v[2 i] chosen, v[2 i + 1] rejected; learnt are the answer's tokens and what ends it, not the prompt.  K ranked answers give all
+ * pairs of different rank.  A row of which one answer is too long or empty is skipped whole, as is one whose answers are the same once rendered. */
 int  dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e);
-/* Moves every k-th pair, about `share`. */
+/* Moves the pairs of every k-th row of the data, about `share`. */
 int  dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_data *held, struct dan_err *e);
 
 /* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner. */

@@ -9,6 +9,14 @@ const struct dan_pref_loss *dan_pref_find(const char *name)
     return NULL;
 }
 
+double dan_pref_value(const struct dan_pref_loss *loss, const struct dan_pref_pair *p, const struct dan_pref_opts *o, double seed[2])
+{
+    double value = loss->value(p, o, seed), each = o->nll / p->n[DAN_CHOSEN];
+    if (o->nll <= 0) return value;
+    seed[DAN_CHOSEN] -= each;
+    return value - each * p->policy[DAN_CHOSEN];
+}
+
 double dan_kto(double policy, double ref, bool desirable, double z, double beta, double weight, double *seed)
 {
     double u = beta * (policy - ref - z), s;

@@ -18,6 +18,7 @@ struct dan_pref_opts {
     double gamma;                              /* simpo: the margin */
     double smoothing;                          /* cdpo, robust: the share of labels taken to be flipped, < 1/2 */
     double lambda;                             /* orpo: weight of the odds ratio */
+    double nll;                                /* any loss: weight of the chosen answer's mean NLL beside it (dan_pref_value) */
 };
 struct dan_pref_loss {
     const char *name, *doc;
@@ -27,6 +28,9 @@ struct dan_pref_loss {
 };
 extern const struct dan_pref_loss *const dan_pref_losses[];       /* generated; NULL-terminated */
 const struct dan_pref_loss *dan_pref_find(const char *name);      /* NULL when there is none */
+
+/* The loss, with nll * (-policy / n) of the chosen answer added (RPO, Pang et al. 2024): against both log-probabilities falling. */
+double dan_pref_value(const struct dan_pref_loss *loss, const struct dan_pref_pair *p, const struct dan_pref_opts *o, double seed[2]);
 
 /* (policy - ref) of the chosen minus that of the rejected answer: DPO's margin, its implicit reward over beta. */
 static inline double dan_pref_delta(const struct dan_pref_pair *p)

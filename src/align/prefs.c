@@ -143,7 +143,7 @@ int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, d
     for (int64_t k = 0; k < p->batch && !rc; k++) {
         int64_t at = p->row[2 * k] - p->data->v;
         struct dan_pref_pair q = pair_of(p->row + 2 * k, p->sum + 2 * k, p->loss->needs_ref ? p->ref + at : NULL);
-        count(&s, &q, reward_scale(p), p->loss->value(&q, &p->opts, p->seeds + 2 * k));
+        count(&s, &q, reward_scale(p), dan_pref_value(p->loss, &q, &p->opts, p->seeds + 2 * k));
     }
     if (!rc) rc = dan_rows_gradient(p->tuner, p->row, p->seeds, (size_t)(2 * p->batch), (double)p->batch, &p->pack, p->weight, e);
     if (!rc) rc = dan_tuner_step(p->tuner, lr, norm, e);
@@ -160,7 +160,7 @@ int dan_prefs_eval(struct dan_prefs *p, const struct dan_sft_data *d, const doub
     for (size_t i = 0; i + 1 < d->n && !rc; i += 2) {
         const struct dan_sft_row *row[2] = {&d->v[i], &d->v[i + 1]};
         struct dan_pref_pair q = pair_of(row, sum + i, p->loss->needs_ref ? ref + i : NULL);
-        count(&s, &q, reward_scale(p), p->loss->value(&q, &p->opts, seed));
+        count(&s, &q, reward_scale(p), dan_pref_value(p->loss, &q, &p->opts, seed));
     }
     average(&s);
     dan_free(sum);

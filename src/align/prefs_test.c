@@ -93,6 +93,37 @@ static void test_pairs(void **state)
     dan_sft_data_release(&held);
 }
 
+/* All pairs of different rank; answers that are the same once rendered prefer nothing; the pairs of one row stay together. */
+static void test_ranked(void **state)
+{
+    (void)state;
+    static const struct { int64_t line; const char *chosen, *rejected; } want[] = {
+        {1, "b", "c"}, {1, "b", "d"}, {2, "c", "b"}, {2, "c", "d"}, {2, "d", "b"}, {4, "e", "f"}, {5, "e", "f"}};
+    struct dan_str text = {0};
+    struct dan_err e = {0};
+    struct dan_sft_data held, d = pairs(0, "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\",\"d\"],\"ranks\":[1,2,2]}\n"
+                                           "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\",\"d\"],\"ranks\":[3,1,2]}\n"
+                                           "{\"prompt\":\"a\",\"completions\":[\"b\",\"c\"],\"ranks\":[1,1]}\n"
+                                           "{\"prompt\":\"a\",\"chosen\":\"e\",\"rejected\":\"f\"}\n{\"prompt\":\"a\",\"chosen\":\"e\",\"rejected\":\"f\"}\n");
+    assert_int_equal(d.n, 14);
+    assert_int_equal(d.skipped[DAN_SKIP_NOTHING], 1);
+    for (size_t k = 0; k < d.n; k++) {
+        const struct dan_sft_row *r = &d.v[k];
+        dan_str_clear(&text);
+        for (int64_t i = 0; i < r->n; i++)
+            if (r->learn[i]) dan_tokenizer_decode(tok, r->ids + i, 1, &text);
+        assert_int_equal(r->line, want[k / 2].line);
+        assert_int_equal(dan_str_c(&text)[0], (k % 2 ? want[k / 2].rejected : want[k / 2].chosen)[0]);
+    }
+    assert_int_equal(dan_pairs_hold_out(&d, 0.5, &held, &e), DAN_OK);
+    assert_int_equal(d.n, 6);
+    assert_int_equal(held.n, 8);
+    assert_int_equal(held.v[0].line, 2);
+    dan_str_release(&text);
+    dan_sft_data_release(&d);
+    dan_sft_data_release(&held);
+}
+
 static void test_losses(void **state)
 {
     (void)state;
@@ -129,8 +160,10 @@ static void test_gradient(void **state)
     const struct dan_pref_loss *loss = dan_pref_find("sigmoid");
     struct dan_prefs p;
     struct dan_pref_stats up, down;
+    struct dan_pref_opts o = loss->usual;
     struct dan_err e = {0};
-    if (dan_prefs_init(&p, t, &d, loss, &loss->usual, 4, ROWS, 1, &e)) fail_msg("%s", e.msg);
+    o.nll = 0.7;
+    if (dan_prefs_init(&p, t, &d, loss, &o, 4, ROWS, 1, &e)) fail_msg("%s", e.msg);
     float *w = dan_store_find(lm.store, "blk.0.ffn_down.weight")->data, kept = w[7];
     for (int k = 0; k < 40; k++) w[k] += 0.3f;
     kept = w[7];
@@ -189,6 +222,6 @@ static void test_kto(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient), cmocka_unit_test(test_kto)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_ranked), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient), cmocka_unit_test(test_kto)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -27,6 +27,11 @@ static int unknown(const char *spec, struct dan_err *e)
 
 int dan_reward_open(const char *spec, struct dan_reward **out, struct dan_err *e)
 {
+    return dan_reward_open_in(spec, &(struct dan_reward_env){0}, out, e);
+}
+
+int dan_reward_open_in(const char *spec, const struct dan_reward_env *env, struct dan_reward **out, struct dan_err *e)
+{
     size_t n = strcspn(spec, ":");
     const char *arg = spec[n] ? spec + n + 1 : "";
     const struct dan_reward_kind *kind = find(spec, n);
@@ -36,7 +41,7 @@ int dan_reward_open(const char *spec, struct dan_reward **out, struct dan_err *e
     struct dan_reward *r = dan_calloc(1, sizeof *r);
     if (!r) return dan_fail(e, DAN_ENOMEM, "out of memory opening reward '%s'", kind->name);
     r->kind = kind;
-    int rc = kind->open ? kind->open(arg, &r->state, e) : DAN_OK;
+    int rc = kind->open_in ? kind->open_in(arg, env, &r->state, e) : kind->open ? kind->open(arg, &r->state, e) : DAN_OK;
     if (rc) dan_free(r);
     else *out = r;
     return rc;

@@ -1,5 +1,5 @@
-/* Rewards that need no model: one const struct in one file of src/align/reward/ each.  A reward is named in text,
- *   number | exact | regex:PATTERN | think | length:LO-HI | repetition:N | lexicon:FILE | command:PROGRAM ARGS
+/* Rewards: one const struct in one file of src/align/reward/ each.  A reward is named in text,
+ *   number | exact | regex:PATTERN | think | length:LO-HI | repetition:N | lexicon:FILE | command:PROGRAM ARGS | model:DIR
  * and scores answers.  NaN: it does not apply to this row (no reference answer, say). */
 #ifndef DAN_ALIGN_REWARD_H
 #define DAN_ALIGN_REWARD_H
@@ -16,11 +16,17 @@ struct dan_answer {
     bool    ended;                             /* by its end-of-turn token, not by the limit of tokens */
     const char *prompt;                        /* its last message */
     const json_t *row;                         /* the fields of its row: reference answers */
+    const json_t *messages;                    /* the dialogue that it answers; NULL: prompt is the beginning of a text, without a template */
 };
+
+/* What rewards with a model run on. */
+struct dan_pool;
+struct dan_reward_env { struct dan_pool *pool; uint64_t cpu_mask; };      /* pool NULL: one thread; cpu_mask 0: all that the CPU has */
 
 struct dan_reward_kind {
     const char *name, *arg, *doc;              /* arg: what follows the colon, for help; NULL: nothing */
     int  (*open)(const char *arg, void **state, struct dan_err *e);        /* NULL: no state */
+    int  (*open_in)(const char *arg, const struct dan_reward_env *env, void **state, struct dan_err *e);     /* in its place where not NULL */
     int  (*score)(void *state, const struct dan_answer *a, size_t n, double *out, struct dan_err *e);
     void (*close)(void *state);
 };
@@ -28,6 +34,8 @@ extern const struct dan_reward_kind *const dan_reward_kinds[];    /* generated; 
 
 struct dan_reward;
 int  dan_reward_open(const char *spec, struct dan_reward **out, struct dan_err *e);
+/* The same on a pool of the caller's, which must outlive it. */
+int  dan_reward_open_in(const char *spec, const struct dan_reward_env *env, struct dan_reward **out, struct dan_err *e);
 void dan_reward_close(struct dan_reward *r);   /* NULL is fine */
 const char *dan_reward_name(const struct dan_reward *r);          /* as it was given, up to the colon */
 int  dan_reward_score(struct dan_reward *r, const struct dan_answer *a, size_t n, double *out, struct dan_err *e);

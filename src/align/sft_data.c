@@ -55,6 +55,18 @@ static bool is_left_out(const json_t *message)
     return json_is_false(train) || (json_is_number(weight) && json_number_value(weight) == 0);
 }
 
+static bool all_left_out(const json_t *messages)
+{
+    size_t turns = 0, left = 0, i;
+    json_t *m;
+    json_array_foreach((json_t *)(uintptr_t)messages, i, m) {
+        if (strcmp(json_string_value(json_object_get(m, "role")), "assistant")) continue;
+        turns++;
+        left += is_left_out(m);
+    }
+    return turns && left == turns;
+}
+
 /* Runs of learnt ids are the assistant's turns, in order; drops those that are left out, or all but the last. */
 static void choose_turns(const json_t *messages, enum dan_learn how, struct dan_str *learn)
 {
@@ -80,7 +92,7 @@ int dan_sft_row_of(const struct dan_example *ex, const struct dan_sft_data_opts 
     *out = (struct dan_sft_row){.file = ex->file, .line = ex->line};
     *skip = DAN_SKIP_OTHER_KIND;
     if (ex->kind != DAN_EXAMPLE_TEXT && ex->kind != DAN_EXAMPLE_CHAT)
-        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is a %s: expected a dialogue with an answer, or text", (long long)ex->line, ex->file,
+        return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is of the kind '%s': expected a dialogue with an answer, or text", (long long)ex->line, ex->file,
                         dan_example_kind_name(ex->kind));
     *skip = DAN_SKIP_TEMPLATE;
     int rc = ex->kind == DAN_EXAMPLE_TEXT ? text_sequence(ex, o, out, e) : dan_chat_render(o->chat, &in, shown, e);
@@ -95,8 +107,9 @@ int dan_sft_row_of(const struct dan_example *ex, const struct dan_sft_data_opts 
                       ex->file, (long long)out->n, (long long)o->longest);
     } else if (!rc && !out->learnt) {
         *skip = DAN_SKIP_NOTHING;
-        rc = dan_fail(e, DAN_EINVAL, "line %lld of '%s' has nothing to learn: no token of an assistant's turn is in what the template renders",
-                      (long long)ex->line, ex->file);
+        rc = dan_fail(e, DAN_EINVAL, "line %lld of '%s' has nothing to learn: %s", (long long)ex->line, ex->file,
+                      all_left_out(ex->messages) ? "every turn of the assistant is left out (\"weight\": 0 or \"train\": false)"
+                                                 : "no token of an assistant's turn is in what the template renders");
     }
     if (rc) dan_sft_row_release(out);
     return rc;

@@ -5,6 +5,8 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "exec/exec.h"
+#include "model/lora.h"
+#include "model/score.h"
 #include "train/optim_step.h"
 
 struct learnt { const char *name; float *sum; int32_t output; };      /* name: of the graph's param, "a+b" when fused */
@@ -21,26 +23,40 @@ struct dan_tuner {
     struct dan_optim_plan plan;
     int32_t n_params;
     int64_t steps, added;                      /* added: packs since the last step */
+    float  *zero;                              /* [max_rows]: weights of a row while its number is not known */
+    struct dan_cut cut;                        /* of `program`, where numbers of rows are known */
+    bool    cuts;
+    int32_t seed[2];
 };
+
+static bool scores(const struct dan_tuner *t) { return t->o.head == DAN_HEAD_SCORE; }
+static const char *number(const struct dan_tuner *t) { return scores(t) ? "value" : "row_loss"; }
 
 static int build(const struct dan_tuner *t, bool train, struct dan_graph **g, struct dan_err *e)
 {
-    struct dan_io io = {.max_rows = t->o.max_rows, .loss = true};
+    struct dan_io io = {.max_rows = t->o.max_rows, .loss = !scores(t), .score = scores(t), .temperature = t->o.temperature};
     struct dan_pass_opts p = t->o.pass;
     p.prec = t->o.prec;
-    if (!train) p.dump = NULL, p.note = NULL;
+    if (train) io.lora_dropout = t->o.lora_dropout, io.neftune = t->o.neftune;
+    else p.dump = NULL, p.note = NULL;
     return dan_lm_graph(t->lm, &io, !train ? DAN_PIPELINE_EVAL : t->o.remat ? DAN_PIPELINE_TRAIN_REMAT : DAN_PIPELINE_TRAIN, &p, g, e);
+}
+
+static int add_program(struct dan_tuner *t, bool train, struct dan_graph **g, struct dan_program **p, struct dan_err *e)
+{
+    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask};
+    int rc = build(t, train, g, e);
+    if (!rc) rc = dan_compile(*g, &x, p, e);
+    return rc ? rc : dan_bind_store(*p, t->lm->store, e);
 }
 
 static int compile(struct dan_tuner *t, struct dan_err *e)
 {
-    struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask};
-    int rc = build(t, true, &t->graph, e);
-    if (!rc) rc = dan_compile(t->graph, &x, &t->program, e);
-    if (!rc) rc = dan_bind_store(t->program, t->lm->store, e);
-    if (!rc) rc = build(t, false, &t->score_graph, e);
-    if (!rc) rc = dan_compile(t->score_graph, &x, &t->score_program, e);
-    return rc ? rc : dan_bind_store(t->score_program, t->lm->store, e);
+    int rc = t->o.frozen ? DAN_OK : add_program(t, true, &t->graph, &t->program, e);
+    if (!rc) rc = add_program(t, false, &t->score_graph, &t->score_program, e);
+    if (!rc && t->program) t->cuts = dan_program_cut(t->program, "weights", number(t), &t->cut) == DAN_OK;
+    if (!rc && !(t->zero = dan_calloc((size_t)t->o.max_rows + 1, sizeof *t->zero))) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
+    return rc;
 }
 
 static float *state_of(struct dan_tuner *t, const char *kind, const char *name, int64_t n, struct dan_err *e)
@@ -61,7 +77,8 @@ static int add_param(struct dan_tuner *t, int32_t output, struct dan_err *e)
     const struct dan_tensor *w = dan_store_find(t->lm->store, name);
     if (!w) return dan_fail(e, DAN_EINVAL, "the weights have no tensor '%s'", name);
     *p = (struct learnt){.name = name, .output = output};
-    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2};
+    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2, .rate = 1};
+    if (t->o.lora_plus > 0 && dan_str_ends(name, ".lora_b")) s->rate = t->o.lora_plus;
     for (int k = 0; k < t->o.optim->n_slots; k++)
         if (!(s->slot[k] = state_of(t, t->o.optim->slot[k], name, s->n, e))) return DAN_ENOMEM;
     if (!(p->sum = state_of(t, "sum", name, s->n, e))) return DAN_ENOMEM;
@@ -93,7 +110,7 @@ int dan_tuner_new(struct dan_lm *lm, const struct dan_tuner_opts *o, struct dan_
     *t = (struct dan_tuner){.lm = lm, .o = *o, .pool = pool};
     int rc = lm->model->time_major ? dan_fail(e, DAN_EUNSUPPORTED, "family '%s' is recurrent and cannot be fine-tuned on packed rows: use 'danlu train'", lm->model->name)
                                    : compile(t, e);
-    if (!rc) rc = add_params(t, e);
+    if (!rc) rc = t->o.frozen ? dan_store_new(&t->state, e) : add_params(t, e);
     if (rc) dan_tuner_free(t);
     else *out = t;
     return rc;
@@ -110,34 +127,72 @@ void dan_tuner_free(struct dan_tuner *t)
     dan_optim_plan_release(&t->plan);
     dan_free(t->param);
     dan_free(t->span);
+    dan_free(t->zero);
     dan_free(t);
 }
 
-static int run(struct dan_program *p, const struct dan_packed *pack, struct dan_err *e)
+/* ---- runs ---- */
+
+static int bind_one(struct dan_program *p, const char *name, const struct dan_dtype *type, int64_t n, void *data, struct dan_err *e)
+{
+    struct dan_tensor t = dan_tensor_of(type, DAN_SHAPE(n), data);
+    return dan_bind(p, name, &t, e);
+}
+
+/* Philox's key of dropout and noise: another one for every pack of every step. */
+static int bind_seed(struct dan_tuner *t, struct dan_program *p, struct dan_err *e)
+{
+    if (p != t->program || !dan_leaf(t->graph, "seed")) return DAN_OK;
+    t->seed[0] = (int32_t)(uint32_t)(t->o.seed ^ t->o.seed >> 32);
+    t->seed[1] = (int32_t)(uint32_t)(t->steps * 4096 + t->added);
+    return bind_one(p, "seed", &dan_dtype_i32, 2, t->seed, e);
+}
+
+/* weights: instead of the pack's. */
+static int bind(struct dan_tuner *t, struct dan_program *p, const struct dan_packed *pack, float *weights, struct dan_err *e)
 {
     const struct dan_batch *b = &pack->batch;
     const struct { const char *name; void *data; const struct dan_dtype *type; } in[] = {
-        {"tokens", b->tokens, &dan_dtype_i32}, {"targets", b->targets, &dan_dtype_i32}, {"weights", b->weights, &dan_dtype_f32},
+        {"tokens", b->tokens, &dan_dtype_i32}, {"weights", weights ? weights : b->weights, &dan_dtype_f32},
         {"pos", b->pos, &dan_dtype_i32}, {"start", b->start, &dan_dtype_i32}, {"stop", b->stop, &dan_dtype_i32}, {"self", b->self, &dan_dtype_i32},
     };
-    for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
-        struct dan_tensor t = dan_tensor_of(in[i].type, DAN_SHAPE(b->rows), in[i].data);
-        int rc = dan_bind(p, in[i].name, &t, e);
-        if (rc) return rc;
-    }
-    return dan_run(p, e);
+    int rc = scores(t) ? DAN_OK : bind_one(p, "targets", &dan_dtype_i32, b->rows, b->targets, e);
+    for (size_t i = 0; i < sizeof in / sizeof *in && !rc; i++) rc = bind_one(p, in[i].name, in[i].type, b->rows, in[i].data, e);
+    return rc ? rc : bind_seed(t, p, e);
 }
 
-static void copy_nll(const struct dan_program *p, const struct dan_packed *pack, float *nll)
+static int run(struct dan_tuner *t, struct dan_program *p, const struct dan_packed *pack, struct dan_err *e)
 {
-    if (nll) memcpy(nll, dan_result_named(p, "row_loss")->data, (size_t)pack->batch.rows * sizeof *nll);
+    int rc = bind(t, p, pack, NULL, e);
+    return rc ? rc : dan_run(p, e);
 }
 
-int dan_tuner_score(struct dan_tuner *t, const struct dan_packed *pack, bool exact, float *nll, struct dan_err *e)
+/* As far as the rows' numbers, by the program that trains. */
+static int run_first(struct dan_tuner *t, const struct dan_packed *pack, struct dan_err *e)
 {
-    struct dan_program *p = exact ? t->program : t->score_program;
-    int rc = run(p, pack, e);
-    if (!rc) copy_nll(p, pack, nll);
+    int rc = bind(t, t->program, pack, t->zero, e);
+    return rc ? rc : t->cuts ? dan_run_first(t->program, &t->cut, e) : dan_run(t->program, e);
+}
+
+/* On from there, with the pack's weights. */
+static int run_rest(struct dan_tuner *t, const struct dan_packed *pack, struct dan_err *e)
+{
+    int rc = bind(t, t->program, pack, NULL, e);
+    return rc ? rc : t->cuts ? dan_run_rest(t->program, &t->cut, e) : dan_run(t->program, e);
+}
+
+static const float *numbers(const struct dan_tuner *t, const struct dan_program *p) { return dan_result_named(p, number(t))->data; }
+
+static void copy_numbers(const struct dan_tuner *t, const struct dan_program *p, const struct dan_packed *pack, float *out)
+{
+    if (out) memcpy(out, numbers(t, p), (size_t)pack->batch.rows * sizeof *out);
+}
+
+int dan_tuner_score(struct dan_tuner *t, const struct dan_packed *pack, bool exact, float *out, struct dan_err *e)
+{
+    struct dan_program *p = exact && t->program ? t->program : t->score_program;
+    int rc = p == t->program ? run_first(t, pack, e) : run(t, p, pack, e);
+    if (!rc) copy_numbers(t, p, pack, out);
     return rc;
 }
 
@@ -163,19 +218,42 @@ static void add_gradients(void *ctx, int ith, int nth)
     }
 }
 
-int dan_tuner_add(struct dan_tuner *t, const struct dan_packed *pack, float *nll, struct dan_err *e)
+static void add_up(struct dan_tuner *t)
 {
-    int rc = run(t->program, pack, e);
-    if (rc) return rc;
-    copy_nll(t->program, pack, nll);
     dan_pool_run(t->pool, add_gradients, t);
     t->added++;
+}
+
+static int check_learns(const struct dan_tuner *t, struct dan_err *e)
+{
+    return t->program ? DAN_OK : dan_fail(e, DAN_EINVAL, "a frozen model has no gradient: make its tuner without .frozen");
+}
+
+int dan_tuner_add(struct dan_tuner *t, const struct dan_packed *pack, float *out, struct dan_err *e)
+{
+    int rc = check_learns(t, e);
+    if (!rc) rc = run(t, t->program, pack, e);
+    if (rc) return rc;
+    copy_numbers(t, t->program, pack, out);
+    add_up(t);
     return DAN_OK;
+}
+
+int dan_tuner_run(struct dan_tuner *t, struct dan_packed *pack, dan_seed_rows *seed, void *ctx, struct dan_err *e)
+{
+    int rc = check_learns(t, e);
+    if (!rc) rc = run_first(t, pack, e);
+    if (!rc) rc = seed(ctx, numbers(t, t->program), pack, e);
+    if (!rc) rc = run_rest(t, pack, e);
+    if (!rc) add_up(t);
+    return rc;
 }
 
 int dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err *e)
 {
     struct dan_optim_args a = {lr, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->o.momentum, 1, t->steps + 1, t->o.nesterov};
+    int rc = check_learns(t, e);
+    if (rc) return rc;
     DAN_ASSERT(t->added > 0);
     *norm = dan_optim_step(&t->plan, t->pool, &a, t->o.clip, t->o.ema, true);
     t->added = 0;
@@ -183,7 +261,14 @@ int dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err 
         return dan_fail(e, DAN_EINVAL, "the gradient became %s at step %lld; lower --lr (now %g) or raise --warmup", isnan(*norm) ? "nan" : "infinite",
                         (long long)t->steps + 1, lr);
     t->steps++;
-    return DAN_OK;
+    return dan_lora_refresh(t->lm, t->pool, e);
+}
+
+/* Norms of DoRA follow what they are of. */
+static void refresh(struct dan_tuner *t)
+{
+    struct dan_err ignored = {0};
+    (void)dan_lora_refresh(t->lm, t->pool, &ignored);
 }
 
 void dan_tuner_swap_ema(struct dan_tuner *t)
@@ -194,6 +279,7 @@ void dan_tuner_swap_ema(struct dan_tuner *t)
             t->span[i].w[k] = t->span[i].ema[k];
             t->span[i].ema[k] = w;
         }
+    refresh(t);
 }
 
 int64_t dan_tuner_steps(const struct dan_tuner *t) { return t->steps; }
@@ -209,6 +295,6 @@ int64_t dan_tuner_params(const struct dan_tuner *t)
 
 size_t dan_tuner_bytes(const struct dan_tuner *t)
 {
-    size_t score = dan_program_bytes(t->score_program);
-    return dan_store_bytes(t->state) + dan_program_bytes(t->program) + score;
+    size_t score = dan_program_bytes(t->score_program), train = t->program ? dan_program_bytes(t->program) : 0;
+    return dan_store_bytes(t->state) + train + score;
 }

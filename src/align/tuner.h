@@ -1,7 +1,8 @@
 /* A model that learns from rows which the caller packs, with weights of its choice.
  *
- * The gradient is that of  sum over rows of weight * -ln p(target):  with weights 1 / n it is supervised fine-tuning, with
- * weights -seed it is any loss whose derivative with respect to the log-probability of each token is known (pref.h, policy.h).
+ * With the language head the gradient is that of  sum over rows of weight * -ln p(target):  with weights 1 / n it is supervised fine-tuning, with
+ * weights -seed it is any loss whose derivative with respect to the log-probability of each token is known (pref.h, policy.h).  With the score head
+ * (model/score.h) it is that of  sum over rows of weight * value:  weights are derivatives of any loss with respect to each value.
  * What learns is everything or, when an adapter of the model is `trained` (model/lora.h), that alone. */
 #ifndef DAN_ALIGN_TUNER_H
 #define DAN_ALIGN_TUNER_H
@@ -10,8 +11,16 @@
 #include "model/lm.h"
 #include "train/optim.h"
 
+enum dan_head { DAN_HEAD_LM, DAN_HEAD_SCORE };
+
 struct dan_tuner_opts {
     int64_t max_rows;                          /* rows of one run */
+    enum dan_head head;
+    bool    frozen;                            /* scores alone: nothing learns, no program for gradients; no optim needed */
+    double  temperature;                       /* nll of softmax(logits / temperature); 0: 1 */
+    double  lora_dropout, neftune;             /* of runs that add gradients (model.h, struct dan_io) */
+    double  lora_plus;                         /* the rate of "lora_b" is so many times that of the rest (LoRA+, Hayou et al. 2024); 0: 1 */
+    uint64_t seed;                             /* of dropout and noise */
     const struct dan_optim *optim;
     double  beta1, beta2, eps, weight_decay, momentum, clip, ema;
     bool    nesterov, remat;
@@ -25,11 +34,15 @@ struct dan_tuner;
 /* lm and pool must outlive it.  Recurrent families are refused: their rows are ordered by time. */
 int  dan_tuner_new(struct dan_lm *lm, const struct dan_tuner_opts *o, struct dan_pool *pool, struct dan_tuner **out, struct dan_err *e);
 void dan_tuner_free(struct dan_tuner *t);
-/* Forward alone: nll[rows] of the pack, in nats (0 where a row has no target).  By the program that trains where `exact`, whose bits are
- * those of dan_tuner_add (its backward runs in vain); else by one without gradients. */
-int  dan_tuner_score(struct dan_tuner *t, const struct dan_packed *p, bool exact, float *nll, struct dan_err *e);
-/* Adds the pack's gradient to the sum; nll may be NULL. */
-int  dan_tuner_add(struct dan_tuner *t, const struct dan_packed *p, float *nll, struct dan_err *e);
+/* Forward alone: out[rows] of the pack, nll in nats (0 where a row has no target) or, with the score head, values.  By the program that trains where
+ * `exact`, whose bits are those of dan_tuner_add; else by one without gradients. */
+int  dan_tuner_score(struct dan_tuner *t, const struct dan_packed *p, bool exact, float *out, struct dan_err *e);
+/* Adds the pack's gradient to the sum; out as above, or NULL. */
+int  dan_tuner_add(struct dan_tuner *t, const struct dan_packed *p, float *out, struct dan_err *e);
+/* Both in one run, of one forward: `seed` sees out[rows] and sets p->batch.weights[rows], then the gradient of these weights is added.  The bits are those of
+ * dan_tuner_score (exact) and dan_tuner_add.  Where seed fails, nothing is added. */
+typedef int dan_seed_rows(void *ctx, const float *out, struct dan_packed *p, struct dan_err *e);
+int  dan_tuner_run(struct dan_tuner *t, struct dan_packed *p, dan_seed_rows *seed, void *ctx, struct dan_err *e);
 /* One step of the optimiser by the sum of gradients, which is empty afterwards.  *norm: of the sum, before clipping; where it is not finite
  * nothing changes and the call fails. */
 int  dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err *e);

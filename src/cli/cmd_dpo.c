@@ -16,17 +16,20 @@ static const char *loss_name(size_t i)
 
 #define AT(f) offsetof(struct dpo_opts, f)
 static const struct dan_opt options[] = {
-    TUNE_DATA_OPTIONS(struct dpo_opts, "preference pairs: .jsonl or .json (prompt, chosen, rejected; HH; ShareGPT with chosen and rejected); for kto answers with label or kto_tag"),
+    TUNE_DATA_OPTIONS(struct dpo_opts, "preference pairs: .jsonl or .json (prompt, chosen, rejected; HH; ShareGPT with chosen and rejected; completions with ranks); for kto answers with label or kto_tag"),
     {.name = "loss", .type = 'e', .offset = AT(loss), .dflt = "sigmoid", .choice_at = loss_name, .alias = "loss-type|pref-loss", .help = "sigmoid is DPO"},
     {.name = "beta", .type = 'f', .offset = AT(beta), .dflt = "0", .meta = "B", .min = 0, .max = 1000, .alias = "pref-beta", .help = "strength (0: the loss's usual one)"},
     {.name = "gamma", .type = 'f', .offset = AT(gamma), .dflt = "-1", .meta = "G", .min = -1, .max = 1000, .alias = "simpo-gamma", .help = "simpo: margin (-1: the usual one)"},
     {.name = "label-smoothing", .type = 'f', .offset = AT(smoothing), .dflt = "-1", .meta = "P", .min = -1, .max = 0.49, .help = "cdpo, robust: share of flipped labels (-1: the usual one)"},
     {.name = "lambda", .type = 'f', .offset = AT(lambda), .dflt = "-1", .meta = "L", .min = -1, .max = 1000, .help = "orpo: weight of the odds ratio (-1: the usual one)"},
+    {.name = "nll", .type = 'f', .offset = AT(nll), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .alias = "pref-ftx|rpo-alpha",
+     .help = "weight of the chosen answer's own loss (per token) beside it: keeps its probability from falling"},
     {.name = "desirable-weight", .type = 'f', .offset = AT(desirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of desirable answers (0: so that both kinds weigh alike)"},
     {.name = "undesirable-weight", .type = 'f', .offset = AT(undesirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of the others"},
     TUNE_OPTIM_OPTIONS(struct dpo_opts, "1", "peak learning rate (0: 5e-5 for adapters, 1e-6 for all weights)"),
     TUNE_LORA_OPTIONS(struct dpo_opts),
     TUNE_MACHINE_OPTIONS(struct dpo_opts),
+    TUNE_RUN_OPTIONS(struct dpo_opts),
     {.name = NULL}};
 
 struct dpo {
@@ -38,6 +41,7 @@ struct dpo {
     double *val_ref;
     int64_t tokens;
     double  seconds;
+    struct tune_part part;
 };
 
 static struct dan_pref_opts pref_opts(const struct dpo_opts *o, const struct dan_pref_loss *loss)
@@ -47,6 +51,7 @@ static struct dan_pref_opts pref_opts(const struct dpo_opts *o, const struct dan
     if (o->gamma >= 0) p.gamma = o->gamma;
     if (o->smoothing >= 0) p.smoothing = o->smoothing;
     if (o->lambda >= 0) p.lambda = o->lambda;
+    p.nll = o->nll;
     return p;
 }
 
@@ -76,6 +81,24 @@ void dpo_plan(struct tune *t, int64_t n)
     if (t->steps < 1) t->steps = 1;
 }
 
+int dpo_begin(struct tune *t, struct tune_part *part, int64_t *tokens, double *seconds, struct dan_err *e)
+{
+    json_int_t n = 0;
+    *part = (struct tune_part){t->tuner, &t->m.lm, ""};
+    int rc = tune_begin(t, part, 1, e);
+    json_unpack(t->extra, "{s:I,s:f}", "num_tokens", &n, "seconds", seconds);
+    *tokens = n;
+    return rc;
+}
+
+json_t *dpo_progress(int64_t tokens, double seconds) { return json_pack("{s:I,s:f}", "num_tokens", (json_int_t)tokens, "seconds", seconds); }
+
+int dpo_stopped(struct tune *t, int64_t tokens, double seconds, struct dan_err *e)
+{
+    int64_t done = dan_tuner_steps(t->tuner);
+    return t->cli->stop && done < t->steps ? tune_interrupted(t, done, dpo_progress(tokens, seconds), e) : DAN_OK;
+}
+
 static int prepare(struct dpo *d, struct dan_err *e)
 {
     const struct tune_opts *o = &d->t.o;
@@ -83,11 +106,12 @@ static int prepare(struct dpo *d, struct dan_err *e)
     struct dan_pref_opts po = pref_opts(d->o, loss);
     char a[DAN_NUM];
     int rc = tune_open(&d->t, e);
-    struct dan_sft_data_opts so = {.tok = d->t.m.tok, .chat = &d->t.chat, .longest = d->t.longest, .has_now = true, .now = dan_unix_time()};
+    struct dan_sft_data_opts so = {.tok = d->t.m.tok, .chat = &d->t.chat, .longest = d->t.longest, .has_now = true, .now = d->t.now};
     if (!rc) rc = dan_pairs_read(o->data.v, o->data.n, &so, &d->data, e);
     if (rc) return rc;
     tune_tell_skipped(&d->t, &d->data);
     rc = dan_pairs_hold_out(&d->data, o->val_fraction, &d->val, e);
+    tune_fingerprint(&d->t, &d->data);
     if (!rc) rc = tune_start(&d->t, dpo_longest(&d->val, dpo_longest(&d->data, 2)), e);
     if (rc) return rc;
     tune_tell_model(&d->t);
@@ -96,7 +120,7 @@ static int prepare(struct dpo *d, struct dan_err *e)
     if (!rc) rc = score_held_out(d, e);
     if (!rc && d->val.n) rc = dan_prefs_eval(&d->prefs, &d->val, d->val_ref, &d->before, e);
     dpo_plan(&d->t, (int64_t)d->data.n / 2);
-    return rc;
+    return rc ? rc : dpo_begin(&d->t, &d->part, &d->tokens, &d->seconds, e);
 }
 
 /* TRL's names. */
@@ -112,8 +136,8 @@ static int loop(struct dpo *d, struct dan_err *e)
     struct dan_bar bar;
     double start = dan_now(), norm = 0;
     int rc = DAN_OK;
-    dan_bar_start(&bar, &cli->ui, "dpo", "step", 0, d->t.steps);
-    for (int64_t step = 0; step < d->t.steps && !rc && !cli->stop; step++) {
+    dan_bar_start(&bar, &cli->ui, "dpo", "step", d->t.first_step, d->t.steps);
+    for (int64_t step = d->t.first_step; step < d->t.steps && !rc && !cli->stop; step++) {
         double lr = tune_lr(&d->t, step);
         rc = dan_prefs_step(&d->prefs, lr, &d->last, &norm, e);
         if (rc) break;
@@ -123,13 +147,12 @@ static int loop(struct dpo *d, struct dan_err *e)
         json_object_set_new(j, "learning_rate", json_real(lr));
         json_object_set_new(j, "grad_norm", json_real(norm));
         rc = tune_log(&d->t, j, e);
+        if (!rc) rc = tune_step_done(&d->t, step + 1, dpo_progress(d->tokens, d->seconds + dan_now() - start), e);
         dan_bar_update(&bar, step + 1, "loss %.4f  accuracy %.2f", d->last.loss, d->last.accuracy);
     }
     dan_bar_finish(&bar);
-    d->seconds = dan_now() - start;
-    if (!rc && cli->stop)
-        dan_warn(&cli->ui, "stopped after step %lld of %lld; what was learnt so far is saved", (long long)dan_tuner_steps(d->t.tuner), (long long)d->t.steps);
-    return rc;
+    d->seconds += dan_now() - start;
+    return rc ? rc : dpo_stopped(&d->t, d->tokens, d->seconds, e);
 }
 
 static int report(struct dpo *d, struct dan_err *e)
@@ -137,7 +160,7 @@ static int report(struct dpo *d, struct dan_err *e)
     struct dan_str out = {0};
     double n = (double)d->after.pairs, se = n > 0 ? sqrt(d->after.accuracy * (1 - d->after.accuracy) / n) : 0;
     json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o}", "model", d->t.o.model, "out", d->t.o.out, "loss_type", d->o->loss, "steps",
-                          (json_int_t)dan_tuner_steps(d->t.tuner), "tokens_per_second", (double)d->tokens / d->seconds, "train", metrics(&d->last));
+                          (json_int_t)dan_tuner_steps(d->t.tuner), "tokens_per_second", d->seconds > 0 ? (double)d->tokens / d->seconds : 0, "train", metrics(&d->last));
     if (d->val.n) {
         json_object_set_new(j, "eval_before", metrics(&d->before));
         json_object_set_new(j, "eval", metrics(&d->after));
@@ -163,12 +186,14 @@ static int work(struct dpo *d, struct dan_err *e)
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    const struct dpo_opts *o = opts;
-    if (!strcmp(o->loss, "kto")) return dpo_kto(cli, o, e);
+    struct dpo_opts o = *(const struct dpo_opts *)opts;
     struct dpo *d = dan_arena_alloc(cli->arena, sizeof *d);
     if (!d) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
-    *d = (struct dpo){.t = {.o = o->tune, .cli = cli}, .o = o};
-    int rc = work(d, e);
+    int rc = tune_recipe(cli, &o, &o.tune, e);
+    if (rc) return rc;
+    if (!strcmp(o.loss, "kto")) return dpo_kto(cli, &o, e);
+    *d = (struct dpo){.t = {.o = o.tune, .cli = cli, .all = &o}, .o = &o};
+    rc = work(d, e);
     dan_prefs_release(&d->prefs);
     dan_sft_data_release(&d->data);
     dan_sft_data_release(&d->val);

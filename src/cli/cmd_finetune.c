@@ -19,6 +19,7 @@ static const struct dan_opt options[] = {
     TUNE_OPTIM_OPTIONS(struct finetune_opts, "3", "peak learning rate (0: 2e-4 for adapters, 2e-5 for all weights)"),
     TUNE_LORA_OPTIONS(struct finetune_opts),
     TUNE_MACHINE_OPTIONS(struct finetune_opts),
+    TUNE_RUN_OPTIONS(struct finetune_opts),
     {.name = NULL}};
 
 struct finetune {
@@ -30,6 +31,7 @@ struct finetune {
     double *val_before, *val_after, *forget_before, *forget_after;   /* mean loss of each sequence */
     double  last_loss, seconds;
     int64_t tokens;
+    struct tune_part part;
 };
 
 /* PATH:F, F behind the last colon. */
@@ -53,13 +55,15 @@ static int read_data(struct finetune *f, struct dan_err *e)
 {
     const struct tune_opts *o = &f->t.o;
     struct dan_sft_data_opts so = {.tok = f->t.m.tok, .chat = &f->t.chat, .longest = f->t.longest,
-                                   .learn = strcmp(f->o->learn, "last") ? DAN_LEARN_ALL : DAN_LEARN_LAST, .has_now = true, .now = dan_unix_time()};
+                                   .learn = strcmp(f->o->learn, "last") ? DAN_LEARN_ALL : DAN_LEARN_LAST, .has_now = true, .now = f->t.now};
     int rc = dan_sft_data_read(o->data.v, o->data.n, &so, &f->data, e);
     if (rc) return rc;
     tune_tell_skipped(&f->t, &f->data);
     rc = dan_sft_data_hold_out(&f->data, o->val_fraction, &f->val, e);
     if (!rc) rc = read_replay(f, e);
     if (!rc && f->o->forget.n) rc = dan_sft_data_text(f->o->forget.v, f->o->forget.n, f->t.m.tok, f->t.longest, FORGET_WINDOWS, &f->forget, e);
+    tune_fingerprint(&f->t, &f->data);
+    tune_fingerprint(&f->t, &f->replay);
     return rc;
 }
 
@@ -105,6 +109,21 @@ static json_t *log_line(const struct finetune *f, const struct dan_sft_stats *s,
     return j;
 }
 
+static json_t *progress(const struct finetune *f, double seconds)
+{
+    return json_pack("{s:I,s:f,s:f}", "num_tokens", (json_int_t)f->tokens, "seconds", f->seconds + seconds, "loss", f->last_loss);
+}
+
+static int begin(struct finetune *f, struct dan_err *e)
+{
+    f->part = (struct tune_part){f->t.tuner, &f->t.m.lm, ""};
+    int rc = tune_begin(&f->t, &f->part, 1, e);
+    json_int_t tokens = 0;
+    json_unpack(f->t.extra, "{s:I,s:f,s:f}", "num_tokens", &tokens, "seconds", &f->seconds, "loss", &f->last_loss);
+    f->tokens = tokens;
+    return rc;
+}
+
 static int loop(struct finetune *f, struct dan_err *e)
 {
     struct dan_cli *cli = f->t.cli;
@@ -112,21 +131,21 @@ static int loop(struct finetune *f, struct dan_err *e)
     struct dan_sft_stats s;
     double start = dan_now();
     int rc = DAN_OK;
-    dan_bar_start(&bar, &cli->ui, "finetune", "step", 0, f->t.steps);
-    for (int64_t step = 0; step < f->t.steps && !rc && !cli->stop; step++) {
+    dan_bar_start(&bar, &cli->ui, "finetune", "step", f->t.first_step, f->t.steps);
+    for (int64_t step = f->t.first_step; step < f->t.steps && !rc && !cli->stop; step++) {
         double lr = tune_lr(&f->t, step);
         rc = dan_sft_step(&f->sft, lr, &s, e);
         if (rc) break;
         f->tokens += s.ids;
         f->last_loss = s.loss;
         rc = tune_log(&f->t, log_line(f, &s, lr), e);
+        if (!rc) rc = tune_step_done(&f->t, step + 1, progress(f, dan_now() - start), e);
         dan_bar_update(&bar, step + 1, "loss %.4f", s.loss);
     }
     dan_bar_finish(&bar);
-    f->seconds = dan_now() - start;
-    if (!rc && cli->stop)
-        dan_warn(&cli->ui, "stopped after step %lld of %lld; what was learnt so far is saved", (long long)dan_tuner_steps(f->t.tuner), (long long)f->t.steps);
-    return rc;
+    f->seconds += dan_now() - start;
+    int64_t done = dan_tuner_steps(f->t.tuner);
+    return !rc && cli->stop && done < f->t.steps ? tune_interrupted(&f->t, done, progress(f, 0), e) : rc;
 }
 
 static void add_change(json_t *j, struct dan_str *out, const char *key, const char *what, const struct dan_sft_data *d, const double *before, const double *after)
@@ -143,7 +162,7 @@ static int report(struct finetune *f, struct dan_err *e)
 {
     struct dan_str out = {0};
     json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:f,s:f}", "model", f->t.o.model, "out", f->t.o.out, "steps", (json_int_t)dan_tuner_steps(f->t.tuner), "num_tokens",
-                          (json_int_t)f->tokens, "loss", f->last_loss, "tokens_per_second", (double)f->tokens / f->seconds);
+                          (json_int_t)f->tokens, "loss", f->last_loss, "tokens_per_second", f->seconds > 0 ? (double)f->tokens / f->seconds : 0);
     add_change(j, &out, "eval_loss", "held-out loss", &f->val, f->val_before, f->val_after);
     add_change(j, &out, "forgetting", "forgetting", &f->forget, f->forget_before, f->forget_after);
     int rc = tune_report(&f->t, j, &out, e);
@@ -156,6 +175,7 @@ static int work(struct finetune *f, struct dan_err *e)
     int rc = prepare(f, e);
     if (!rc) rc = measure(f, &f->val, &f->val_before, e);
     if (!rc) rc = measure(f, &f->forget, &f->forget_before, e);
+    if (!rc) rc = begin(f, e);
     if (!rc) rc = loop(f, e);
     if (!rc) rc = measure(f, &f->val, &f->val_after, e);
     if (!rc) rc = measure(f, &f->forget, &f->forget_after, e);
@@ -179,11 +199,13 @@ static void release(struct finetune *f)
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    const struct finetune_opts *o = opts;
+    struct finetune_opts o = *(const struct finetune_opts *)opts;
     struct finetune *f = dan_arena_alloc(cli->arena, sizeof *f);
     if (!f) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
-    *f = (struct finetune){.t = {.o = o->tune, .cli = cli}, .o = o};
-    int rc = work(f, e);
+    int rc = tune_recipe(cli, &o, &o.tune, e);
+    if (rc) return rc;
+    *f = (struct finetune){.t = {.o = o.tune, .cli = cli, .all = &o}, .o = &o};
+    rc = work(f, e);
     release(f);
     return rc;
 }
@@ -194,5 +216,5 @@ const struct dan_cmd dan_cmd_finetune = {
              "turns and the token that ends each. Sequences of all lengths are packed and do not see each other. With --lora-rank the model stays as\n"
              "it is (it may be quantised) and an adapter in PEFT's layout is written. The report has the held-out loss before and after, and with\n"
              "--forget-eval what was forgotten.",
-    .example = "danlu finetune runs/book --data chats.jsonl --lora-rank 8 --out runs/book-chat",
+    .example = "danlu finetune runs/book --data chats.jsonl --lora-rank 8 --out runs/book-chat\ndanlu finetune --resume runs/book-chat",
     .opts = options, .opts_bytes = sizeof(struct finetune_opts), .run = run};

@@ -12,6 +12,7 @@ struct kto {
     struct dan_kto_stats before, after, last;
     double *val_ref, seconds;
     int64_t tokens;
+    struct tune_part part;
 };
 
 static int score_held_out(struct kto *k, struct dan_err *e)
@@ -30,11 +31,12 @@ static int prepare(struct kto *k, const struct dpo_opts *o, struct dan_err *e)
     const struct tune_opts *to = &k->t.o;
     char a[DAN_NUM];
     int rc = tune_open(&k->t, e);
-    struct dan_sft_data_opts so = {.tok = k->t.m.tok, .chat = &k->t.chat, .longest = k->t.longest, .has_now = true, .now = dan_unix_time()};
+    struct dan_sft_data_opts so = {.tok = k->t.m.tok, .chat = &k->t.chat, .longest = k->t.longest, .has_now = true, .now = k->t.now};
     if (!rc) rc = dan_labelled_read(to->data.v, to->data.n, &so, &k->data, e);
     if (rc) return rc;
     tune_tell_skipped(&k->t, &k->data);
     rc = dan_sft_data_hold_out(&k->data, to->val_fraction, &k->val, e);
+    tune_fingerprint(&k->t, &k->data);
     if (!rc) rc = tune_start(&k->t, dpo_longest(&k->val, dpo_longest(&k->data, 2)), e);
     if (rc) return rc;
     tune_tell_model(&k->t);
@@ -44,7 +46,7 @@ static int prepare(struct kto *k, const struct dpo_opts *o, struct dan_err *e)
     if (!rc) rc = score_held_out(k, e);
     if (!rc && k->val.n) rc = dan_kto_eval(&k->run, &k->val, k->val_ref, &k->before, e);
     dpo_plan(&k->t, (int64_t)k->data.n);
-    return rc;
+    return rc ? rc : dpo_begin(&k->t, &k->part, &k->tokens, &k->seconds, e);
 }
 
 /* TRL's names. */
@@ -60,8 +62,8 @@ static int loop(struct kto *k, struct dan_err *e)
     struct dan_bar bar;
     double start = dan_now(), norm = 0;
     int rc = DAN_OK;
-    dan_bar_start(&bar, &cli->ui, "kto", "step", 0, k->t.steps);
-    for (int64_t step = 0; step < k->t.steps && !rc && !cli->stop; step++) {
+    dan_bar_start(&bar, &cli->ui, "kto", "step", k->t.first_step, k->t.steps);
+    for (int64_t step = k->t.first_step; step < k->t.steps && !rc && !cli->stop; step++) {
         double lr = tune_lr(&k->t, step);
         rc = dan_kto_step(&k->run, lr, &k->last, &norm, e);
         if (rc) break;
@@ -71,18 +73,19 @@ static int loop(struct kto *k, struct dan_err *e)
         json_object_set_new(j, "learning_rate", json_real(lr));
         json_object_set_new(j, "grad_norm", json_real(norm));
         rc = tune_log(&k->t, j, e);
+        if (!rc) rc = tune_step_done(&k->t, step + 1, dpo_progress(k->tokens, k->seconds + dan_now() - start), e);
         dan_bar_update(&bar, step + 1, "loss %.4f  kl %.3f", k->last.loss, k->last.z);
     }
     dan_bar_finish(&bar);
-    k->seconds = dan_now() - start;
-    return rc;
+    k->seconds += dan_now() - start;
+    return rc ? rc : dpo_stopped(&k->t, k->tokens, k->seconds, e);
 }
 
 static int report(struct kto *k, struct dan_err *e)
 {
     struct dan_str out = {0};
     json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o}", "model", k->t.o.model, "out", k->t.o.out, "loss_type", "kto", "steps",
-                          (json_int_t)dan_tuner_steps(k->t.tuner), "tokens_per_second", (double)k->tokens / k->seconds, "train", metrics(&k->last));
+                          (json_int_t)dan_tuner_steps(k->t.tuner), "tokens_per_second", k->seconds > 0 ? (double)k->tokens / k->seconds : 0, "train", metrics(&k->last));
     if (k->val.n) {
         json_object_set_new(j, "eval_before", metrics(&k->before));
         json_object_set_new(j, "eval", metrics(&k->after));
@@ -107,7 +110,7 @@ int dpo_kto(struct dan_cli *cli, const struct dpo_opts *o, struct dan_err *e)
 {
     struct kto *k = dan_arena_alloc(cli->arena, sizeof *k);
     if (!k) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
-    *k = (struct kto){.t = {.o = o->tune, .cli = cli}};
+    *k = (struct kto){.t = {.o = o->tune, .cli = cli, .all = o}};
     int rc = work(k, o, e);
     dan_kto_release(&k->run);
     dan_sft_data_release(&k->data);

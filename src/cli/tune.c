@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "io/json.h"
 #include "model/lora_files.h"
+#include "model/score.h"
 
 enum { MIN_ROWS = 1024 };
 
@@ -21,25 +22,38 @@ static int out_path(const struct tune *t, const char *name, struct dan_str *path
 
 static int check_out(const struct tune *t, struct dan_err *e)
 {
-    static const char *const marks[] = {"adapter_config.json", "model.safetensors", "model.safetensors.index.json", "log.jsonl"};
+    static const char *const marks[] = {"adapter_config.json", "model.safetensors", "model.safetensors.index.json", "log.jsonl", "checkpoints"};
     int rc = DAN_OK;
-    for (size_t i = 0; i < sizeof marks / sizeof *marks && !rc; i++) {
+    for (size_t i = 0; i < sizeof marks / sizeof *marks && !rc && !t->o.resume; i++) {
         struct dan_str path = {0};
         rc = out_path(t, marks[i], &path, e);
         if (!rc && dan_path_exists(dan_str_c(&path)))
-            rc = dan_fail(e, DAN_EINVAL, "'%s' already holds a model or a run (%s); choose another --out, or remove it", t->o.out, marks[i]);
+            rc = dan_fail(e, DAN_EINVAL, "'%s' already holds a model or a run (%s); choose another --out, or go on with --resume", t->o.out, marks[i]);
         dan_str_release(&path);
     }
     if (!rc && t->o.merge && !t->o.lora_rank) rc = dan_fail(e, DAN_EUSAGE, "--merge needs --lora-rank: without an adapter there is nothing to merge");
     return rc;
 }
 
+/* Matrices in bf16, none in a format of fewer bits: a product with such a matrix rounds its other operand, too. */
+static bool rounds_products(const struct dan_lm *lm)
+{
+    bool bf16 = false;
+    for (size_t i = 0; i < dan_store_count(lm->store); i++) {
+        const struct dan_dtype *d = dan_store_at(lm->store, i)->dtype;
+        if (d != &dan_dtype_f32 && d != &dan_dtype_bf16 && d != &dan_dtype_f16) return false;
+        bf16 = bf16 || d == &dan_dtype_bf16;
+    }
+    return bf16;
+}
+
 static int open_model(struct tune *t, struct dan_err *e)
 {
     struct lm_files *m = &t->m;
-    bool written = t->o.lora_rank == 0 || t->o.merge;
     int rc = lm_open(t->cli, t->o.model, true, m, e);
-    if (rc || !written) return rc;
+    if (rc) return rc;
+    bool written = t->o.lora_rank == 0 || t->o.merge || (!strcmp(t->o.dtype, "f32") && rounds_products(&m->lm));
+    if (!written) return DAN_OK;
     dan_lm_release(&m->lm);                    /* again, in own f32 memory */
     return dan_lm_load(&m->lm, m->dir, true, e);
 }
@@ -48,7 +62,7 @@ static int open_model(struct tune *t, struct dan_err *e)
 static int check_template(struct tune *t, struct dan_err *e)
 {
     struct dan_chat_traits traits = {0};
-    int rc = dan_chat_traits_of(&t->chat, true, dan_unix_time(), &traits, e);
+    int rc = dan_chat_traits_of(&t->chat, true, t->now, &traits, e);
     if (!rc && !traits.stop_trained)
         dan_warn(&t->cli->ui, "the template '%s' has no end of turn that is learnt: the model will not learn to stop; --template alpaca or zephyr ends turns with eos",
                  t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
@@ -59,6 +73,7 @@ static int check_template(struct tune *t, struct dan_err *e)
 int tune_open(struct tune *t, struct dan_err *e)
 {
     int rc = check_out(t, e);
+    if (!rc) rc = tune_find_checkpoint(t, e);
     if (!rc) rc = dan_fusion_check(t->o.fusion, e);
     if (!rc) rc = open_model(t, e);
     if (rc) return rc;
@@ -82,33 +97,49 @@ static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_er
     return DAN_OK;
 }
 
-static int add_adapter(struct tune *t, struct dan_err *e)
+int tune_add_adapter(const struct tune *t, struct dan_lm *lm, const char *name, struct dan_err *e)
 {
-    struct dan_lora_opts o = {.rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
+    struct dan_lora_opts o = {.name = name, .rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
                               .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed};
     if (!t->o.lora_rank) return DAN_OK;
     int rc = parse_layers(t->o.lora_layers, &o, e);
-    if (!rc) rc = dan_lora_add(&t->m.lm, &o, e);
-    if (!rc) t->m.lm.adapter[t->m.lm.n_adapters - 1].trained = true;
+    if (!rc) rc = dan_lora_add(lm, &o, e);
+    if (!rc) lm->adapter[lm->n_adapters - 1].trained = true;
     return rc;
 }
 
-static enum dan_prec precision(const struct tune *t, uint64_t cpu)
+enum dan_prec tune_precision(const struct tune *t)
 {
+    uint64_t cpu = dan_cpu_features() & dan_isa_mask(t->cli->isa);
     bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
     return !strcmp(t->o.dtype, "bf16") || (!strcmp(t->o.dtype, "auto") && fast) ? DAN_PREC_BF16 : DAN_PREC_F32;
 }
 
+struct dan_tuner_opts tune_tuner_opts(const struct tune *t)
+{
+    return (struct dan_tuner_opts){.max_rows = t->rows, .head = t->head, .optim = dan_optim_find(t->o.optimizer), .beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps,
+                                   .weight_decay = t->o.weight_decay, .clip = t->o.clip, .ema = t->ema, .temperature = t->temperature, .remat = t->o.remat, .cpu_mask = dan_isa_mask(t->cli->isa),
+                                   .prec = tune_precision(t), .pass = {.fusion = t->o.fusion}};
+}
+
+/* 0.02: transformers' initialisation of score.weight. */
+static int add_score(const struct tune *t, struct dan_err *e)
+{
+    struct dan_lm *lm = (struct dan_lm *)(uintptr_t)&t->m.lm;
+    const char *adapter = t->o.lora_rank ? lm->adapter[lm->n_adapters - 1].name : NULL;
+    struct dan_score_opts o = {.adapter = adapter, .std = 0.02, .seed = (uint64_t)t->cli->seed, .like = adapter && dan_lm_score_of(lm, NULL) ? "" : NULL};
+    return t->head != DAN_HEAD_SCORE || (!adapter && dan_lm_has_score(lm)) ? DAN_OK : dan_lm_add_score(lm, &o, e);
+}
+
 int tune_start(struct tune *t, int64_t needed, struct dan_err *e)
 {
-    uint64_t mask = dan_isa_mask(t->cli->isa);
     t->rows = t->o.rows ? t->o.rows : needed > MIN_ROWS ? needed : MIN_ROWS;
     if (t->rows < needed - 1)
         return dan_fail(e, DAN_EINVAL, "--rows %lld does not hold the longest dialogue of %lld tokens", (long long)t->rows, (long long)needed);
-    struct dan_tuner_opts o = {.max_rows = t->rows, .optim = dan_optim_find(t->o.optimizer), .beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps,
-                               .weight_decay = t->o.weight_decay, .clip = t->o.clip, .remat = t->o.remat, .cpu_mask = mask,
-                               .prec = precision(t, dan_cpu_features() & mask), .pass = {.fusion = t->o.fusion}};
-    int rc = add_adapter(t, e);
+    struct dan_tuner_opts o = tune_tuner_opts(t);
+    tune_fingerprint_model(t);
+    int rc = tune_add_adapter(t, &t->m.lm, NULL, e);
+    if (!rc) rc = add_score(t, e);
     if (!rc) rc = dan_tuner_new(&t->m.lm, &o, t->m.pool, &t->tuner, e);
     return rc ? rc : dan_mkdirs(t->o.out, e);
 }
@@ -123,6 +154,7 @@ int tune_log(struct tune *t, json_t *j, struct dan_err *e)
 {
     struct dan_str path = {0}, line = {0};
     int bad = !j || dan_json_text(j, &line);
+    tune_runs_line(t, j);
     json_decref(j);
     dan_str_putc(&line, '\n');
     int rc = bad || line.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the log") : out_path(t, "log.jsonl", &path, e);
@@ -145,18 +177,24 @@ int tune_save(struct tune *t, struct dan_err *e)
 
 int tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e)
 {
-    struct dan_str path = {0};
+    struct dan_str path = {0}, title = {0};
+    dan_str_printf(&title, "danlu %s %s", t->cli->path, t->o.model ? t->o.model : t->o.out);
     int rc = j ? out_path(t, "report.json", &path, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
     if (!rc) rc = dan_json_write(dan_str_c(&path), j, e);
+    if (!rc) rc = tune_page(dan_str_c(&title), t->o.out, dan_str_c(text), text->n, json_object_get(j, "samples"), e);
+    if (!rc) tune_runs_end(t, "finished");
     if (!rc) rc = t->cli->json ? dan_out_json(&t->cli->ui, json_incref(j), e) : dan_out(&t->cli->ui, dan_str_c(text), text->n, e);
     if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu chat %s", t->o.out, t->o.out);
     json_decref(j);
+    dan_str_release(&title);
     dan_str_release(&path);
     return rc;
 }
 
 void tune_release(struct tune *t)
 {
+    tune_runs_end(t, t->cli->stop ? "interrupted" : "failed");
+    tune_resume_release(t);
     dan_tuner_free(t->tuner);
     dan_chat_template_release(&t->chat);
     lm_close(&t->m);

@@ -4,15 +4,16 @@
 #include "align/tuner.h"
 #include "cli/lm_open.h"
 #include "cli/trace.h"
+#include "io/runs.h"
 #include "text/chat_template.h"
 #include "train/schedule.h"
 
 struct tune_opts {
     const char *model, *out, *template, *schedule, *optimizer, *dtype, *fusion, *lora_targets, *lora_layers;
     struct dan_strings data;
-    int64_t steps, batch, context, rows, warmup, lora_rank;
+    int64_t steps, batch, context, rows, warmup, lora_rank, save_every, keep;
     double  epochs, lr, min_lr, weight_decay, beta1, beta2, eps, clip, val_fraction, lora_alpha;
-    bool    rslora, merge, remat;
+    bool    rslora, merge, remat, resume;
 };
 const char *tune_optim_name(size_t i);
 const char *tune_schedule_name(size_t i);
@@ -69,6 +70,14 @@ const char *tune_schedule_name(size_t i);
      .help = "fusion rules: all, none, only some (swiglu,cse), or all but some (=-swiglu,-cse)"},                                                    \
     {.name = "out", .type = 's', .offset = TUNE_AT(owner, out), .meta = "DIR", .letter = 'o', .section = "Output", .required = true,                 \
      .help = "folder of the adapter (PEFT's layout) or of the model"}
+#define TUNE_RUN_OPTIONS(owner)                                                                                                                       \
+    {.name = "resume", .type = 'b', .offset = TUNE_AT(owner, resume), .help = "go on from the newest checkpoint in --out, with its recipe, to the same bytes"}, \
+    {.name = "save-every", .type = 'i', .offset = TUNE_AT(owner, save_every), .dflt = "500", .meta = "N", .min = 0, .max = 1e12, .alias = "save-steps", \
+     .help = "steps between checkpoints (0: only when stopped)"},                                                                                     \
+    {.name = "keep", .type = 'i', .offset = TUNE_AT(owner, keep), .dflt = "2", .meta = "N", .min = 1, .max = 1e6, .alias = "save-total-limit", .help = "checkpoints to keep"}
+
+struct dan_sft_data;
+struct tune_part { struct dan_tuner *tuner; const struct dan_lm *lm; const char *prefix; };   /* what a checkpoint holds: one or more tuners; prefix of their names */
 
 struct tune {
     struct tune_opts o;
@@ -77,12 +86,55 @@ struct tune {
     struct dan_chat_template chat;
     struct dan_tuner *tuner;
     int64_t longest, steps, rows;              /* tokens of a dialogue; of the optimiser; of a run */
-    double  lr;
+    double  lr, ema, temperature;              /* ema: of the weights, what is kept a step, 0: none; temperature: of the log-probabilities, 0: 1 */
+    enum dan_head head;                        /* of the tuner; a score head that the model lacks is added by tune_start, to the adapter where there is one */
+    bool    no_template;                       /* texts as they are: the template is not looked at */
+    int64_t now;                               /* for templates that know the date: the same when a run goes on */
+    /* of checkpoints (tune_resume.c) */
+    const void *all;                           /* the command's options, which recipe.json is written from */
+    const struct tune_part *part;
+    size_t  n_parts;
+    struct dan_store *saved;                   /* of the checkpoint that goes on; NULL: none */
+    json_t *state, *extra;                     /* its state; what the command gave */
+    int64_t first_step, last_saved;
+    uint32_t data_crc, model_crc;
+    struct dan_runs *runs;                     /* of the database (tune_runs.c); NULL: not in it */
+    struct dan_run record;
+    int64_t run_id;
 };
+/* The run's row in the runs database: by tune_begin, tune_log, tune_report and tune_release (status: finished, interrupted, failed). */
+void tune_runs_start(struct tune *t);
+void tune_runs_line(struct tune *t, const json_t *line);
+void tune_runs_end(struct tune *t, const char *status);
+/* DIR/report.html: the text, curves of DIR/log.jsonl, samples [{"prompt", "before", "after", ...}] (NULL: none). */
+int  tune_page(const char *title, const char *dir, const char *text, size_t n, const json_t *samples, struct dan_err *e);
+/* With --resume: the options that the command line does not give come from OUT/recipe.json; one that cannot change in a run that goes on is refused.
+ * opts: the command's own options, of which o is the part of this header.  The first thing that run() does. */
+int  tune_recipe(struct dan_cli *cli, void *opts, struct tune_opts *o, struct dan_err *e);
+/* Opens the newest checkpoint and sets t->now; by tune_open. */
+int  tune_find_checkpoint(struct tune *t, struct dan_err *e);
+/* All data that a step depends on, in the order it is read: a run goes on only with the same. */
+void tune_fingerprint(struct tune *t, const struct dan_sft_data *d);
+void tune_fingerprint_bytes(struct tune *t, const void *bytes, size_t n);
+void tune_fingerprint_model(struct tune *t);   /* by tune_start, before adapters are added */
+/* After everything that depends on the model as it was opened (references, measurements before), just before the first step: a new run writes recipe.json; one that
+ * goes on takes weights, optimiser state and steps of the parts from the checkpoint, and cuts log.jsonl to them.  Sets first_step and extra.  parts must live as long as t. */
+int  tune_begin(struct tune *t, const struct tune_part *parts, size_t n, struct dan_err *e);
+/* After step number `step` (from 1): a checkpoint where one is due.  extra: what the command needs to go on (NULL: nothing), taken over. */
+int  tune_step_done(struct tune *t, int64_t step, json_t *extra, struct dan_err *e);
+/* When cli->stop is seen: a checkpoint, and DAN_ECANCELLED with how to go on. */
+int  tune_interrupted(struct tune *t, int64_t step, json_t *extra, struct dan_err *e);
+void tune_resume_release(struct tune *t);      /* by tune_release */
 /* Checks --out, opens model, tokenizer and template, sets longest. */
 int  tune_open(struct tune *t, struct dan_err *e);
+/* What tuners of this run have in common. */
+struct dan_tuner_opts tune_tuner_opts(const struct tune *t);
 /* Adds the adapter and makes the tuner; needed: ids of the longest sequence. */
 int  tune_start(struct tune *t, int64_t needed, struct dan_err *e);
+/* The same in parts, for commands with more models: what the options say of a tuner (after tune_start), of products; an adapter (none without --lora-rank). */
+struct dan_tuner_opts tune_tuner_opts(const struct tune *t);
+enum dan_prec tune_precision(const struct tune *t);
+int  tune_add_adapter(const struct tune *t, struct dan_lm *lm, const char *name, struct dan_err *e);
 /* Learning rate of a step; t->lr and t->steps are set. */
 double tune_lr(const struct tune *t, int64_t step);
 /* Appends a line to OUT/log.jsonl; takes j over. */
@@ -92,7 +144,6 @@ int  tune_save(struct tune *t, struct dan_err *e);
 /* Writes OUT/report.json and prints the result (as JSON, or `text`); takes j over. */
 int  tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e);
 void tune_release(struct tune *t);
-struct dan_sft_data;
 void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d);
 void tune_tell_model(struct tune *t);
 

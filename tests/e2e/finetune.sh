@@ -37,9 +37,52 @@ check "dpo --loss simpo, all weights" '$danlu dpo base --data pairs.jsonl --loss
 check "data inspect: pairs" '$danlu data inspect base --data pairs.jsonl | grep -q "line 1, rejected"'
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the cat like, %d?\",\"completion\":\"%s\",\"label\":%s}\n", i, i % 2 ? "fish" : "birds", i % 2 ? "true" : "false" }' >labels.jsonl
 check "dpo --loss kto: answers with labels" '$danlu dpo base --data labels.jsonl --loss kto --lora-rank 4 --steps 30 --batch 10 --lr 5e-3 --val-fraction 0.2 --out kto --json >k.json && python3 -c "import json; r = json.load(open(\"k.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.5) < 1e-6 and r[\"eval\"][\"rewards/margins\"] > 0.1, r"'
+# every row of these is refused for a reason of its own, named by line
+cat >malformed.jsonl <<EOF
+{"prompt":"a","chosen":"b"}
+{"prompt":"a","chosen":3,"rejected":"x"}
+{"prompt":"a","chosen":"b","rejected":"b"}
+{"prompt":"a","chosen":"","rejected":"b"}
+{"prompt":"a","chosen":"c","rejected":"b","margin":"x"}
+EOF
+cat >masked.jsonl <<EOF
+{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b","weight":0}]}
+{"prompt":"a"}
+{"prompt":"$(printf 'word %.0s' $(seq 300))","completion":"b"}
+EOF
+cat >ranked.jsonl <<EOF
+{"prompt":"a","completions":["b","c","d"],"ranks":[1,2,2]}
+{"prompt":"a","completions":["b","c"],"ranks":[1,1]}
+EOF
+cat malformed.jsonl pairs.jsonl >mixed.jsonl
+check "malformed pairs are named by line, field and what is expected" '$danlu dpo base --data mixed.jsonl --lora-rank 2 --steps 1 --out m1 2>m1.txt; grep -q "5 of 65 rows were skipped: 4 bad row, 1 nothing to learn" m1.txt && grep -q "line 1 of .*without .rejected" m1.txt && grep -q "line 2 of .*.chosen. is no list" m1.txt && grep -q "line 3 of .*are the same" m1.txt && grep -q "line 4 of .*nothing to learn" m1.txt && grep -q "line 5 of .*.margin. is no number" m1.txt'
+cat masked.jsonl chats.jsonl >mixed.jsonl
+check "all turns masked, no answer, a prompt longer than the context" '$danlu finetune base --data mixed.jsonl --lora-rank 2 --steps 1 --out m2 2>m2.txt; grep -q "3 of 63 rows were skipped" m2.txt && grep -q "line 1 of .*every turn of the assistant is left out" m2.txt && grep -q "line 2 of .*expected a dialogue" m2.txt && grep -q "line 3 of .*it is not cut" m2.txt'
+echo "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}" >silent.jinja
+refused "a template without a turn of the assistant" 1 "no token of an assistant's turn" "$danlu" finetune base --data chats.jsonl --template silent.jinja --lora-rank 2 --out m3
+check "ranked answers: all pairs of different rank" '$danlu dpo base --data ranked.jsonl --val-fraction 0 --lora-rank 2 --steps 1 --out m4 2>m4.txt; grep -q "2 pairs" m4.txt && grep -q "line 2 of .*prefers nothing" m4.txt'
 grep true labels.jsonl >t.jsonl
 refused "kto needs both kinds" 1 "kto needs both kinds" "$danlu" dpo base --data t.jsonl --loss kto --lora-rank 2 --out x7
 refused "dialogues are no pairs" 1 "expected a preference pair" "$danlu" dpo base --data chats.jsonl --lora-rank 2 --out x6
+# going on: bit for bit what a run without a break gives, whether it was killed behind a checkpoint or stopped
+goes_on() { # NAME, then the command without --out
+    local n=$1; shift
+    "$danlu" "$@" --out "whole-$n" --quiet >/dev/null && "$danlu" "$@" --save-every 7 --out "cut-$n" --quiet >/dev/null &&
+        rm -f "cut-$n"/*.safetensors && printf '{"step":19,' >>"cut-$n/log.jsonl" && "$danlu" "$1" --resume "cut-$n" --quiet >/dev/null &&
+        cmp "whole-$n/log.jsonl" "cut-$n/log.jsonl" && cmp "whole-$n"/*model.safetensors "cut-$n"/*model.safetensors
+}
+export -f goes_on
+check "finetune --resume: an adapter, with replay" 'goes_on a finetune base --data chats.jsonl --lora-rank 4 --steps 20 --batch 8 --lr 5e-3 --replay book.txt:0.2'
+check "finetune --resume: all weights" 'goes_on b finetune base --data chats.jsonl --steps 16 --batch 8 --lr 1e-3'
+check "dpo --resume" 'goes_on c dpo base --data pairs.jsonl --lora-rank 4 --steps 16 --batch 8 --lr 5e-3'
+check "dpo --loss kto --resume" 'goes_on d dpo base --data labels.jsonl --loss kto --lora-rank 4 --steps 16 --batch 10 --lr 5e-3'
+check "stopped, it says how to go on, and does" '$danlu finetune base --data chats.jsonl --lora-rank 4 --steps 1500 --batch 4 --out long --quiet; timeout --foreground -s INT 1 $danlu finetune base --data chats.jsonl --lora-rank 4 --steps 1500 --batch 4 --out stopped --quiet 2>s.txt; if grep -q "go on with danlu finetune --resume stopped" s.txt; then $danlu finetune --resume stopped --quiet; fi; cmp long/adapter_model.safetensors stopped/adapter_model.safetensors && cmp long/log.jsonl stopped/log.jsonl'
+refused "going on with other options" 2 "cannot change in a run that goes on" "$danlu" finetune --resume cut-a --batch 4
+refused "going on by another command" 2 "is for 'finetune'" "$danlu" dpo --resume cut-a
+refused "going on from nothing" 1 "no run in 'nowhere'" "$danlu" finetune --resume nowhere
+cp chats.jsonl kept.jsonl && sed -i '3s/birds/dogs/' chats.jsonl
+refused "going on with other data" 1 "is not what the run" "$danlu" finetune --resume cut-a
+mv kept.jsonl chats.jsonl
 mv base moved
 refused "an adapter whose base has gone" 1 "is of the model 'base', which is not there" "$danlu" generate adapter --prompt hi
 mv moved base

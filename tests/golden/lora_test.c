@@ -1,4 +1,5 @@
-/* lora/: an adapter of PEFT's over the model of llama/: logits, loss and the gradient of every matrix; written by danlu, the same tensors. */
+/* lora/, dora/: adapters of PEFT's over the model of llama/: logits, loss and the gradient of every tensor; written by danlu, the same tensors.  dora/ has
+ * magnitudes, and matrices with ranks and alphas of their own, whose B takes the quotient of the scales here. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,19 +17,21 @@
 #include "model/lora_files.h"
 
 static const char here[] = "tests/golden";
-static struct dan_store *values;
+static struct dan_store *values, *file;        /* what PEFT computes; the adapter as it lies in its folder */
 static struct dan_lm lm;
+static const char *kind;
 
 static int setup(void **state)
 {
     struct dan_err e = {0};
-    char path[2][200];
+    char path[4][200];
     (void)state;
     snprintf(path[0], sizeof path[0], "%s/llama", here);
-    snprintf(path[1], sizeof path[1], "%s/lora/golden.safetensors", here);
-    if (dan_lm_load(&lm, path[0], true, &e) || dan_safetensors_open(path[1], &values, &e)) return -1;
-    snprintf(path[1], sizeof path[1], "%s/lora", here);
-    return dan_lora_load(&lm, path[1], "default", &e) ? -1 : 0;
+    snprintf(path[1], sizeof path[1], "%s/%s/golden.safetensors", here, kind);
+    snprintf(path[2], sizeof path[2], "%s/%s/adapter_model.safetensors", here, kind);
+    snprintf(path[3], sizeof path[3], "%s/%s", here, kind);
+    if (dan_lm_load(&lm, path[0], true, &e) || dan_safetensors_open(path[1], &values, &e) || dan_safetensors_open(path[2], &file, &e)) return -1;
+    return dan_lora_load(&lm, path[3], "default", &e) ? -1 : 0;
 }
 
 static int teardown(void **state)
@@ -36,6 +39,7 @@ static int teardown(void **state)
     (void)state;
     dan_lm_release(&lm);
     dan_store_free(values);
+    dan_store_free(file);
     return 0;
 }
 
@@ -67,18 +71,43 @@ static void test_logits(void **state)
     dan_free(got);
 }
 
-/* "blk.0.attn_q.weight@default.lora_a" -> "grad.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
-static const struct dan_tensor *gradient_of(const char *ours)
+/* "blk.0.attn_q.weight@default.lora_a" -> "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
+static const char *peft_name(const char *ours, char out[300])
 {
-    char base[128], hf[200], name[300];
+    static const char *const ends[][2] = {{"lora_a", "lora_A.weight"}, {"lora_b", "lora_B.weight"}, {"dora_m", "lora_magnitude_vector"}};
+    char base[128], hf[200];
     const char *of;
     size_t of_n, n = dan_lora_base(ours, &of, &of_n);
     bool turned;
     snprintf(base, sizeof base, "%.*s", (int)n, ours);
     assert_true(dan_lm_hf_name(lm.model, base, hf, sizeof hf, &turned));
     hf[strlen(hf) - strlen(".weight")] = 0;
-    snprintf(name, sizeof name, "grad.base_model.model.%s.lora_%c.weight", hf, ours[strlen(ours) - 1] - 'a' + 'A');
-    return dan_store_find(values, name);
+    for (int k = 0; k < 3; k++)
+        if (!strcmp(of + of_n + 1, ends[k][0])) snprintf(out, 300, "base_model.model.%s.%s", hf, ends[k][1]);
+    return out;
+}
+
+/* Ours = the file's times this. */
+static double factor_of(const char *ours)
+{
+    char name[300];
+    return (double)*(const float *)dan_store_find(lm.store, ours)->data / (double)*(const float *)dan_store_find(file, peft_name(ours, name))->data;
+}
+
+static void check_gradient(struct dan_tuner *t, const char *ours, int *checked)
+{
+    char joined[256], name[300], grad[310];
+    float scaled[4096];
+    snprintf(joined, sizeof joined, "sum:%s", ours);
+    snprintf(grad, sizeof grad, "grad.%s", peft_name(ours, name));
+    const struct dan_tensor *want = dan_store_find(values, grad), *got = dan_store_find(dan_tuner_state(t), joined);
+    assert_non_null(want);
+    if (!got) return;                          /* joined with that of a product of the same input */
+    int64_t n = dan_shape_count(&want->shape);
+    assert_true(n <= 4096);
+    for (int64_t k = 0; k < n; k++) scaled[k] = (float)((double)((const float *)got->data)[k] * factor_of(ours));
+    near_to(ours, scaled, want->data, n, 1e-4);
+    (*checked)++;
 }
 
 static void test_gradients(void **state)
@@ -100,16 +129,8 @@ static void test_gradients(void **state)
     for (int64_t i = 0; i + 1 < n; i++) loss += nll[i] / (float)(n - 1);
     near_to("loss", &loss, dan_store_find(values, "loss")->data, 1, 1e-5);
     for (size_t i = 0; i < dan_store_count(lm.store); i++) {
-        const char *name = dan_store_name(lm.store, i), *of;
-        char joined[256];
-        size_t of_n;
-        if (!dan_lora_base(name, &of, &of_n)) continue;
-        snprintf(joined, sizeof joined, "sum:%s", name);
-        const struct dan_tensor *want = gradient_of(name), *got = dan_store_find(dan_tuner_state(t), joined);
-        assert_non_null(want);
-        if (!got) continue;                    /* joined with that of a product of the same input */
-        near_to(name, got->data, want->data, dan_shape_count(&want->shape), 1e-4);
-        checked++;
+        const char *name = dan_store_name(lm.store, i);
+        if (dan_lora_owns(name, "default") && !strstr(name, ".dora_norm")) check_gradient(t, name, &checked);
     }
     assert_true(checked >= 8);
     dan_packed_release(&p);
@@ -117,29 +138,32 @@ static void test_gradients(void **state)
     lm.adapter[0].trained = false;
 }
 
+static void same_tensors(const struct dan_store *a)
+{
+    assert_int_equal(dan_store_count(a), dan_store_count(file));
+    for (size_t i = 0; i < dan_store_count(file); i++) {
+        const struct dan_tensor *x = dan_store_find(a, dan_store_name(file, i)), *y = dan_store_at(file, i);
+        assert_non_null(x);
+        assert_true(dan_shape_equal(&x->shape, &y->shape));
+        if (strcmp(kind, "dora") || !strstr(dan_store_name(file, i), "lora_B")) assert_memory_equal(x->data, y->data, dan_tensor_bytes(y));
+    }
+}
+
 static void test_written(void **state)
 {
     (void)state;
     const char *out = getenv("DANLU_LORA_OUT");
-    char dir[] = "/tmp/danlu-lora-XXXXXX", path[300];
-    struct dan_store *a, *b;
+    char dir[] = "/tmp/danlu-lora-XXXXXX", folder[300], path[400];
+    struct dan_store *a;
     struct dan_err e = {0};
     if (!out) out = mkdtemp(dir);
     assert_non_null(out);
-    if (dan_lora_save(&lm, "default", out, "llama", &e)) fail_msg("%s", e.msg);
-    snprintf(path, sizeof path, "%s/adapter_model.safetensors", out);
+    snprintf(folder, sizeof folder, "%s/%s", out, kind);
+    if (dan_lora_save(&lm, "default", folder, "llama", &e)) fail_msg("%s", e.msg);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", folder);
     if (dan_safetensors_open(path, &a, &e)) fail_msg("%s", e.msg);
-    snprintf(path, sizeof path, "%s/lora/adapter_model.safetensors", here);
-    if (dan_safetensors_open(path, &b, &e)) fail_msg("%s", e.msg);
-    assert_int_equal(dan_store_count(a), dan_store_count(b));
-    for (size_t i = 0; i < dan_store_count(b); i++) {
-        const struct dan_tensor *x = dan_store_find(a, dan_store_name(b, i)), *y = dan_store_at(b, i);
-        assert_non_null(x);
-        assert_true(dan_shape_equal(&x->shape, &y->shape));
-        assert_memory_equal(x->data, y->data, dan_tensor_bytes(y));
-    }
+    same_tensors(a);
     dan_store_free(a);
-    dan_store_free(b);
     if (!getenv("DANLU_LORA_OUT")) dan_remove_tree(dir, &e);
 }
 
@@ -161,7 +185,7 @@ static void test_refused(void **state)
 {
     (void)state;
     refused("{\"peft_type\":\"IA3\"}", "peft_type 'IA3': only LORA is read");
-    refused("{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"use_dora\":true}", "sets 'use_dora'");
+    refused("{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"bias\":\"all\"}", "sets 'bias'");
     refused("{\"peft_type\":\"LORA\",\"lora_alpha\":8}", "has no rank");
     refused("{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8}", "adapter_model.safetensors");
 }
@@ -169,5 +193,11 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_logits), cmocka_unit_test(test_written), cmocka_unit_test(test_refused), cmocka_unit_test(test_gradients)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int failed = 0;
+    static const char *const kinds[] = {"lora", "dora"};
+    for (int k = 0; k < 2; k++) {
+        kind = kinds[k];
+        failed += cmocka_run_group_tests_name(kind, tests, setup, teardown);
+    }
+    return failed;
 }

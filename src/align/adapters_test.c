@@ -1,0 +1,288 @@
+/* Kinds of adapters under the tuner: each changes no bit at first; DoRA's gradients with constant norms; dropout and noise are of the seed, and of
+ * training alone; LoRA+; adapters inside the rounding of quantisation-aware training are the model that is exported. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+#include "align/tuner.h"
+#include "base/rng.h"
+#include "base/str.h"
+#include "model/lora.h"
+#include "model/quantize.h"
+#include "pass/fake_quant.h"
+#include "quant/export.h"
+#include "train/qat.h"
+
+enum { VOCAB = 37, ROWS = 64 };
+static const int32_t seq[2][12] = {{1, 5, 9, 2, 30, 7, 8, 1, 3, 36, 4, 2}, {4, 4, 17, 20, 6, 2}};
+static const int64_t seq_n[2] = {12, 6};
+
+static struct dan_lm new_lm(const char *family)
+{
+    struct dan_lm_config cfg = {.vocab = VOCAB, .context = 32, .hidden = 64, .layers = 2, .heads = 2, .tied = true, .bias = !strcmp(family, "gpt"), .init_std = 0.05, .bos = -1, .eos = -1};
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    if (dan_lm_init(&lm, dan_model_find(family), &cfg, 3, &e)) fail_msg("%s", e.msg);
+    return lm;
+}
+
+static void add(struct dan_lm *lm, bool dora, bool learnt)
+{
+    struct dan_lora_opts o = {.rank = 4, .alpha = 16, .targets = "all-linear", .last_layer = -1, .seed = 5, .dora = dora};
+    struct dan_rng r = {.seed = 8};
+    struct dan_err e = {0};
+    if (dan_lora_add(lm, &o, &e)) fail_msg("%s", e.msg);
+    lm->adapter[0].trained = true;
+    for (size_t i = 0; learnt && i < dan_store_count(lm->store); i++) {
+        const char *name = dan_store_name(lm->store, i);
+        struct dan_tensor *t = dan_store_at(lm->store, i);
+        float *x = t->data;
+        bool b = dan_str_ends(name, ".lora_b"), m = dan_str_ends(name, ".dora_m");
+        for (int64_t k = 0; (b || m) && k < dan_shape_count(&t->shape); k++) x[k] = (float)(b ? 0.05 * dan_rng_normal(&r) : (double)x[k] * (1 + 0.1 * dan_rng_normal(&r)));
+    }
+    if (dan_lora_refresh(lm, NULL, &e)) fail_msg("%s", e.msg);
+}
+
+static struct dan_tuner *tuner_of(struct dan_lm *lm, struct dan_tuner_opts o)
+{
+    struct dan_tuner *t;
+    struct dan_err e = {0};
+    o.max_rows = ROWS;
+    o.optim = dan_optim_find("adamw");
+    o.beta1 = 0.9, o.beta2 = 0.999, o.eps = 1e-12;
+    if (dan_tuner_new(lm, &o, NULL, &t, &e)) fail_msg("%s", e.msg);
+    return t;
+}
+
+static struct dan_packed packed(void)
+{
+    struct dan_packed p;
+    struct dan_err e = {0};
+    float w[12];
+    for (int i = 0; i < 12; i++) w[i] = i > 1 ? 0.25f : 0;
+    assert_int_equal(dan_packed_init(&p, ROWS, &e), DAN_OK);
+    for (int i = 0; i < 2; i++) dan_packed_add(&p, seq[i], seq_n[i], w);
+    return p;
+}
+
+static int64_t score(struct dan_tuner *t, bool exact, float nll[ROWS])
+{
+    struct dan_packed p = packed();
+    struct dan_err e = {0};
+    if (dan_tuner_score(t, &p, exact, nll, &e)) fail_msg("%s", e.msg);
+    int64_t n = p.batch.rows;
+    dan_packed_release(&p);
+    return n;
+}
+
+static int64_t score_lm(struct dan_lm *lm, float nll[ROWS])
+{
+    struct dan_tuner *t = tuner_of(lm, (struct dan_tuner_opts){0});
+    int64_t n = score(t, false, nll);
+    dan_tuner_free(t);
+    return n;
+}
+
+/* A fresh adapter of each kind, over float and each quantised base: the bits of the base.  With dropout and noise too, where nothing learns. */
+static void test_no_op(void **state)
+{
+    (void)state;
+    static const char *const formats[] = {NULL, "q8_0", "nf4", "q4_0"}, *const families[] = {"llama", "gpt"};
+    for (int f = 0; f < 8; f++)
+        for (int dora = 0; dora < 2; dora++) {
+            float before[ROWS], fresh[ROWS];
+            struct dan_err e = {0};
+            struct dan_lm lm = new_lm(families[f % 2]), plain = new_lm(families[f % 2]);
+            const struct dan_dtype *to = formats[f / 2] ? dan_dtype_find(formats[f / 2]) : NULL;
+            if (to && (dan_lm_quantize(&lm, to, NULL, NULL, &e) || dan_lm_quantize(&plain, to, NULL, NULL, &e))) fail_msg("%s", e.msg);
+            add(&plain, false, false);
+            plain.adapter[0].on = false;       /* a tuner needs something that learns, where the base is quantised */
+            add(&lm, dora, false);
+            struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){.lora_dropout = 0.3, .neftune = 5, .lora_plus = 16, .seed = 7});
+            int64_t n = score(t, false, fresh);
+            dan_tuner_free(t);
+            if (!to) {
+                score_lm(&plain, before);
+                assert_memory_equal(before, fresh, (size_t)n * sizeof *before);
+            } else {
+                lm.adapter[0].on = false;
+                plain.adapter[0].on = true;    /* plain LoRA over the same base: known to change nothing */
+                score_lm(&plain, before);
+                assert_memory_equal(before, fresh, (size_t)n * sizeof *before);
+            }
+            dan_lm_release(&lm);
+            dan_lm_release(&plain);
+        }
+}
+
+static double total(struct dan_tuner *t, const struct dan_packed *p)
+{
+    float nll[ROWS];
+    double sum = 0;
+    struct dan_err e = {0};
+    assert_int_equal(dan_tuner_score(t, p, true, nll, &e), DAN_OK);
+    for (int64_t i = 0; i < p->batch.rows; i++) sum += (double)p->batch.weights[i] * (double)nll[i];
+    return sum;
+}
+
+/* Differences move A, B and m while the norms stay, as the gradient sees it; over float and nf4. */
+static void test_dora_gradient(void **state)
+{
+    (void)state;
+    for (int quantised = 0; quantised < 2; quantised++) {
+        struct dan_lm lm = new_lm("gpt");
+        struct dan_err e = {0};
+        if (quantised && dan_lm_quantize(&lm, dan_dtype_find("nf4"), NULL, NULL, &e)) fail_msg("%s", e.msg);
+        add(&lm, true, true);
+        struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){.ref = quantised});
+        struct dan_packed p = packed();
+        assert_int_equal(dan_tuner_add(t, &p, NULL, &e), DAN_OK);
+        int checked[3] = {0};
+        for (size_t i = 0; i < dan_store_count(lm.store); i++) {
+            const char *name = dan_store_name(lm.store, i);
+            char sum[128];
+            snprintf(sum, sizeof sum, "sum:%s", name);
+            const struct dan_tensor *g = dan_store_find(dan_tuner_state(t), sum);
+            int kind = dan_str_ends(name, ".lora_a") ? 0 : dan_str_ends(name, ".lora_b") ? 1 : 2;
+            if (!g || !strchr(name, '@') || strchr(name, '+') || checked[kind] > 3) continue;
+            float *w = dan_store_at(lm.store, i)->data, kept = w[3];
+            const float h = 1e-2f;
+            w[3] = kept + h;
+            double up = total(t, &p);
+            w[3] = kept - h;
+            double down = total(t, &p), slope = (up - down) / (2 * (double)h), got = (double)((const float *)g->data)[3];
+            w[3] = kept;
+            if (fabs(got - slope) > 2e-3 * fabs(slope) + 3e-4) fail_msg("%s: %g, slope %g", name, got, slope);
+            checked[kind]++;
+        }
+        assert_true(checked[0] >= 2 && checked[1] >= 3 && checked[2] >= 3);
+        dan_packed_release(&p);
+        dan_tuner_free(t);
+        dan_lm_release(&lm);
+    }
+}
+
+/* A step sets the norms anew, to those of a fresh refresh; the loss falls. */
+static void test_dora_steps(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm("llama");
+    struct dan_err e = {0};
+    double norm;
+    add(&lm, true, false);
+    struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){0});
+    struct dan_packed p = packed();
+    double first = total(t, &p);
+    for (int s = 0; s < 15; s++) {
+        assert_int_equal(dan_tuner_add(t, &p, NULL, &e), DAN_OK);
+        assert_int_equal(dan_tuner_step(t, 1e-2, &norm, &e), DAN_OK);
+    }
+    assert_true(total(t, &p) < 0.8 * first);
+    const struct dan_tensor *n = dan_lora_part(&lm, "blk.1.ffn_up.weight", "default", "dora_norm");
+    float kept[8];
+    memcpy(kept, n->data, sizeof kept);
+    if (dan_lora_refresh(&lm, NULL, &e)) fail_msg("%s", e.msg);
+    assert_memory_equal(kept, n->data, sizeof kept);
+    dan_packed_release(&p);
+    dan_tuner_free(t);
+    dan_lm_release(&lm);
+}
+
+/* Dropout and noise: of the seed, of the step, in training only. */
+static void test_noise(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {     /* dropout, noise, dropout under DoRA */
+        float nll[5][ROWS];
+        int64_t n = 0;
+        for (int k = 0; k < 4; k++) {
+            struct dan_lm lm = new_lm("llama");
+            struct dan_tuner_opts o = {.seed = k == 2 ? 8 : 7};
+            add(&lm, kind == 2, true);
+            if (k < 3 && kind != 1) o.lora_dropout = 0.3;
+            if (k < 3 && kind == 1) o.neftune = 5;
+            struct dan_tuner *t = tuner_of(&lm, o);
+            n = score(t, true, nll[k]);
+            if (k == 0) score(t, false, nll[4]);
+            dan_tuner_free(t);
+            dan_lm_release(&lm);
+        }
+        assert_memory_equal(nll[0], nll[1], (size_t)n * sizeof(float));
+        assert_memory_not_equal(nll[0], nll[2], (size_t)n * sizeof(float));
+        assert_memory_not_equal(nll[0], nll[3], (size_t)n * sizeof(float));
+        for (int64_t i = 0; i < n; i++) assert_true(fabsf(nll[3][i] - nll[4][i]) < 1e-4f);
+    }
+}
+
+/* Adam's first step moves every element by its rate: B's by the ratio. */
+static void test_lora_plus(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm("llama");
+    struct dan_err e = {0};
+    double norm;
+    add(&lm, false, true);
+    struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){.lora_plus = 16});
+    struct dan_packed p = packed();
+    const struct dan_tensor *part[2] = {dan_lora_part(&lm, "blk.1.attn_q.weight", "default", "lora_a"), dan_lora_part(&lm, "blk.1.attn_q.weight", "default", "lora_b")};
+    float before[2] = {((float *)part[0]->data)[3], ((float *)part[1]->data)[3]};
+    assert_int_equal(dan_tuner_add(t, &p, NULL, &e), DAN_OK);
+    assert_int_equal(dan_tuner_step(t, 1e-3, &norm, &e), DAN_OK);
+    double moved[2];
+    for (int k = 0; k < 2; k++) moved[k] = fabs((double)((float *)part[k]->data)[3] - (double)before[k]);
+    assert_true(fabs(moved[1] / moved[0] - 16) < 0.01);
+    dan_packed_release(&p);
+    dan_tuner_free(t);
+    dan_lm_release(&lm);
+}
+
+/* What learns under w4a8 with an adapter is, merged and exported, the model of integers. */
+static void test_qat(void **state)
+{
+    (void)state;
+    static const char *const schemes[] = {"w4a8", "w8a8", "w4"};
+    for (int k = 0; k < 3; k++) {
+        struct dan_lm lm = new_lm("llama"), integers = {0};
+        struct dan_err e = {0};
+        struct dan_qat_opts q;
+        struct dan_exported x;
+        float rounded[ROWS], exported[ROWS], plain[ROWS];
+        double norm;
+        if (dan_qat_policy(schemes[k], "ste", -1, false, &q, &e)) fail_msg("%s", e.msg);
+        add(&lm, false, true);
+        struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){.pass = {.quant = &q.policy}});
+        struct dan_packed p = packed();
+        double first = total(t, &p);
+        for (int s = 0; s < 10; s++) {
+            assert_int_equal(dan_tuner_add(t, &p, NULL, &e), DAN_OK);
+            assert_int_equal(dan_tuner_step(t, 1e-2, &norm, &e), DAN_OK);
+        }
+        assert_true(total(t, &p) < 0.9 * first);
+        int64_t n = score(t, false, rounded);
+        dan_tuner_free(t);
+        if (dan_lora_merge(&lm, "default", 1, &e) || dan_lora_drop(&lm, &e) || dan_qat_export(&lm, &q.policy, &integers, &x, &e)) fail_msg("%s", e.msg);
+        score_lm(&lm, plain);
+        add(&integers, false, false);          /* something that learns, for a tuner; it changes nothing */
+        score_lm(&integers, exported);
+        double off = 0, gap = 0;
+        for (int64_t i = 0; i < n; i++) {
+            off += fabs((double)rounded[i] - (double)exported[i]) / (double)n;
+            gap += fabs((double)rounded[i] - (double)plain[i]) / (double)n;
+        }
+        if (!(off < 0.1 * gap + 1e-4)) fail_msg("%s: %g from the exported model, %g from the float one", schemes[k], off, gap);
+        dan_packed_release(&p);
+        dan_lm_release(&lm);
+        dan_lm_release(&integers);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_op), cmocka_unit_test(test_dora_gradient), cmocka_unit_test(test_dora_steps), cmocka_unit_test(test_noise),
+                                       cmocka_unit_test(test_lora_plus), cmocka_unit_test(test_qat)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,88 @@
+/* A reward model (danlu reward): what it thinks of prompt and answer, through its own chat template. */
+#include <math.h>
+#include <string.h>
+#include "align/reward.h"
+#include "align/reward_open.h"
+#include "align/sft_data_impl.h"
+#include "base/mem.h"
+#include "base/sys.h"
+#include "base/utf8.h"
+
+static enum dan_prec precision(uint64_t mask)
+{
+    uint64_t cpu = dan_cpu_features() & (mask ? mask : UINT64_MAX);
+    return cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16) ? DAN_PREC_BF16 : DAN_PREC_F32;
+}
+
+static int open_model(const char *arg, const struct dan_reward_env *env, void **state, struct dan_err *e)
+{
+    struct dan_rm_scorer *s = dan_malloc(sizeof *s);
+    struct dan_rm_open_opts o = {.pool = env->pool, .cpu_mask = env->cpu_mask, .prec = precision(env->cpu_mask), .now = dan_unix_time()};
+    int rc = s ? dan_rm_open(arg, &o, s, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a reward model");
+    if (rc) dan_free(s);
+    else *state = s;
+    return rc;
+}
+
+/* Half a character at the end of an answer becomes U+FFFD. */
+static json_t *clean_text(const char *p, size_t n)
+{
+    struct dan_str clean = {0};
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        char bytes[4];
+        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
+        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
+    }
+    json_t *j = clean.failed ? NULL : json_stringn(dan_str_c(&clean), clean.n);
+    dan_str_release(&clean);
+    return j;
+}
+
+/* *none: the template renders nothing of the answer, so it has no value. */
+static int row_of(const struct dan_rm_scorer *s, const struct dan_answer *a, struct dan_sft_row *out, bool *none, struct dan_err *e)
+{
+    *none = false;
+    if (!a->messages) return dan_rm_text_row(s, a->prompt, a->text, a->n, a->ended, out, e);
+    struct dan_sft_data_opts o = dan_rm_data_opts(s);
+    json_t *answers = json_pack("[[{s:s,s:o}]]", "role", "assistant", "content", clean_text(a->text, a->n));
+    struct dan_example ex = {.kind = DAN_EXAMPLE_LABELLED, .messages = (json_t *)(uintptr_t)a->messages, .answers = answers, .file = "a prompt"};
+    enum dan_skip skip;
+    int rc = answers ? dan_valued_row(&ex, 0, a->ended || !a->n, &o, out, &skip, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for an answer");
+    json_decref(answers);
+    if (rc == DAN_ENOMEM || !rc || skip != DAN_SKIP_NOTHING) return rc;
+    *none = true;
+    return DAN_OK;
+}
+
+static int score(void *state, const struct dan_answer *a, size_t n, double *out, struct dan_err *e)
+{
+    struct dan_sft_row *row = dan_calloc(n, sizeof *row);
+    const struct dan_sft_row **list = dan_calloc(n, sizeof *list);
+    size_t *at = dan_calloc(n, sizeof *at), k = 0;
+    double *got = dan_calloc(n, sizeof *got);
+    int rc = row && list && at && got ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to score %zu answers", n);
+    for (size_t i = 0; i < n && !rc; i++) {
+        bool none;
+        out[i] = NAN;
+        rc = row_of(state, &a[i], &row[i], &none, e);
+        if (!rc && !none) list[k] = &row[i], at[k++] = i;
+    }
+    if (!rc && k) rc = dan_rm_score(state, list, k, got, e);
+    for (size_t i = 0; i < k && !rc; i++) out[at[i]] = got[i];
+    for (size_t i = 0; row && i < n; i++) dan_sft_row_release(&row[i]);
+    dan_free(row);
+    dan_free(list);
+    dan_free(at);
+    dan_free(got);
+    return rc;
+}
+
+static void close_model(void *state)
+{
+    dan_rm_close(state);
+    dan_free(state);
+}
+
+const struct dan_reward_kind dan_reward_kind_model = {
+    .name = "model", .arg = "DIR", .doc = "what a reward model says (the folder that 'danlu reward' wrote)", .open_in = open_model, .score = score, .close = close_model};
