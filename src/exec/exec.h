@@ -34,6 +34,13 @@ int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *
  * the one that joins most is bound first: a tensor that is bound cannot move (an error says so). */
 int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e);
 int  dan_run(struct dan_program *p, struct dan_err *e);
+/* A run in two parts, for an input that depends on an output: dan_run_first goes as far as output `known`, dan_run_rest from there with the values that `input`
+ * has by then.  Together they are one dan_run, bit for bit; what is bound must stay bound, but for its values.  dan_program_cut fails (DAN_EUNSUPPORTED, without
+ * a message) where the program cannot be cut so: run all of it twice. */
+struct dan_cut { int32_t first_end, rest; };   /* steps */
+int  dan_program_cut(const struct dan_program *p, const char *input, const char *known, struct dan_cut *out);
+int  dan_run_first(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e);
+int  dan_run_rest(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e);
 /* Output i of the graph after a run; valid until the next run. */
 const struct dan_tensor *dan_result(const struct dan_program *p, int i);
 const struct dan_tensor *dan_result_named(const struct dan_program *p, const char *name);   /* NULL when there is none */

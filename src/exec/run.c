@@ -122,9 +122,9 @@ static void run_step(struct dan_program *p, struct step *s, int ith, int nth)
     }
 }
 
-void dan_program_thread(struct dan_program *p, int ith, int nth)
+void dan_program_steps(struct dan_program *p, int32_t from, int32_t to, int ith, int nth)
 {
-    for (int32_t i = 0; i < p->n_steps; i++) {
+    for (int32_t i = from; i < to; i++) {
         run_step(p, &p->step[i], ith, nth);
         if (!p->opts.trace) continue;
         if (ith == 0)
@@ -133,6 +133,8 @@ void dan_program_thread(struct dan_program *p, int ith, int nth)
         sync(p, nth);
     }
 }
+
+void dan_program_thread(struct dan_program *p, int ith, int nth) { dan_program_steps(p, 0, p->n_steps, ith, nth); }
 
 static void thread_main(void *ctx, int ith, int nth) { dan_program_thread(ctx, ith, nth); }
 

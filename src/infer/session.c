@@ -1,5 +1,6 @@
 #include "infer/session.h"
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
 #include "core/kv.h"
@@ -23,6 +24,7 @@ struct dan_session {
     struct slot *slot;
     int32_t *row[N_ROW_ARRAYS], *select, *lane;
     int32_t *memory;
+    float   *weight, *weight_row;              /* of adapters: [slots, n_adapters]; [n_adapters, max_rows] of the run */
     float  **to;                               /* where the logits of select[i] go */
     int64_t rows, selected;                    /* of the run that is being made */
     int32_t logits_output;
@@ -68,6 +70,7 @@ static int check_opts(const struct dan_lm *lm, struct dan_session_opts *o, struc
  * model with 2 threads, nothing with one, and less in larger models. */
 static const char *fusion_of(const struct dan_session *s)
 {
+    if (s->o.live) return "-fuse_horizontal";
     if (s->o.fusion && strcmp(s->o.fusion, "on")) return s->o.fusion;
     return dan_store_bytes(s->lm->store) > JOIN_BYTES ? "-fuse_horizontal" : NULL;
 }
@@ -94,9 +97,9 @@ static int compile_with(struct dan_session *s, const struct dan_dtype *cache, st
 {
     bool recurrent = s->lm->model->time_major;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
-                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache};
+                        .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache, .adapter_rows = s->o.adapters};
     struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s)};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = true, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
 }
@@ -139,6 +142,13 @@ static int make_arrays(struct dan_session *s, struct dan_err *e)
     s->to = dan_calloc((size_t)s->o.max_select, sizeof *s->to);
     if (!s->memory || !s->slot || !s->to)
         return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows", (long long)s->o.max_rows);
+    if (s->o.adapters) {
+        size_t n_adapters = (size_t)s->lm->n_adapters + 1;
+        s->weight = dan_malloc(n_adapters * (size_t)s->o.slots * sizeof *s->weight);
+        s->weight_row = dan_calloc(n_adapters * rows, sizeof *s->weight_row);
+        if (!s->weight || !s->weight_row) return dan_fail(e, DAN_ENOMEM, "not enough memory for the weights of %d adapters", s->lm->n_adapters);
+        for (size_t i = 0; i < n_adapters * (size_t)s->o.slots; i++) s->weight[i] = 1;
+    }
     for (int i = 0; i < N_ROW_ARRAYS; i++) s->row[i] = s->memory + rows * (size_t)i;
     s->select = s->memory + rows * N_ROW_ARRAYS;
     s->lane = s->select + s->o.max_select;
@@ -173,6 +183,8 @@ void dan_session_free(struct dan_session *s)
     dan_graph_free(s->graph);
     dan_store_free(s->states);
     dan_free(s->memory);
+    dan_free(s->weight);
+    dan_free(s->weight_row);
     dan_free(s->slot);
     dan_free(s->to);
     dan_free(s);
@@ -200,6 +212,39 @@ static int bind_ints(struct dan_session *s, const char *name, int32_t *data, int
     return dan_bind(s->program, name, &t, e);
 }
 
+static int bind_adapters(struct dan_session *s, struct dan_err *e)
+{
+    int rc = DAN_OK;
+    for (int k = 0; k < s->lm->n_adapters && !rc; k++) {
+        char name[64];
+        snprintf(name, sizeof name, "adapter:%s", s->lm->adapter[k].name);
+        struct dan_tensor t = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(s->rows, 1), s->weight_row + k * s->o.max_rows);
+        if (dan_leaf(s->graph, name)) rc = dan_bind(s->program, name, &t, e);
+    }
+    return rc;
+}
+
+/* The row of the run that belongs to a slot. */
+static void weigh_row(struct dan_session *s, int64_t slot, int64_t row)
+{
+    const int n = s->lm->n_adapters;
+    for (int k = 0; s->o.adapters && k < n; k++) s->weight_row[k * s->o.max_rows + row] = s->weight[slot * n + k];
+}
+
+int dan_session_adapter(struct dan_session *s, int32_t slot, const char *name, double weight, struct dan_err *e)
+{
+    const int n = s->lm->n_adapters;
+    int found = 0;
+    if (!s->o.adapters || slot < 0 || slot >= s->o.slots)
+        return dan_fail(e, DAN_EINVAL, "the session has no adapters to weigh for slot %d; this is a bug of the caller", slot);
+    for (int k = 0; k < n; k++)
+        if (!name || !strcmp(s->lm->adapter[k].name, name)) {
+            s->weight[slot * n + k] = (float)weight;
+            found++;
+        }
+    return found || !name ? DAN_OK : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
+}
+
 static int bind_rows(struct dan_session *s, struct dan_err *e)
 {
     static const struct {
@@ -214,6 +259,7 @@ static int bind_rows(struct dan_session *s, struct dan_err *e)
     } else {
         for (int i = 0; i < 5 && !rc; i++) rc = bind_ints(s, packed[i].name, s->row[packed[i].array], s->rows, e);
     }
+    if (!rc && s->o.adapters) rc = bind_adapters(s, e);
     return rc ? rc : bind_ints(s, "select", s->select, s->selected, e);
 }
 
@@ -248,6 +294,7 @@ static void put_row(struct dan_session *s, const struct dan_feed *f)
     s->row[START][r] = (int32_t)start;
     s->row[STOP][r] = (int32_t)(start + slot->length + 1);
     s->row[SELF][r] = (int32_t)(start + slot->length);
+    weigh_row(s, f->slot, r);
     select_row(s, f, slot->fed, r);
     slot->length++;
     slot->fed++;
@@ -292,6 +339,7 @@ static void put_lane(struct dan_session *s, const struct dan_feed *f, int64_t sl
     s->row[TOKENS][r] = has ? f->tokens[x->fed] : 0;
     s->row[RESET][r] = has && x->length == 0;
     s->row[HOLD][r] = !has;
+    weigh_row(s, slot, r);
     if (!has) return;
     select_row(s, f, x->fed, r);
     x->length++;

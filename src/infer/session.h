@@ -15,8 +15,10 @@ struct dan_session_opts {
     enum dan_prec prec;                        /* of matmuls over f32 weights */
     const char *fusion;                        /* as in struct dan_pass_opts; NULL or "on": all, but large weights are not joined */
     const char *kv_type;                       /* how keys and values are kept: a name that dan_kv_type_of takes; NULL: "auto" */
+    bool adapters;                             /* the adapters that are on (model/lora.h) can be weighed for every slot: dan_session_adapter */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
+    bool live;                                 /* weights change between runs: they are read where they lie, nothing is packed or joined */
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
@@ -42,6 +44,12 @@ struct dan_feed {
 /* Appends every feed (at most one a slot), in as many runs as it takes.  A sequence that would not fit in the
  * context fails with DAN_EINVAL before anything is done: look at dan_session_room first. */
 int  dan_session_feed(struct dan_session *s, const struct dan_feed *feeds, int64_t n_feeds, struct dan_err *e);
+
+/* The weight of an adapter for the tokens that a slot is fed from now on: 0 off, 1 as it was trained; NULL: of all.  A session that was made with
+ * `adapters` begins with 1 for those that are on.  What the slot holds was computed with other weights: reset it, unless that is wanted.  A row depends
+ * on its own slot's weights alone: requests with different adapters share a run, and each has the bits that it would have alone.  Adapters that were off
+ * when the session was made are unknown to it. */
+int  dan_session_adapter(struct dan_session *s, int32_t slot, const char *name, double weight, struct dan_err *e);
 
 void    dan_session_reset(struct dan_session *s, int32_t slot);          /* empties the slot */
 /* Forgets all but the first `length` tokens of a slot; false when the family cannot (recurrent: only 0). */

@@ -10,6 +10,7 @@
 #include "io/sniff.h"
 #include "model/compressed.h"
 #include "model/quantize_rows.h"
+#include "model/score.h"
 
 static int unknown_family(const char *arch, const char *type, struct dan_err *e)
 {
@@ -43,6 +44,7 @@ static int load_dir(struct dan_lm *lm, const char *dir, enum dan_take how, struc
     struct dan_store *file = NULL;
     int rc = read_config(lm, dir, e);
     if (!rc) rc = dan_safetensors_open(dir, &file, e);
+    if (!rc) rc = dan_score_read_config(lm, dir, file, e);
     if (!rc) rc = dan_store_new(&lm->store, e);
     if (!rc) rc = dan_lm_take_all(lm, &(struct dan_source){.path = dir, .file = file, .how = how}, e);
     dan_store_free(file);
@@ -81,6 +83,7 @@ static int add_tensor(struct saving *s, const struct dan_lm *lm, const char *nam
 {
     bool turn = false;
     if (dan_is_row_companion(lm->store, name)) return dan_put_compressed(lm, name, s->scales, e);
+    if (lm->cfg.no_lm_head && !strcmp(name, "output.weight")) return DAN_OK;
     if (!dan_lm_hf_name(lm->model, name, s->name[s->n], sizeof s->name[0], &turn)) return DAN_OK;
     if (turn && t->dtype->block == 1 && !dan_has_row_scale(lm->store, name)) {
         int rc = dan_copy_transposed(s->turned, name, t, false, e);
@@ -132,7 +135,8 @@ static const char *torch_dtype(const struct dan_lm *lm)
 int dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_bytes, struct dan_err *e)
 {
     char format[64] = "";
-    struct dan_pair extra[3];
+    char arch[96], bias[40];
+    struct dan_pair extra[5];
     struct dan_str rows = {0};
     size_t n = 0;
     const struct dan_dtype *q = block_format(lm);
@@ -143,7 +147,11 @@ int dan_lm_save_shards(const struct dan_lm *lm, const char *dir, int64_t shard_b
     int rc = dan_mkdirs(dir, e);
     if (!rc) rc = dan_compressed_config(lm, &rows, e);
     if (rows.n) extra[n++] = (struct dan_pair){"quantization_config", dan_str_c(&rows)};
-    if (!rc) rc = dan_hf_config_save(dir, lm->model->hf_model_type, lm->model->hf_arch, lm->model->fields, &lm->cfg, extra, n, e);
+    dan_score_arch(lm, arch, sizeof arch);
+    snprintf(bias, sizeof bias, "%.17g", lm->cfg.reward_bias);
+    if (lm->cfg.score) extra[n++] = (struct dan_pair){"num_labels", "1"};
+    if (lm->cfg.reward_bias != 0) extra[n++] = (struct dan_pair){"reward_bias", bias};
+    if (!rc) rc = dan_hf_config_save(dir, lm->model->hf_model_type, arch, lm->model->fields, &lm->cfg, extra, n, e);
     if (!rc) rc = dan_hf_generation_save(dir, &gen, e);
     dan_str_release(&rows);
     return rc ? rc : save_weights(lm, dir, shard_bytes, e);

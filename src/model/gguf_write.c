@@ -100,6 +100,7 @@ int dan_lm_gguf_keys(const struct dan_lm *lm, struct dan_gguf_out *o, struct dan
     if (lm->cfg.query_scale > 0 && lm->cfg.query_scale != lm->cfg.head_dim)
         return dan_fail(e, DAN_EUNSUPPORTED, "GGUF has no key for query_pre_attn_scalar %lld, and its readers take the head dim %lld: save it as a folder",
                         (long long)lm->cfg.query_scale, (long long)lm->cfg.head_dim);
+    if (lm->cfg.score || lm->cfg.no_lm_head) return dan_fail(e, DAN_EUNSUPPORTED, "GGUF has no place for a score head: save it as a folder");
     dan_gguf_out_string(o, "general.architecture", m->gguf_arch, strlen(m->gguf_arch));
     dan_gguf_out_string(o, "general.type", "model", 5);
     put_format(lm, o);

@@ -9,11 +9,17 @@
 #include "model/lora.h"
 #include "model/quantize_rows.h"
 #include "model/row_scales.h"
+#include "model/score.h"
 #include "pass/fake_quant.h"
 
 bool dan_lm_hf_name(const struct dan_model *m, const char *ours, char *out, size_t n, bool *transpose)
 {
     int layer = 0, skip = 0;
+    if (!strcmp(ours, "score.weight")) {       /* in every family */
+        snprintf(out, n, "%s", ours);
+        *transpose = false;
+        return true;
+    }
     bool in_layer = sscanf(ours, "blk.%d.%n", &layer, &skip) == 1 && skip > 0;
     char pattern[160];
     if (in_layer) snprintf(pattern, sizeof pattern, "blk.%%d.%s", ours + skip);
@@ -83,15 +89,20 @@ static void store_queries_as_bf16(struct dan_graph *g)
 int dan_lm_graph(const struct dan_lm *lm, const struct dan_io *io, const char *pipeline, const struct dan_pass_opts *o,
                  struct dan_graph **out, struct dan_err *e)
 {
+    int rc = dan_score_check(lm, io, e);
+    if (rc) return rc;
     struct dan_graph *g = dan_graph_new();
     if (!g) return dan_fail(e, DAN_ENOMEM, "not enough memory for a graph");
     struct dan_builder b;
     dan_builder_init(&b, g);
     lm->model->build(&b, &lm->cfg, io);
-    int rc = dan_builder_check(&b, e);
+    rc = dan_builder_check(&b, e);
+    if (!rc && io->score) rc = dan_run_passes(g, "dce", NULL, e);             /* the language head, where nobody reads it */
+    if (!rc && io->score && lm->store) rc = dan_score_choose(g, lm, e);
     if (!rc && lm->store) rc = retype(g, lm->store, e);
     if (!rc && lm->store) rc = dan_add_row_scales(g, lm->store, e);
-    if (!rc && lm->store) rc = dan_lora_build(g, lm, e);
+    if (!rc && lm->store) rc = dan_lora_build(g, lm, io, o ? o->quant : NULL, e);
+    if (!rc) rc = dan_lora_noise(g, io, e);
     if (!rc) rc = dan_run_passes(g, pipeline, o, e);
     if (rc) {
         dan_graph_free(g);
@@ -152,6 +163,7 @@ int64_t dan_lm_n_params(const struct dan_lm *lm)
     int64_t n = 0;
     for (size_t i = 0; i < dan_store_count(lm->store); i++) {
         const char *name = dan_store_name(lm->store, i);
+        if (lm->cfg.no_lm_head && !strcmp(name, "output.weight")) continue;
         if (!strpbrk(name, "+@") && !dan_is_row_companion(lm->store, name) && !dan_quant_stem(name, strlen(name)))
             n += dan_shape_count(&dan_store_at(lm->store, i)->shape);
     }

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "model/score.h"
 
 enum { NAME = 256 };
 
@@ -14,6 +15,15 @@ struct dan_adapter *dan_lora_find(struct dan_lm *lm, const char *name)
     for (int i = 0; i < lm->n_adapters; i++)
         if (!strcmp(lm->adapter[i].name, name)) return &lm->adapter[i];
     return NULL;
+}
+
+const char *dan_lora_base_of(const char *tensor, const char *name, char base[DAN_LORA_NAME])
+{
+    const char *of;
+    size_t of_n, n = dan_lora_base(tensor, &of, &of_n);
+    if (!n || strlen(name) != of_n || strncmp(of, name, of_n) || strcmp(of + of_n, ".lora_a")) return NULL;
+    snprintf(base, DAN_LORA_NAME, "%.*s", (int)n, tensor);
+    return base;
 }
 
 size_t dan_lora_base(const char *tensor, const char **name, size_t *name_n)
@@ -25,7 +35,7 @@ size_t dan_lora_base(const char *tensor, const char **name, size_t *name_n)
     return (size_t)(at - tensor);
 }
 
-static bool is_of(const char *tensor, const char *name)
+bool dan_lora_owns(const char *tensor, const char *name)
 {
     const char *found;
     size_t n;
@@ -36,7 +46,8 @@ int64_t dan_lora_params(const struct dan_lm *lm, const char *name)
 {
     int64_t n = 0;
     for (size_t i = 0; i < dan_store_count(lm->store); i++)
-        if (is_of(dan_store_name(lm->store, i), name)) n += dan_shape_count(&dan_store_at(lm->store, i)->shape);
+        if (dan_lora_owns(dan_store_name(lm->store, i), name) && !dan_str_ends(dan_store_name(lm->store, i), ".dora_norm"))
+            n += dan_shape_count(&dan_store_at(lm->store, i)->shape);
     return n;
 }
 
@@ -109,12 +120,16 @@ static bool any_fits(const struct dan_lm *lm, const struct dan_lora_opts *o, con
 
 /* ---- adding ---- */
 
-enum { LONG = 2 * NAME };                      /* more than any name and an adapter's */
-
-static const char *tensor_name(char out[LONG], const char *base, const char *adapter, const char *which)
+static const char *tensor_name(char out[DAN_LORA_NAME], const char *base, const char *adapter, const char *which)
 {
-    snprintf(out, LONG, "%.255s@%s.%s", base, adapter, which);
+    snprintf(out, DAN_LORA_NAME, "%.255s@%s.%s", base, adapter, which);
     return out;
+}
+
+struct dan_tensor *dan_lora_part(const struct dan_lm *lm, const char *base, const char *adapter, const char *which)
+{
+    char name[DAN_LORA_NAME];
+    return dan_store_find(lm->store, tensor_name(name, base, adapter, which));
 }
 
 static bool is_product_weight(const struct dan_graph *g, const char *name)
@@ -129,7 +144,7 @@ static bool is_product_weight(const struct dan_graph *g, const char *name)
 
 static int add_one(struct dan_lm *lm, const struct dan_lora_opts *o, const char *adapter, const char *base, struct dan_err *e)
 {
-    char name[LONG];
+    char name[DAN_LORA_NAME];
     const struct dan_tensor w = *dan_store_find(lm->store, base);
     int64_t out = w.shape.d[0], in = w.shape.d[1];
     if (o->rank > out || o->rank > in)
@@ -140,7 +155,8 @@ static int add_one(struct dan_lm *lm, const struct dan_lora_opts *o, const char 
     struct dan_rng r = {.seed = o->seed, .stream = dan_hash(name, strlen(name), 0)};
     float *a = dan_store_find(lm->store, name)->data;
     for (int64_t i = 0; i < o->rank * in; i++) a[i] = (float)((2 * dan_rng_uniform(&r) - 1) / sqrt((double)in));
-    return dan_store_add(lm->store, tensor_name(name, base, adapter, "lora_b"), &dan_dtype_f32, DAN_SHAPE(out, o->rank), e);
+    rc = dan_store_add(lm->store, tensor_name(name, base, adapter, "lora_b"), &dan_dtype_f32, DAN_SHAPE(out, o->rank), e);
+    return rc || !o->dora ? rc : dan_lora_add_dora(lm, adapter, base, e);
 }
 
 static int no_target(const struct dan_lm *lm, const struct dan_graph *g, const char *targets, struct dan_err *e)
@@ -193,7 +209,7 @@ static int add_all(struct dan_lm *lm, const struct dan_lora_opts *o, const char 
 int dan_lora_add(struct dan_lm *lm, const struct dan_lora_opts *o, struct dan_err *e)
 {
     struct dan_graph *g = NULL;
-    struct dan_io io = {.max_rows = 1, .lanes = lm->model->time_major, .logits = true, .max_select = 1};
+    struct dan_io io = dan_lm_plain_io(lm);
     const char *name = o->name ? o->name : "default";
     if (o->rank < 1) return dan_fail(e, DAN_EINVAL, "rank %lld: use 1 or more", (long long)o->rank);
     int before = lm->n_adapters;
@@ -203,57 +219,8 @@ int dan_lora_add(struct dan_lm *lm, const struct dan_lora_opts *o, struct dan_er
     rc = dan_lm_graph(lm, &io, "", NULL, &g, e);
     if (!rc) rc = add_all(lm, o, name, g, e);
     if (!rc) lm->n_adapters = before + 1;
+    if (!rc && o->dora) rc = dan_lora_set_magnitudes(lm, name, e);
+    if (rc) lm->n_adapters = before;
     dan_graph_free(g);
-    return rc;
-}
-
-/* ---- merging ---- */
-
-/* Row i of W plus by s times row i of B A. */
-static void merge_row(const struct dan_tensor *w, const struct dan_tensor *a, const struct dan_tensor *b, int64_t i, double by, float *row, double *sum)
-{
-    int64_t in = w->shape.d[1], rank = a->shape.d[0];
-    const float *bi = dan_row(b, i);
-    memset(sum, 0, (size_t)in * sizeof *sum);
-    for (int64_t r = 0; r < rank; r++) {
-        const float *ar = dan_row(a, r);
-        for (int64_t k = 0; k < in; k++) sum[k] += (double)bi[r] * (double)ar[k];
-    }
-    w->dtype->to_f32(dan_row(w, i), row, in);
-    for (int64_t k = 0; k < in; k++) row[k] = (float)((double)row[k] + by * sum[k]);
-    w->dtype->from_f32(row, dan_row(w, i), in);
-}
-
-static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapter *ad, double by, struct dan_err *e)
-{
-    char name[LONG];
-    struct dan_tensor *w = dan_store_find(lm->store, base), *a = dan_store_find(lm->store, tensor_name(name, base, ad->name, "lora_a"));
-    struct dan_tensor *b = dan_store_find(lm->store, tensor_name(name, base, ad->name, "lora_b"));
-    if (!w || !a || !b) return dan_fail(e, DAN_EFORMAT, "adapter '%s' has no pair of matrices for '%s'", ad->name, base);
-    if (w->dtype != &dan_dtype_f32 && w->dtype != &dan_dtype_bf16)
-        return dan_fail(e, DAN_EUNSUPPORTED, "'%s' is stored as %s: merging would round it again and make another function; merge into the float model", base,
-                        w->dtype->name);
-    float *row = dan_malloc((size_t)w->shape.d[1] * sizeof *row);
-    double *sum = dan_malloc((size_t)w->shape.d[1] * sizeof *sum);
-    int rc = row && sum ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to merge '%s'", base);
-    for (int64_t i = 0; i < w->shape.d[0] && !rc; i++) merge_row(w, a, b, i, by * ad->scale, row, sum);
-    dan_free(row);
-    dan_free(sum);
-    return rc;
-}
-
-int dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_err *e)
-{
-    struct dan_adapter *ad = dan_lora_find(lm, name);
-    int rc = ad ? DAN_OK : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
-    for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
-        const char *tensor = dan_store_name(lm->store, i), *of;
-        char base[NAME];
-        size_t of_n, n = dan_lora_base(tensor, &of, &of_n);
-        if (!is_of(tensor, name) || !dan_str_ends(tensor, ".lora_a")) continue;
-        snprintf(base, sizeof base, "%.*s", (int)n, tensor);
-        rc = merge_one(lm, base, ad, by, e);
-    }
-    if (!rc) ad->on = by < 0;
     return rc;
 }

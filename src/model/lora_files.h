@@ -5,11 +5,22 @@
 #include "model/lora.h"
 
 /* Writes the adapter `name` to dir; base: the model's path or name, for base_model_name_or_path. */
-int dan_lora_save(const struct dan_lm *lm, const char *name, const char *dir, const char *base, struct dan_err *e);
-/* Reads an adapter and registers it as `name`, switched on.  Refused by key: what is not plain LoRA on matrices (DoRA, biases, modules_to_save,
- * patterns of alpha, other peft types); refused by tensor: what the model has no place for, halves of pairs, other shapes.  After an
- * error the model is as before, but for tensors that nothing reads. */
-int dan_lora_load(struct dan_lm *lm, const char *dir, const char *name, struct dan_err *e);
+int  dan_lora_save(const struct dan_lm *lm, const char *name, const char *dir, const char *base, struct dan_err *e);
+/* Reads an adapter, PEFT's folder or a .gguf, and registers it as `name`, switched on.  LoRA and DoRA; where patterns give a matrix another rank or
+ * alpha, its B takes the quotient of the scales.  Refused by key: what is neither (biases, modules_to_save, other peft types); refused by
+ * tensor: what the model has no place for, halves of pairs, other shapes.  After an error the model is as before, but for tensors that
+ * nothing reads. */
+int  dan_lora_load(struct dan_lm *lm, const char *path, const char *name, struct dan_err *e);
+
+/* GGUF (general.type = "adapter", adapter.type = "lora"): tensors "W.lora_a" [r,in], "W.lora_b" [out,r], scale = adapter.lora.alpha / r; rows of B of rotary
+ * matrices lie as those of W.  What llama.cpp's --lora reads.  DoRA has no form there. */
+int  dan_lora_save_gguf(const struct dan_lm *lm, const char *name, const char *path, struct dan_err *e);
+int  dan_lora_load_gguf(struct dan_lm *lm, const char *path, const char *name, struct dan_err *e);
+bool dan_lora_is_gguf(const char *path);       /* a GGUF whose general.type is adapter */
+
+/* The storage format that the base was quantised to while the adapter learned (QLoRA), beside the adapter; appended, nothing: as it is. */
+int  dan_lora_save_base_format(const char *dir, const char *format, struct dan_err *e);
+int  dan_lora_base_format(const char *dir, struct dan_str *out, struct dan_err *e);
 bool dan_lora_is(const char *dir);             /* holds an adapter_config.json */
 /* The base model that an adapter folder names, appended: as it says or, when nothing lies there, beside the folder. */
 int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e);

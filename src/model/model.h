@@ -18,6 +18,9 @@ struct dan_lm_config {
     bool    qk_norm;                           /* RMSNorm of every head of q and k */
     bool    norm_plus;                         /* norms multiply by 1 + weight */
     int64_t bos, eos, pad;                     /* token ids, -1: none */
+    bool    score;                             /* score.weight [1,C] is one of the weights (model/score.h) */
+    bool    no_lm_head;                        /* of a reward model: no logits */
+    double  reward_bias;                       /* added to scores by who shows them, not by the graph */
 };
 
 /* Which inputs exist decides what is built (R5): targets present = loss; cache = KV state. */
@@ -27,9 +30,14 @@ struct dan_io {
     int64_t cache_rows;                        /* S: > 0 = decode with state; rows of the KV cache */
     const struct dan_dtype *cache_type;        /* of the KV cache; NULL: f32 */
     bool    loss;                              /* targets and weights are inputs; output "loss" [1], "row_loss" [N] */
+    bool    score;                             /* weights are inputs; outputs "value" [N] = score.weight . h, "loss" [1] = sum of weights * value */
+    double  temperature;                       /* loss: of softmax(logits / temperature); 0: 1 */
     bool    logits;                            /* output "logits" [R,V] for the rows in `select` (R <= max_select) */
     int64_t max_select;
     double  dropout;
+    double  lora_dropout;                      /* of what trained adapters' branches read (model/lora.h): training only */
+    double  neftune;                           /* alpha of the noise on embeddings (op noise): training only */
+    bool    adapter_rows;                      /* every adapter that is on has an input "adapter:NAME" f32 [N,1], its weight for each row */
 };
 /* Input names, all i32 unless noted: tokens[N] pos[N] start[N] stop[N] self[N] targets[N] weights[N] (f32,
  * sums to 1 over a step) select[R] seed[2]; time-major: reset[N] (1 = a sequence begins here) and, with a cache, hold[N] (1 = keep the

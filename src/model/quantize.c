@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/quantize_rows.h"
+#include "model/score.h"
 
 static bool is_block_format(const struct dan_dtype *t) { return t->block > 1 && t->from_f32; }
 
@@ -137,7 +138,7 @@ int dan_lm_quantize_with(struct dan_lm *lm, const struct dan_dtype *to, const st
 {
     struct dan_graph *g = NULL;
     struct dan_quantized q;
-    struct dan_io io = {.max_rows = 1, .lanes = lm->model->time_major, .logits = true, .max_select = 1};
+    struct dan_io io = dan_lm_plain_io(lm);
     int rc = dan_lm_graph(lm, &io, "", NULL, &g, e);
     for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
         if (dan_is_row_companion(lm->store, dan_store_name(lm->store, i))) continue;

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/row_scales.h"
+#include "model/score.h"
 
 static const struct { const char *name, *to; bool asymmetric, per_tensor; } FORMATS[] = {
     {"int8", "i8", false, false}, {"int8_asym", "i8", true, false}, {"int8_tensor", "i8", false, true}, {"f8", "f8_e4m3", false, false},
@@ -89,7 +90,7 @@ const char *dan_rows_why_not(const struct dan_lm *lm, const struct dan_graph *g,
 static int check_replaceable(struct dan_lm *lm, const char *name, const struct dan_rows_format *f, struct dan_err *e)
 {
     struct dan_graph *g = NULL;
-    struct dan_io io = {.max_rows = 1, .lanes = lm->model->time_major, .logits = true, .max_select = 1};
+    struct dan_io io = dan_lm_plain_io(lm);
     int rc = dan_lm_graph(lm, &io, "", NULL, &g, e);
     const char *why = rc ? NULL : dan_rows_why_not(lm, g, name, f);
     if (why) rc = dan_fail(e, DAN_EINVAL, "'%s' cannot have a scale per row: %s", name, why);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/compressed.h"
+#include "model/score.h"
 
 bool dan_is_rotary(const char *name)
 {
@@ -173,7 +174,7 @@ static int check_all_taken(const struct dan_lm *lm, const struct dan_source *src
 int dan_lm_take_all(struct dan_lm *lm, const struct dan_source *src, struct dan_err *e)
 {
     struct dan_graph *g = NULL;
-    struct dan_io io = {.max_rows = 1, .lanes = lm->model->time_major, .logits = true, .max_select = 1};
+    struct dan_io io = dan_lm_plain_io(lm);
     int rc = dan_lm_graph(lm, &io, "", NULL, &g, e);
     for (int32_t i = 1; !rc && i < g->n; i++)
         if (dan_op_is(&g->node[i], "param")) rc = take(lm, g, i, src, e);

@@ -13,7 +13,7 @@ struct dan_lm_in dan_lm_inputs(struct dan_builder *b, const struct dan_io *io, b
 void dan_nn_positions(struct dan_builder *b, const struct dan_lm_config *c, struct dan_lm_in *in);
 /* Checks of what dan_nn_positions needs; fills the defaults of c->rope and c->rope_local. */
 int dan_nn_complete_positions(struct dan_lm_config *c, struct dan_err *e);
-/* Adds outputs "loss" [1], "row_loss" [N] and/or "logits" [R,V]; h [N,C], head [V,C]. */
+/* Adds outputs "loss" [1], "row_loss" [N] and/or "logits" [R,V], or "loss" and "value" [N], as io says; h [N,C], head [V,C]. */
 void dan_lm_outputs(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head);
 /* The same with logits cap tanh(x / cap); 0: as they are. */
 void dan_lm_outputs_capped(struct dan_builder *b, const struct dan_io *io, dan_ref h, dan_ref head, double cap);

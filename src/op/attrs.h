@@ -32,6 +32,7 @@ enum { DAN_KV_VALUES };                         /* kv_write into [K,S,E]: 1 = th
 enum dan_mask { DAN_MASK_CAUSAL, DAN_MASK_FULL, DAN_MASK_WINDOW, DAN_MASK_PREFIX };
 
 enum { DAN_DROPOUT_P, DAN_DROPOUT_STREAM };
+enum { DAN_NOISE_ALPHA, DAN_NOISE_STREAM };
 enum { DAN_QUANT_BITS, DAN_QUANT_GROUP };      /* fake_quant: bits, group size along the last axis (0 = whole row) */
 enum { DAN_SCAN_CARRIES, DAN_SCAN_XS, DAN_SCAN_YS, DAN_SCAN_REVERSE };
 enum { DAN_CE_CHUNK, DAN_CE_PREC };            /* vocabulary chunk of the fused head, enum dan_prec */

@@ -29,7 +29,7 @@ extern const struct dan_op dan_op_input, dan_op_param, dan_op_state, dan_op_pick
     dan_op_softmax_ce, dan_op_softmax_ce_grad, dan_op_head_ce, dan_op_head_ce_grad,
     dan_op_layer_norm, dan_op_layer_norm_grad, dan_op_rms_norm, dan_op_rms_norm_grad, dan_op_skip_layer_norm, dan_op_skip_rms_norm,
     dan_op_rope, dan_op_rope_table, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
-    dan_op_dropout, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
+    dan_op_dropout, dan_op_noise, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
     dan_op_permute, dan_op_matmul, dan_op_linear_act, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
 
 /* constants and copies */
@@ -58,6 +58,7 @@ static inline dan_ref dan_sigmoid(struct dan_builder *b, dan_ref x) { return dan
 static inline dan_ref dan_swiglu(struct dan_builder *b, dan_ref gate_up) { return DAN_EMIT(b, swiglu, 0, DAN_NO_ATTR, gate_up); }        /* [N,2F] -> silu(first F) * last F */
 static inline dan_ref dan_swiglu_grad(struct dan_builder *b, dan_ref gate_up, dan_ref dy) { return DAN_EMIT(b, swiglu_grad, 0, DAN_NO_ATTR, gate_up, dy); }
 static inline dan_ref dan_dropout(struct dan_builder *b, dan_ref x, dan_ref seed, double p) { return p <= 0 ? x : DAN_EMIT(b, dropout, 2, ((const union dan_attr[]){DAN_F(p), DAN_I((int64_t)b->rng_streams++)}), x, seed); }  /* seed i32[2] = seed, step */
+static inline dan_ref dan_noise(struct dan_builder *b, dan_ref x, dan_ref start, dan_ref stop, dan_ref seed, double alpha, int64_t stream) { return DAN_EMIT(b, noise, 2, ((const union dan_attr[]){DAN_F(alpha), DAN_I(stream)}), x, start, stop, seed); }  /* x [N,C]; start, stop i32[N]: of the row's sequence */
 static inline dan_ref dan_fake_quant(struct dan_builder *b, dan_ref x, int bits, int64_t group) { return DAN_EMIT(b, fake_quant, 2, ((const union dan_attr[]){DAN_I(bits), DAN_I(group)}), x); }
 
 /* reductions */
