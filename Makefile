@@ -13,21 +13,24 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wno-unknown-pragmas
 STD := -std=c11 -D_GNU_SOURCE -Isrc -Iinclude -DDANLU_VERSION='"$(VERSION)"'
 OPT_release := -O2 -g
 OPT_debug := -O0 -g3
-OPT_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-OPT_tsan := -O1 -g -fsanitize=thread
-OPT_scalar := -O2 -g
+OPT_asan := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan := -O1 -g1 -fsanitize=thread
+OPT_scalar := -O2 -g1
 ifdef WERROR
 WARN += -Werror
 endif
 # -ffp-contract=off: an expression means the same on every machine; kernels use fma by name (R9)
-CFLAGS_ALL = $(STD) $(WARN) $(OPT_$(CONFIG)) -ffp-contract=off -fno-math-errno $(CFLAGS)
+# -fPIC: the tests share one library; the linker makes of it in danlu what it would have been without.
+CFLAGS_ALL = $(STD) $(WARN) $(OPT_$(CONFIG)) -fPIC -fno-semantic-interposition -ffp-contract=off -fno-math-errno $(CFLAGS)
 LIBS := -llapacke -ljansson -lutf8proc -lpcre2-8 -lsqlite3 -lm -lpthread
 LDFLAGS_ALL = $(OPT_$(CONFIG)) $(LDFLAGS)
 
 # Instruction sets are chosen at run time: each folder of src/kernel is compiled for its own.
-ISA_avx2 := -O3 -mavx2 -mfma -mf16c
-ISA_avx512 := -O3 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mfma -mf16c
-ISA_scalar := -O3
+# Sanitizers in loops that are unrolled take minutes to compile: no -O3 with them.
+OPT_KERNEL := $(if $(filter asan tsan,$(CONFIG)),,-O3)
+ISA_avx2 := $(OPT_KERNEL) -mavx2 -mfma -mf16c
+ISA_avx512 := $(OPT_KERNEL) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mavx512vnni -mfma -mf16c
+ISA_scalar := $(OPT_KERNEL)
 ISA_amx := -mamx-tile -mamx-bf16 -mamx-int8
 ifneq ($(CONFIG),scalar)
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
@@ -65,8 +68,13 @@ $(BUILD)/gen/%_table.c: FORCE
 	@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel probe,$*),$(ISAS:%=src/kernel/%))
 FORCE:
 
+# Other flags make other objects.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D) && echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL))' | cmp -s - $@ || echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL))' > $@
+$(OBJ) $(CLIOBJ): $(BUILD)/flags
+
 # Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
-$(BUILD)/obj/dtype/%.o $(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o $(BUILD)/obj/quant/%.o: CFLAGS += -O3
+$(BUILD)/obj/dtype/%.o $(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o $(BUILD)/obj/quant/%.o: CFLAGS += $(OPT_KERNEL)
 
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c
@@ -82,9 +90,12 @@ $(BUILD)/obj64/%.o: src/%.c
 	@mkdir -p $(@D)
 	@$(CC) $(CFLAGS_ALL) -DDAN_REAL64 -MMD -MP -c -o $@ $<
 
-$(BUILD)/test/%: %.c $(BUILD)/libdanlu.a $(CLIOBJ)
+# A hundred programs with all of danlu in each would be gigabytes and minutes of linking.
+$(BUILD)/libdanlu_all.so: $(OBJ) $(CLIOBJ)
+	@$(CC) $(LDFLAGS_ALL) -shared -o $@ $(filter-out %/cli/main.o,$^) $(LIBS)
+$(BUILD)/test/%: %.c $(BUILD)/libdanlu_all.so
 	@mkdir -p $(@D)
-	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(filter-out %/cli/main.o,$(CLIOBJ)) $(BUILD)/libdanlu.a $(LIBS) -lcmocka
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< $(BUILD)/libdanlu_all.so -Wl,-rpath,$(abspath $(BUILD)) $(LIBS) -lcmocka
 
 tests: $(TESTS) $(BUILD)/danlu
 

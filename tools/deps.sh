@@ -9,7 +9,7 @@ case ${1-} in
 run) want="$base" ;;
 test) want="$base libcmocka-dev" ;;
 text) want="fortunes fortunes-min" ;;
-ci) want="$base libcmocka-dev clang libclang-rt-14-dev" ;;
+ci) want="$base libcmocka-dev clang libclang-rt-14-dev python3" ;;
 *) echo "usage: $0 run|test|text|ci" >&2; exit 2 ;;
 esac
 

@@ -118,12 +118,11 @@ int dan_kto_init(struct dan_kto_run *k, struct dan_tuner *t, const struct dan_sf
     int rc = dan_packed_init(&k->pack, pack_rows, e);
     k->ref = dan_calloc(data->n + 1, sizeof *k->ref);
     k->mixed_ref = dan_calloc(data->n + 1, sizeof *k->mixed_ref);
-    k->sum = dan_malloc((size_t)(2 * batch) * sizeof *k->sum);
-    k->seeds = dan_malloc((size_t)batch * sizeof *k->seeds);
+    k->sum = dan_malloc((size_t)batch * sizeof *k->sum);
     k->row = dan_malloc((size_t)(2 * batch) * sizeof *k->row);
     k->room = dan_malloc(((size_t)pack_rows + 1) * sizeof *k->room);
     k->order = dan_malloc((data->n + 1) * sizeof *k->order);
-    if (!rc && (!k->ref || !k->mixed_ref || !k->sum || !k->seeds || !k->row || !k->room || !k->order)) rc = no_memory(e);
+    if (!rc && (!k->ref || !k->mixed_ref || !k->sum || !k->row || !k->room || !k->order)) rc = no_memory(e);
     if (!rc) rc = mix_all(k, e);
     if (!rc) rc = score_all(k, data, k->ref, e);
     if (!rc) rc = score_all(k, &k->mixed, k->mixed_ref, e);
@@ -138,7 +137,6 @@ void dan_kto_release(struct dan_kto_run *k)
     dan_free(k->ref);
     dan_free(k->mixed_ref);
     dan_free(k->sum);
-    dan_free(k->seeds);
     dan_free(k->row);
     dan_free(k->room);
     dan_free(k->order);
@@ -159,26 +157,32 @@ static void average(struct dan_kto_stats *s)
     for (int h = 0; h < 2; h++) s->reward[h] /= (double)(s->rows[h] ? s->rows[h] : 1);
 }
 
+struct kto_step { struct dan_kto_run *k; struct dan_kto_stats *s; };
+
+static void kto_seeds(void *ctx, size_t first, const double *logp, double *seed)
+{
+    const struct kto_step *x = ctx;
+    const struct dan_kto_run *k = x->k;
+    const struct dan_sft_row *r = k->row[first];
+    double ref = k->ref[r - k->data->v], value = dan_kto(logp[0], ref, r->desirable, x->s->z, k->beta, k->weight[!r->desirable], seed);
+    count(x->s, r, k->beta * (logp[0] - ref), value);
+}
+
 int dan_kto_step(struct dan_kto_run *k, double lr, struct dan_kto_stats *out, double *norm, struct dan_err *e)
 {
     int64_t n = (int64_t)k->data->n, first = dan_tuner_steps(k->tuner) * k->batch;
     struct dan_kto_stats s = {0};
+    struct kto_step x = {k, &s};
     for (int64_t i = 0; i < k->batch; i++) {
         int64_t at = dan_shuffled(k->order, n, &k->epoch, k->seed, 3, first + i);
         k->row[i] = &k->data->v[at];
         k->row[k->batch + i] = &k->mixed.v[at];
         s.ids += k->row[i]->n;
     }
-    int rc = dan_rows_logp(k->tuner, k->row, (size_t)(2 * k->batch), &k->pack, k->sum, e);
-    for (int64_t i = 0; i < k->batch && !rc; i++) s.z += (k->sum[k->batch + i] - k->mixed_ref[k->row[i] - k->data->v]) / (double)k->batch;
+    int rc = dan_rows_logp(k->tuner, k->row + k->batch, (size_t)k->batch, &k->pack, k->sum, e);
+    for (int64_t i = 0; i < k->batch && !rc; i++) s.z += (k->sum[i] - k->mixed_ref[k->row[i] - k->data->v]) / (double)k->batch;
     if (s.z < 0) s.z = 0;
-    for (int64_t i = 0; i < k->batch && !rc; i++) {
-        const struct dan_sft_row *r = k->row[i];
-        double ref = k->ref[r - k->data->v];
-        double value = dan_kto(k->sum[i], ref, r->desirable, s.z, k->beta, k->weight[!r->desirable], &k->seeds[i]);
-        count(&s, r, k->beta * (k->sum[i] - ref), value);
-    }
-    if (!rc) rc = dan_rows_gradient(k->tuner, k->row, k->seeds, (size_t)k->batch, (double)k->batch, &k->pack, k->room, e);
+    if (!rc) rc = dan_rows_learn(k->tuner, k->row, (size_t)k->batch, 1, (double)k->batch, &k->pack, k->room, kto_seeds, &x, e);
     if (!rc) rc = dan_tuner_step(k->tuner, lr, norm, e);
     average(&s);
     *out = s;

@@ -18,7 +18,7 @@ struct dan_kto_run {
     int64_t batch;
     uint64_t seed;
     struct dan_packed pack;
-    double *ref, *mixed_ref, *sum, *seeds;
+    double *ref, *mixed_ref, *sum;
     const struct dan_sft_row **row;
     float  *room;
     int64_t *order, epoch;

@@ -56,6 +56,14 @@ int64_t dan_packed_add(struct dan_packed *p, const int32_t *ids, int64_t n, cons
     return append(p, ids, n - 1, weight ? weight + 1 : NULL);
 }
 
+int64_t dan_packed_add_learnt(struct dan_packed *p, const int32_t *ids, int64_t n, const uint8_t *learn, const float *weight)
+{
+    int64_t first = dan_packed_add(p, ids, n, weight);
+    for (int64_t i = 1; i < n; i++)
+        if (!learn[i]) p->batch.targets[first + i - 1] = -1;
+    return first;
+}
+
 int64_t dan_packed_add_all(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
 {
     DAN_ASSERT(dan_packed_fits_all(p, n));

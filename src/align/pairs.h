@@ -17,6 +17,11 @@ int  dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, si
 /* Adds the gradient of sum over rows of seed[i] / by * (each learnt token's log-probability), in as few runs as it takes; weight: room for pack->max_rows + 1. */
 int  dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
                        struct dan_err *e);
+/* Log-probabilities and gradient by one forward: rows in groups (2: pairs) are packed; seeds sees the log-probabilities of a group, first its row number, and
+ * gives the derivatives with respect to them, which are divided by `by`.  A group that fits in no pack takes a forward more. */
+typedef void dan_group_seeds(void *ctx, size_t first, const double *logp, double *seed);
+int  dan_rows_learn(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, size_t group, double by, struct dan_packed *pack, float *weight,
+                    dan_group_seeds *seeds, void *ctx, struct dan_err *e);
 /* Prompt and answer `which` of an example as a row of which the answer alone is learnt; *skip says why not. */
 int  dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_sft_data_opts *o, struct dan_sft_row *out, enum dan_skip *skip, struct dan_err *e);
 
@@ -34,7 +39,6 @@ struct dan_prefs {
     struct dan_packed pack;
     double *ref;                               /* [rows] under the model as it was when this began; NULL: the loss needs none */
     const struct dan_sft_row **row;            /* of a step */
-    double *sum, *seeds;
     float  *weight;
     int64_t *order, epoch;
 };
@@ -42,7 +46,6 @@ struct dan_prefs {
 int  dan_prefs_init(struct dan_prefs *p, struct dan_tuner *t, const struct dan_sft_data *pairs, const struct dan_pref_loss *loss, const struct dan_pref_opts *o,
                     int64_t batch, int64_t pack_rows, uint64_t seed, struct dan_err *e);
 void dan_prefs_release(struct dan_prefs *p);
-/* One step: a forward run for the seeds, a run for the gradient. */
 int  dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, double *norm, struct dan_err *e);
 /* On other pairs; ref[rows]: from dan_rows_logp before training. */
 int  dan_prefs_eval(struct dan_prefs *p, const struct dan_sft_data *pairs, const double *ref, struct dan_pref_stats *out, struct dan_err *e);

@@ -29,7 +29,7 @@ int dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, siz
     dan_packed_clear(pack);
     for (size_t k = 0; k < n && !rc; k++) {
         if (!dan_packed_fits(pack, row[k]->n)) rc = score(&s, k, e);
-        if (!rc) dan_packed_add(pack, row[k]->ids, row[k]->n, NULL);
+        if (!rc) dan_packed_add_learnt(pack, row[k]->ids, row[k]->n, row[k]->learn, NULL);
     }
     if (!rc) rc = score(&s, n, e);
     dan_free(s.nll);
@@ -53,11 +53,9 @@ int dan_prefs_init(struct dan_prefs *p, struct dan_tuner *t, const struct dan_sf
     int rc = dan_packed_init(&p->pack, pack_rows, e);
     p->ref = dan_calloc(pairs->n + 1, sizeof *p->ref);
     p->row = dan_malloc((size_t)(2 * batch) * sizeof *p->row);
-    p->sum = dan_malloc((size_t)(2 * batch) * sizeof *p->sum);
-    p->seeds = dan_malloc((size_t)(2 * batch) * sizeof *p->seeds);
     p->weight = dan_malloc(((size_t)pack_rows + 1) * sizeof *p->weight);
     p->order = dan_malloc((pairs->n / 2 + 1) * sizeof *p->order);
-    if (!rc && (!p->ref || !p->row || !p->sum || !p->seeds || !p->weight || !p->order)) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for preference steps");
+    if (!rc && (!p->ref || !p->row || !p->weight || !p->order)) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for preference steps");
     if (!rc && loss->needs_ref) rc = score_all(p, pairs, p->ref, e);
     if (rc) dan_prefs_release(p);
     return rc;
@@ -68,8 +66,6 @@ void dan_prefs_release(struct dan_prefs *p)
     dan_packed_release(&p->pack);
     dan_free(p->ref);
     dan_free(p->row);
-    dan_free(p->sum);
-    dan_free(p->seeds);
     dan_free(p->weight);
     dan_free(p->order);
     *p = (struct dan_prefs){0};
@@ -123,15 +119,92 @@ int dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row,
             dan_packed_clear(pack);
         }
         for (int64_t i = 0; i < r->n; i++) weight[i] = r->learn[i] ? (float)(-seed[k] / by) : 0;
-        if (!rc) dan_packed_add(pack, r->ids, r->n, weight);
+        if (!rc) dan_packed_add_learnt(pack, r->ids, r->n, r->learn, weight);
     }
     return rc || !pack->batch.rows ? rc : dan_tuner_add(t, pack, NULL, e);
+}
+
+/* What dan_rows_learn has in a pack: rows first .. end - 1. */
+struct learning {
+    const struct dan_sft_row *const *row;
+    size_t first, end, group;
+    double by;
+    dan_group_seeds *seeds;
+    void *ctx;
+};
+
+enum { MOST_IN_GROUP = 2 };
+
+static int seed_pack(void *ctx, const float *nll, struct dan_packed *pack, struct dan_err *e)
+{
+    const struct learning *l = ctx;
+    int64_t r = 0;
+    (void)e;
+    for (size_t k = l->first; k < l->end; k += l->group) {
+        double logp[MOST_IN_GROUP] = {0}, seed[MOST_IN_GROUP];
+        int64_t at = r;
+        for (size_t g = 0; g < l->group; g++)
+            for (int64_t i = 1; i < l->row[k + g]->n; i++, at++)
+                if (l->row[k + g]->learn[i]) logp[g] -= (double)nll[at];
+        l->seeds(l->ctx, k, logp, seed);
+        for (size_t g = 0; g < l->group; g++)
+            for (int64_t i = 1; i < l->row[k + g]->n; i++, r++) pack->batch.weights[r] = l->row[k + g]->learn[i] ? (float)(-seed[g] / l->by) : 0;
+    }
+    return DAN_OK;
+}
+
+static int learn_pack(struct learning *l, struct dan_tuner *t, size_t end, struct dan_packed *pack, struct dan_err *e)
+{
+    l->end = end;
+    int rc = pack->batch.rows ? dan_tuner_run(t, pack, seed_pack, l, e) : DAN_OK;
+    dan_packed_clear(pack);
+    l->first = end;
+    return rc;
+}
+
+static int learn_large(struct learning *l, struct dan_tuner *t, size_t k, struct dan_packed *pack, float *weight, struct dan_err *e)
+{
+    double logp[MOST_IN_GROUP], seed[MOST_IN_GROUP];
+    int rc = dan_rows_logp(t, l->row + k, l->group, pack, logp, e);
+    if (!rc) l->seeds(l->ctx, k, logp, seed);
+    if (!rc) rc = dan_rows_gradient(t, l->row + k, seed, l->group, l->by, pack, weight, e);
+    dan_packed_clear(pack);
+    l->first = k + l->group;
+    return rc;
+}
+
+int dan_rows_learn(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, size_t group, double by, struct dan_packed *pack, float *weight,
+                   dan_group_seeds *seeds, void *ctx, struct dan_err *e)
+{
+    struct learning l = {.row = row, .group = group, .by = by, .seeds = seeds, .ctx = ctx};
+    int rc = DAN_OK;
+    DAN_ASSERT(group <= MOST_IN_GROUP && n % group == 0);
+    dan_packed_clear(pack);
+    for (size_t k = 0; k < n && !rc; k += group) {
+        int64_t rows = 0;
+        for (size_t g = 0; g < group; g++) rows += row[k + g]->n - 1;
+        if (pack->batch.rows + rows > pack->max_rows) rc = learn_pack(&l, t, k, pack, e);
+        if (!rc && rows > pack->max_rows) rc = learn_large(&l, t, k, pack, weight, e);
+        else for (size_t g = 0; g < group && !rc; g++) dan_packed_add_learnt(pack, row[k + g]->ids, row[k + g]->n, row[k + g]->learn, NULL);
+    }
+    return rc ? rc : learn_pack(&l, t, n, pack, e);
+}
+
+struct pair_step { struct dan_prefs *p; struct dan_pref_stats *s; };
+
+static void pair_seeds(void *ctx, size_t first, const double *logp, double *seed)
+{
+    const struct pair_step *x = ctx;
+    const struct dan_prefs *p = x->p;
+    struct dan_pref_pair q = pair_of(p->row + first, logp, p->loss->needs_ref ? p->ref + (p->row[first] - p->data->v) : NULL);
+    count(x->s, &q, reward_scale(p), dan_pref_value(p->loss, &q, &p->opts, seed));
 }
 
 int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, double *norm, struct dan_err *e)
 {
     int64_t n = (int64_t)p->data->n / 2, first = dan_tuner_steps(p->tuner) * p->batch;
     struct dan_pref_stats s = {0};
+    struct pair_step x = {p, &s};
     for (int64_t k = 0; k < p->batch; k++) {
         int64_t at = dan_shuffled(p->order, n, &p->epoch, p->seed, 2, first + k);
         for (int h = 0; h < 2; h++) {
@@ -139,13 +212,7 @@ int dan_prefs_step(struct dan_prefs *p, double lr, struct dan_pref_stats *out, d
             s.ids += p->row[2 * k + h]->n;
         }
     }
-    int rc = dan_rows_logp(p->tuner, p->row, (size_t)(2 * p->batch), &p->pack, p->sum, e);
-    for (int64_t k = 0; k < p->batch && !rc; k++) {
-        int64_t at = p->row[2 * k] - p->data->v;
-        struct dan_pref_pair q = pair_of(p->row + 2 * k, p->sum + 2 * k, p->loss->needs_ref ? p->ref + at : NULL);
-        count(&s, &q, reward_scale(p), dan_pref_value(p->loss, &q, &p->opts, p->seeds + 2 * k));
-    }
-    if (!rc) rc = dan_rows_gradient(p->tuner, p->row, p->seeds, (size_t)(2 * p->batch), (double)p->batch, &p->pack, p->weight, e);
+    int rc = dan_rows_learn(p->tuner, p->row, (size_t)(2 * p->batch), 2, (double)p->batch, &p->pack, p->weight, pair_seeds, &x, e);
     if (!rc) rc = dan_tuner_step(p->tuner, lr, norm, e);
     average(&s);
     *out = s;

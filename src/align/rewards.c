@@ -26,12 +26,12 @@ static double take_weight(char *spec)
     return w;
 }
 
-static int open_one(struct dan_rewards *r, const char *spec, struct dan_err *e)
+static int open_one(struct dan_rewards *r, const char *spec, const struct dan_reward_env *env, struct dan_err *e)
 {
     char *copy = dan_strdup(spec);
     if (!copy) return no_memory(e);
     r->weight[r->n] = take_weight(copy);
-    int rc = dan_reward_open(copy, &r->reward[r->n], e);
+    int rc = dan_reward_open_in(copy, env, &r->reward[r->n], e);
     dan_free(copy);
     if (!rc) r->n++;
     return rc;
@@ -39,11 +39,10 @@ static int open_one(struct dan_rewards *r, const char *spec, struct dan_err *e)
 
 int dan_rewards_open(const char *const *specs, size_t n, struct dan_pool *pool, uint64_t cpu_mask, struct dan_rewards *out, struct dan_err *e)
 {
-    (void)pool;
-    (void)cpu_mask;
+    const struct dan_reward_env env = {pool, cpu_mask};
     *out = (struct dan_rewards){.reward = dan_calloc(n + 1, sizeof *out->reward), .weight = dan_calloc(n + 1, sizeof *out->weight)};
     int rc = out->reward && out->weight ? DAN_OK : no_memory(e);
-    for (size_t i = 0; i < n && !rc; i++) rc = open_one(out, specs[i], e);
+    for (size_t i = 0; i < n && !rc; i++) rc = open_one(out, specs[i], &env, e);
     if (rc) dan_rewards_close(out);
     return rc;
 }

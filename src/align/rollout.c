@@ -24,7 +24,7 @@ static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not en
 
 static int open_session(struct dan_rollout *r, struct dan_lm *lm, struct dan_err *e)
 {
-    struct dan_session_opts so = {.slots = r->o.streams, .context = r->o.context, .prec = r->o.prec, .pool = r->o.pool, .cpu_mask = r->o.cpu_mask, .live = true,
+    struct dan_session_opts so = {.slots = r->o.streams, .context = r->o.context, .prec = r->o.prec, .pool = r->o.pool, .cpu_mask = r->o.cpu_mask, .live = !r->o.fixed,
                                   .kv_type = "f32"};
     return dan_session_new(lm, &so, &r->session, e);
 }
@@ -215,5 +215,6 @@ void dan_rollouts_release(struct dan_rollouts *x)
 
 struct dan_answer dan_said_answer(const struct dan_said *s)
 {
-    return (struct dan_answer){.text = s->text, .n = s->text_n, .tokens = dan_said_tokens(s), .ended = s->ended, .prompt = s->prompt->last, .row = s->prompt->row};
+    return (struct dan_answer){.text = s->text, .n = s->text_n, .tokens = dan_said_tokens(s), .ended = s->ended, .prompt = s->prompt->last,
+                               .messages = s->prompt->messages, .row = s->prompt->row};
 }

@@ -16,6 +16,7 @@ struct dan_rollout_opts {
     size_t  n_stop;
     int64_t streams;                           /* at a time; 0: 64 */
     int64_t context;                           /* ids of prompt and answer; 0: the model's */
+    bool    fixed;                             /* the weights will not change: they may be laid out once for speed */
     enum dan_prec prec;
     struct dan_pool *pool;                     /* NULL: one thread */
     uint64_t cpu_mask;
@@ -23,7 +24,8 @@ struct dan_rollout_opts {
     void *ctx;
 };
 struct dan_rollout;
-/* The adapters that are on now are those of its answers.  lm, tok and pool must outlive it. */
+/* The adapters that are on now are those of its answers.  Tuners of the same model come first: they may join weights that a session has bound.  lm, tok
+ * and pool must outlive it. */
 int  dan_rollout_new(struct dan_lm *lm, const struct dan_tokenizer *tok, const struct dan_rollout_opts *o, struct dan_rollout **out, struct dan_err *e);
 void dan_rollout_free(struct dan_rollout *r);
 

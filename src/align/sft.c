@@ -59,16 +59,17 @@ static int add(struct dan_sft *s, const struct dan_sft_row *q, bool replay, doub
     for (int64_t i = 0; i < q->n; i++) s->weight[i] = q->learn[i] ? (float)per_token : 0;
     s->packed[s->pack.sequences] = q;
     s->is_replay[s->pack.sequences] = replay;
-    dan_packed_add(&s->pack, q->ids, q->n, s->weight);
+    dan_packed_add_learnt(&s->pack, q->ids, q->n, q->learn, s->weight);
     out->ids += q->n;
     return DAN_OK;
 }
 
-static int64_t replays_for(const struct dan_sft *s, int64_t learnt)
+/* Windows of replayed text that the first n steps take: on average the share, also where one step's is less than a window. */
+static int64_t replays_until(const struct dan_sft *s, int64_t n)
 {
-    double mean = s->replay ? (double)s->replay->learnt / (double)s->replay->n : 1;
-    double tokens = s->replay_share / (1 - s->replay_share) * (double)learnt;
-    return s->replay ? (int64_t)llround(tokens / mean) : 0;
+    if (!s->replay) return 0;
+    double mean = (double)s->replay->learnt / (double)s->replay->n, learnt = (double)s->data->learnt * (double)s->batch / (double)s->data->n;
+    return (int64_t)floor((double)n * s->replay_share / (1 - s->replay_share) * learnt / mean + 1e-9);
 }
 
 static const struct dan_sft_row *data_at(struct dan_sft *s, int64_t k)
@@ -87,12 +88,12 @@ int dan_sft_step(struct dan_sft *s, double lr, struct dan_sft_stats *out, struct
     int rc = DAN_OK;
     *out = (struct dan_sft_stats){.step = step + 1, .epoch = (double)(first + s->batch) / (double)s->data->n};
     for (int64_t k = 0; k < s->batch; k++) out->learnt += data_at(s, first + k)->learnt;
-    int64_t replays = replays_for(s, s->data->learnt * s->batch / (int64_t)s->data->n);
-    for (int64_t k = 0; k < replays; k++) out->replayed += replay_at(s, step * replays + k)->learnt;
+    int64_t from = replays_until(s, step), to = replays_until(s, step + 1);
+    for (int64_t k = from; k < to; k++) out->replayed += replay_at(s, k)->learnt;
     double per_token = 1.0 / (double)(out->learnt + out->replayed);
     dan_packed_clear(&s->pack);
     for (int64_t k = 0; k < s->batch && !rc; k++) rc = add(s, data_at(s, first + k), false, per_token, out, e);
-    for (int64_t k = 0; k < replays && !rc; k++) rc = add(s, replay_at(s, step * replays + k), true, per_token, out, e);
+    for (int64_t k = from; k < to && !rc; k++) rc = add(s, replay_at(s, k), true, per_token, out, e);
     if (!rc) rc = flush(s, out, e);
     if (!rc) rc = dan_tuner_step(s->tuner, lr, &out->grad_norm, e);
     out->loss /= (double)(out->learnt ? out->learnt : 1);
@@ -126,7 +127,7 @@ int dan_sft_eval(struct dan_tuner *t, const struct dan_sft_data *data, struct da
     dan_packed_clear(pack);
     for (size_t k = 0; k < data->n && !rc; k++) {
         if (!dan_packed_fits(pack, data->v[k].n)) rc = score_pack(&v, k, e);
-        if (!rc) dan_packed_add(pack, data->v[k].ids, data->v[k].n, NULL);
+        if (!rc) dan_packed_add_learnt(pack, data->v[k].ids, data->v[k].n, data->v[k].learn, NULL);
     }
     if (!rc) rc = score_pack(&v, data->n, e);
     if (!rc) *loss = v.sum / (double)data->learnt;

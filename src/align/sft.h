@@ -10,7 +10,7 @@
 struct dan_sft {
     struct dan_tuner *tuner;
     const struct dan_sft_data *data, *replay;   /* replay NULL: none */
-    double  replay_share;                      /* of a step's learnt tokens, about; < 1 */
+    double  replay_share;                      /* of learnt tokens, on average over steps; < 1 */
     int64_t batch;
     uint64_t seed;
     struct dan_packed pack;

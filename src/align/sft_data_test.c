@@ -167,6 +167,37 @@ static void test_steps(void **state)
     assert_true(fabs(last[0] - last[1]) < 1e-3 * last[0]);
 }
 
+/* A share of less than one window a step is kept over the steps. */
+static void test_replay_share(void **state)
+{
+    (void)state;
+    static char text[8192];
+    struct dan_sft_data d, held;
+    struct dan_err e = {0};
+    struct dan_sft s;
+    struct dan_sft_stats st;
+    struct dan_tuner *t;
+    struct dan_lm lm = small_lm();
+    struct dan_tuner_opts o = {.max_rows = 1024, .optim = dan_optim_find("adamw"), .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 1};
+    int64_t learnt = 0, replayed = 0, with = 0;
+    make_rows(text, sizeof text);
+    if (read_rows(text, 100, DAN_LEARN_ALL, &d, &e) || dan_sft_data_hold_out(&d, 0.25, &held, &e)) fail_msg("%s", e.msg);
+    if (dan_tuner_new(&lm, &o, NULL, &t, &e) || dan_sft_init(&s, t, &d, &held, 0.05, 6, 1024, 9, &e)) fail_msg("%s", e.msg);
+    for (int i = 0; i < 24; i++) {
+        if (dan_sft_step(&s, 0, &st, &e)) fail_msg("%s", e.msg);
+        learnt += st.learnt;
+        replayed += st.replayed;
+        with += st.replayed > 0;
+    }
+    double share = (double)replayed / (double)(learnt + replayed);
+    if (!(fabs(share - 0.05) < 0.01) || with > 12) fail_msg("replayed %.4f in %lld of 24 steps", share, (long long)with);
+    dan_sft_release(&s);
+    dan_tuner_free(t);
+    dan_sft_data_release(&d);
+    dan_sft_data_release(&held);
+    dan_lm_release(&lm);
+}
+
 static void test_text(void **state)
 {
     (void)state;
@@ -188,6 +219,6 @@ static void test_text(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_skipped), cmocka_unit_test(test_steps), cmocka_unit_test(test_text)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_skipped), cmocka_unit_test(test_steps), cmocka_unit_test(test_replay_share), cmocka_unit_test(test_text)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -46,14 +46,15 @@ static int add_program(struct dan_tuner *t, bool train, struct dan_graph **g, st
 {
     struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask};
     int rc = build(t, train, g, e);
-    if (!rc) rc = dan_compile(*g, &x, p, e);
-    return rc ? rc : dan_bind_store(*p, t->lm->store, e);
+    return rc ? rc : dan_compile(*g, &x, p, e);
 }
 
 static int compile(struct dan_tuner *t, struct dan_err *e)
 {
     int rc = t->o.frozen ? DAN_OK : add_program(t, true, &t->graph, &t->program, e);
     if (!rc) rc = add_program(t, false, &t->score_graph, &t->score_program, e);
+    if (!rc) rc = dan_bind_store(t->score_program, t->lm->store, e);          /* first: it joins more (dropout reads weights twice) */
+    if (!rc && t->program) rc = dan_bind_store(t->program, t->lm->store, e);
     if (!rc && t->program) t->cuts = dan_program_cut(t->program, "weights", number(t), &t->cut) == DAN_OK;
     if (!rc && !(t->zero = dan_calloc((size_t)t->o.max_rows + 1, sizeof *t->zero))) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
     return rc;
@@ -282,6 +283,8 @@ void dan_tuner_swap_ema(struct dan_tuner *t)
     refresh(t);
 }
 
+int64_t dan_tuner_rows(const struct dan_tuner *t) { return t->o.max_rows; }
+enum dan_head dan_tuner_head(const struct dan_tuner *t) { return t->o.head; }
 int64_t dan_tuner_steps(const struct dan_tuner *t) { return t->steps; }
 void dan_tuner_set_steps(struct dan_tuner *t, int64_t steps) { t->steps = steps; }
 struct dan_store *dan_tuner_state(struct dan_tuner *t) { return t->state; }

@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "model/lora.h"
+#include "model/quantize.h"
 #include "model/score.h"
 
 enum { VOCAB = 41, ROWS = 64, C = 32 };
@@ -174,6 +175,33 @@ static void test_fresh_head(void **state)
     dan_lm_release(&lm);
 }
 
+/* Many texts in several runs give what each gives alone, to the bit. */
+static void test_scores(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm("qwen3", false);
+    struct dan_err e = {0};
+    struct dan_id_span text[20];
+    float value[20], alone, zero = 0;
+    add_head(&lm, NULL);
+    struct dan_tuner *t = new_tuner(&lm, (struct dan_tuner_opts){.head = DAN_HEAD_SCORE, .frozen = true}), *words = new_tuner(&lm, (struct dan_tuner_opts){.frozen = true});
+    for (int i = 0; i < 20; i++) text[i] = (struct dan_id_span){seq[i % 3], i < 3 ? seq_n[i] : 1 + i * 5 % seq_n[i % 3]};
+    assert_int_equal(dan_tuner_scores(t, text, 20, value, &e), DAN_OK);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(dan_tuner_scores(t, &text[i], 1, &alone, &e), DAN_OK);
+        assert_memory_equal(&alone, &value[i], sizeof alone);
+    }
+    assert_int_equal(dan_tuner_scores(t, text, 0, &zero, &e), DAN_OK);
+    assert_int_equal(dan_tuner_scores(words, text, 1, &alone, &e), DAN_EINVAL);
+    text[0].n = ROWS + 1;
+    e = (struct dan_err){0};
+    assert_int_equal(dan_tuner_scores(t, text, 1, &alone, &e), DAN_EINVAL);
+    assert_non_null(strstr(e.msg, "text 0 has 65 ids"));
+    dan_tuner_free(t);
+    dan_tuner_free(words);
+    dan_lm_release(&lm);
+}
+
 /* With an adapter: it and the head learn, nothing else; the head is the adapter's own where it has one. */
 static void test_adapter(void **state)
 {
@@ -260,6 +288,97 @@ static void test_two_parts(void **state)
         dan_packed_release(&q);
         dan_tuner_free(one);
         dan_tuner_free(two);
+        dan_lm_release(&lm);
+    }
+}
+
+/* ---- heads that rest ---- */
+
+static bool has_op(const struct dan_lm *lm, const char *op, int64_t outputs)
+{
+    struct dan_io io = {.max_rows = ROWS, .loss = true};
+    struct dan_pass_opts o = {.head_ce_min_vocab = 8};
+    struct dan_graph *g;
+    struct dan_err e = {0};
+    bool found = false;
+    if (dan_lm_graph(lm, &io, DAN_PIPELINE_TRAIN, &o, &g, &e)) fail_msg("%s", e.msg);
+    for (int32_t i = 1; i < g->n; i++) found |= dan_op_is(&g->node[i], op) && g->node[i].n_out == outputs;
+    dan_graph_free(g);
+    return found;
+}
+
+static void near_sums(struct dan_tuner *a, struct dan_tuner *b, double tolerance)
+{
+    struct dan_store *x = dan_tuner_state(a), *y = dan_tuner_state(b);
+    for (size_t i = 0; i < dan_store_count(x); i++) {
+        const float *p = dan_store_at(x, i)->data, *q = dan_store_at(y, i)->data;
+        double worst = 0, top = 0;
+        for (int64_t k = 0; k < dan_shape_count(&dan_store_at(x, i)->shape); k++) {
+            worst = fmax(worst, fabs((double)p[k] - (double)q[k]));
+            top = fmax(top, fabs((double)p[k]));
+        }
+        if (worst > tolerance * top) fail_msg("%s: %g of %g", dan_store_name(x, i), worst, top);
+    }
+}
+
+/* Beside an adapter the head computes neither all logits nor its own gradient, in whatever format it lies; the numbers are those of the plain product. */
+static void test_frozen_head(void **state)
+{
+    (void)state;
+    const struct { const struct dan_dtype *type; double tolerance; } cases[] = {{&dan_dtype_f32, 1e-5}, {&dan_dtype_bf16, 5e-2}, {&dan_dtype_q8_0, 5e-2}, {NULL, 5e-2}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct dan_lm lm = new_lm("llama", false);
+        struct dan_err e = {0};
+        float out[2][ROWS];
+        const struct dan_dtype *type = cases[c].type ? cases[c].type : dan_dtype_find("nf4");
+        if (c && dan_lm_quantize(&lm, type, NULL, NULL, &e)) fail_msg("%s", e.msg);
+        add_adapter(&lm, "a");
+        lm.adapter[0].trained = true;
+        assert_true((dan_store_find(lm.store, "output.weight")->dtype == &dan_dtype_f32) == !c);
+        assert_true(has_op(&lm, "head_ce_grad", 2));
+        assert_false(has_op(&lm, "softmax_ce", 1));
+        struct dan_tuner *t[2] = {new_tuner(&lm, (struct dan_tuner_opts){.pass = {.head_ce_min_vocab = 8}}), new_tuner(&lm, (struct dan_tuner_opts){0})};
+        struct dan_packed p = packed(false);
+        for (int k = 0; k < 2; k++) assert_int_equal(dan_tuner_add(t[k], &p, out[k], &e), DAN_OK);
+        for (int64_t i = 0; i < p.batch.rows; i++) assert_true(fabs((double)out[0][i] - (double)out[1][i]) < cases[c].tolerance);
+        near_sums(t[0], t[1], cases[c].tolerance);
+        dan_packed_release(&p);
+        for (int k = 0; k < 2; k++) dan_tuner_free(t[k]);
+        dan_lm_release(&lm);
+    }
+}
+
+/* Rows whose number nobody wants: no bit of the others changes, and what weighs 0 adds nothing. */
+static void test_unwanted_rows(void **state)
+{
+    (void)state;
+    for (int lora = 0; lora < 2; lora++) {
+        struct dan_lm lm = new_lm("llama", lora);
+        struct dan_err e = {0};
+        float out[2][ROWS], w[12];
+        uint8_t learn[12];
+        if (lora) add_adapter(&lm, "a"), lm.adapter[0].trained = true;
+        for (int k = 0; k < 12; k++) learn[k] = k % 4 > 1, w[k] = learn[k] ? 0.5f : 0;
+        struct dan_tuner *t[2];
+        struct dan_packed p[2];
+        for (int k = 0; k < 2; k++) {
+            t[k] = new_tuner(&lm, (struct dan_tuner_opts){.pass = {.head_ce_min_vocab = 8}});
+            assert_int_equal(dan_packed_init(&p[k], ROWS, &e), DAN_OK);
+            for (int i = 0; i < 3; i++) {
+                if (k) dan_packed_add_learnt(&p[k], seq[i], seq_n[i], learn, w);
+                else dan_packed_add(&p[k], seq[i], seq_n[i], w);
+            }
+            assert_int_equal(dan_tuner_add(t[k], &p[k], out[k], &e), DAN_OK);
+        }
+        for (int64_t r = 0; r < p[0].batch.rows; r++) {
+            if (p[0].batch.weights[r] != 0) assert_memory_equal(&out[0][r], &out[1][r], sizeof(float));
+            else assert_true(out[1][r] == 0 && out[0][r] > 0);
+        }
+        near_sums(t[0], t[1], 1e-5);
+        for (int k = 0; k < 2; k++) {
+            dan_packed_release(&p[k]);
+            dan_tuner_free(t[k]);
+        }
         dan_lm_release(&lm);
     }
 }
@@ -351,8 +470,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_fresh_head), cmocka_unit_test(test_adapter),
-        cmocka_unit_test(test_two_parts), cmocka_unit_test(test_shared_base), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_fresh_head), cmocka_unit_test(test_scores), cmocka_unit_test(test_adapter),
+        cmocka_unit_test(test_two_parts), cmocka_unit_test(test_frozen_head), cmocka_unit_test(test_unwanted_rows), cmocka_unit_test(test_shared_base), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

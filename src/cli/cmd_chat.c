@@ -7,14 +7,14 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "cli/lm_open.h"
+#include "cli/adapter_options.h"
 #include "cli/trace.h"
 #include "infer/chat.h"
 #include "io/json.h"
 
 struct chat_opts {
     const char *model, *system, *template, *tools, *fusion, *kv_type;
-    struct dan_strings stop;
+    struct dan_strings stop, adapters;
     struct lm_sampling sampling;
     int64_t context;
 };
@@ -27,6 +27,7 @@ static const struct dan_opt options[] = {
      .help = "a chat template (Jinja) instead of the model's: a file, a name in its tokenizer_config.json, or chatml, llama3, llama2, mistral, gemma, "
              "phi3, zephyr, alpaca, plain"},
     {.name = "tools", .type = 's', .offset = AT(tools), .meta = "FILE", .help = "functions that the model may ask for: a JSON list, as OpenAI's \"tools\"; its calls are shown as it writes them"},
+    DAN_ADAPTER_OPTION(struct chat_opts),
     LM_SAMPLING_OPTIONS(struct chat_opts, sampling, "512"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end an answer before any of these strings"},
     {.name = "context",
@@ -176,12 +177,13 @@ static int open_chat(struct talk *t, struct dan_err *e)
 static int open_talk(struct talk *t, struct dan_err *e)
 {
     int rc = lm_open(t->cli, t->o->model, true, &t->m, e);
+    if (!rc) rc = adapters_load(t->cli, &t->m, &t->o->adapters, e);
     if (!rc) rc = open_chat(t, e);
     if (!rc) rc = gen_options(t, e);
     if (!rc) rc = dan_sampling_check(&t->gen.sampling, e);
     if (rc) return rc;
     struct dan_session_opts so = {.slots = 1, .context = context_of(t), .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .fusion = t->o->fusion,
-                                  .kv_type = t->o->kv_type};
+                                  .kv_type = t->o->kv_type, .adapters = t->m.lm.n_adapters > 0};
     return dan_session_new(&t->m.lm, &so, &t->s, e);
 }
 
@@ -268,6 +270,21 @@ static int answer(struct talk *t, const char *line, size_t n, struct dan_err *e)
     return rc;
 }
 
+/* The conversation stays; what the cache holds of it was computed with other adapters. */
+static void switch_adapters(struct talk *t, const char *words)
+{
+    struct dan_str said = {0};
+    struct dan_err e = {0};
+    int rc = adapters_switch(t->s, &t->m.lm, words, &said, &e);
+    if (rc) dan_report(&t->cli->ui, "danlu chat", &e);
+    else dan_say(&t->cli->ui, "(%s)", dan_str_c(&said));
+    if (!rc && *words) {
+        dan_session_reset(t->s, 0);
+        dan_ids_release(&t->held);
+    }
+    dan_str_release(&said);
+}
+
 /* One line from the user: true when the talk is over. */
 static bool command(struct talk *t, const char *line)
 {
@@ -276,10 +293,11 @@ static bool command(struct talk *t, const char *line)
     if (!strcmp(line, "/reset")) {
         dan_chat_clear(&t->chat);
         dan_say(ui, "(forgotten; a new conversation)");
+    } else if (!strncmp(line, "/adapter", 8) && (line[8] == ' ' || !line[8])) {
+        switch_adapters(t, line + 8 + strspn(line + 8, " "));
     } else if (!strcmp(line, "/help")) {
-        dan_say(
-            ui,
-            "/reset  begin a new conversation\n/exit   end (also Ctrl-D)\n/help   this\nCtrl-C  stops an answer; twice ends the program");
+        dan_say(ui, "/reset  begin a new conversation\n/adapter NAME[:W] ...|off   only these adapters; alone: what there is\n/exit   end (also Ctrl-D)\n/help   this\n"
+                    "Ctrl-C  stops an answer; twice ends the program");
     } else {
         dan_say(ui, "there is no '%s'; /help lists what there is", line);
     }

@@ -11,7 +11,7 @@
 #include "model/gguf_write.h"
 #include "model/lora_files.h"
 
-struct convert_opts { const char *src, *dst, *dtype, *tokenizer; int64_t shard_size; bool force; };
+struct convert_opts { const char *src, *dst, *dtype, *tokenizer, *base; int64_t shard_size; bool force, merge; };
 
 #define AT(f) offsetof(struct convert_opts, f)
 static const struct dan_opt options[] = {
@@ -24,6 +24,8 @@ static const struct dan_opt options[] = {
      .help = "folder: files of at most so many bytes (5G); 0: one file"},
     {.name = "tokenizer", .type = 's', .offset = AT(tokenizer), .meta = "FILE",
      .help = "tokenizer of a llama2.c checkpoint (else tokenizer.bin or tokN.bin beside it)"},
+    {.name = "base", .type = 's', .offset = AT(base), .meta = "MODEL", .help = "an adapter: the model it is for (default: the one that its folder names)"},
+    {.name = "merge", .type = 'b', .offset = AT(merge), .help = "an adapter to .gguf: the base with it merged in, not the adapter"},
     {.name = "force", .type = 'b', .offset = AT(force), .help = "replace what DST holds"},
     {.name = NULL}};
 
@@ -50,7 +52,7 @@ static bool holds(const char *dir, const char *name)
 static bool taken(const struct work *w)
 {
     if (w->to_gguf) return dan_path_exists(w->o->dst);
-    return holds(w->o->dst, "config.json") || holds(w->o->dst, "model.safetensors") || holds(w->o->dst, "model.safetensors.index.json");
+    return holds(w->o->dst, "config.json") || holds(w->o->dst, "adapter_config.json") || holds(w->o->dst, "model.safetensors") || holds(w->o->dst, "model.safetensors.index.json");
 }
 
 static bool same_place(const char *a, const char *b)
@@ -213,37 +215,25 @@ static int report(struct work *w, struct dan_err *e)
     return DAN_OK;
 }
 
-/* ---- an adapter: its base model with it merged in ---- */
+/* ---- an adapter: in the other format, or its base model with it merged in ---- */
 
-/* Without the adapter's own tensors. */
-static int drop_adapters(struct dan_lm *lm, struct dan_err *e)
+static int find_base(struct work *w, struct dan_str *out, struct dan_err *e)
 {
-    struct dan_store *kept = NULL;
-    int rc = dan_store_new(&kept, e);
-    for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
-        const char *name = dan_store_name(lm->store, i);
-        if (!strchr(name, '@')) rc = dan_store_share(kept, name, lm->store, name, e);
-    }
-    if (rc) {
-        dan_store_free(kept);
-        return rc;
-    }
-    dan_store_free(lm->store);
-    lm->store = kept;
-    lm->n_adapters = 0;
-    return DAN_OK;
+    if (w->o->base) dan_str_puts(out, w->o->base);
+    else if (!dan_path_is_dir(w->o->src)) return dan_fail(e, DAN_EUSAGE, "'%s' is an adapter and does not say for which model: give --base MODEL", w->o->src);
+    return out->failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : w->o->base ? DAN_OK : dan_lora_base_model(w->o->src, out, e);
 }
 
 static int merge_adapter(struct work *w, const struct convert_opts *o, struct dan_lm *lm, struct dan_err *e)
 {
     struct dan_str base = {0};
     struct convert_opts of_base = *o;
-    int rc = dan_lora_base_model(o->src, &base, e);
+    int rc = find_base(w, &base, e);
     if (!rc) rc = dan_file_kind(dan_str_c(&base), &w->kind, e);
     if (!rc) rc = dan_lm_load(lm, dan_str_c(&base), true, e);
     if (!rc) rc = dan_lora_load(lm, o->src, "default", e);
     if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
-    if (!rc) rc = drop_adapters(lm, e);
+    if (!rc) rc = dan_lora_drop(lm, e);
     of_base.src = dan_str_c(&base);
     w->o = &of_base;
     if (!rc) rc = w->to_gguf ? to_gguf(w, lm, e) : to_dir(w, lm, e);
@@ -252,13 +242,33 @@ static int merge_adapter(struct work *w, const struct convert_opts *o, struct da
     return rc;
 }
 
+static int convert_adapter(struct work *w, struct dan_lm *lm, struct dan_err *e)
+{
+    struct dan_str base = {0};
+    int rc = find_base(w, &base, e);
+    if (!rc) rc = dan_lm_load(lm, dan_str_c(&base), false, e);
+    if (!rc) rc = dan_lora_load(lm, w->o->src, "default", e);
+    if (!rc) rc = w->to_gguf ? dan_lora_save_gguf(lm, "default", w->o->dst, e) : dan_lora_save(lm, "default", w->o->dst, dan_str_c(&base), e);
+    dan_str_release(&base);
+    return rc;
+}
+
+/* A folder to a folder has always been the merged model; from and to a file the adapter stays one unless --merge. */
+static int from_adapter(struct work *w, struct dan_lm *lm, struct dan_err *e)
+{
+    bool same_kind = w->to_gguf == dan_lora_is_gguf(w->o->src);
+    if (w->o->merge || same_kind) return merge_adapter(w, w->o, lm, e);
+    if (w->to || w->o->shard_size) return dan_fail(e, DAN_EUSAGE, "--dtype and --shard-size are for models; an adapter's matrices stay floats (--merge writes the model)");
+    return convert_adapter(w, lm, e);
+}
+
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     struct work w = {.cli = cli, .o = opts};
     struct dan_lm lm = {0};
     int rc = check(&w, e);
     if (rc) return rc;
-    if (dan_lora_is(w.o->src)) rc = merge_adapter(&w, opts, &lm, e);
+    if (dan_lora_is(w.o->src) || dan_lora_is_gguf(w.o->src)) rc = from_adapter(&w, &lm, e);
     else if (w.kind == DAN_FILE_DIR && !w.to_gguf) rc = dir_to_dir(&w, e);
     else if (!(rc = dan_lm_load_stored(&lm, w.o->src, e))) rc = w.to_gguf ? to_gguf(&w, &lm, e) : to_dir(&w, &lm, e);
     dan_lm_release(&lm);
@@ -276,8 +286,9 @@ const struct dan_cmd dan_cmd_convert = {
              "Tensors keep their values and, unless --dtype says otherwise, their storage format; there and back gives the same bytes.\n"
              "--dtype q*: rounded as llama.cpp does without an importance matrix. Rows that are no multiple of the format's block get another\n"
              "format, as there: q5_0 for q4_k, q5_1 for q5_k, q8_0 for q6_k, iq4_nl for q2_k and q3_k; f16 where even 32 does not divide them.\n"
-             "From folder to folder, tensors are only split or joined (--shard-size), for any architecture. A PEFT adapter's folder becomes its base\n"
-             "model with the adapter merged in (in f32; a quantised base is dequantised first).",
+             "From folder to folder, tensors are only split or joined (--shard-size), for any architecture. A PEFT adapter's folder becomes an adapter as\n"
+             "GGUF, which llama.cpp's --lora takes, and back (--base); to a folder, or with --merge, its base model with the adapter merged in (in f32; a\n"
+             "quantised base is dequantised first).",
     .example = "danlu convert runs/book book.gguf --dtype q8_0\ndanlu convert model.gguf model-hf\ndanlu convert stories15M.bin stories --tokenizer tokenizer.bin",
     .opts = options,
     .opts_bytes = sizeof(struct convert_opts),

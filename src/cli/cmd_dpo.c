@@ -26,6 +26,7 @@ static const struct dan_opt options[] = {
      .help = "weight of the chosen answer's own loss (per token) beside it: keeps its probability from falling"},
     {.name = "desirable-weight", .type = 'f', .offset = AT(desirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of desirable answers (0: so that both kinds weigh alike)"},
     {.name = "undesirable-weight", .type = 'f', .offset = AT(undesirable), .dflt = "0", .meta = "W", .min = 0, .max = 1000, .help = "kto: of the others"},
+    TUNE_SAMPLES_OPTION(struct dpo_opts, samples),
     TUNE_OPTIM_OPTIONS(struct dpo_opts, "1", "peak learning rate (0: 5e-5 for adapters, 1e-6 for all weights)"),
     TUNE_LORA_OPTIONS(struct dpo_opts),
     TUNE_MACHINE_OPTIONS(struct dpo_opts),
@@ -42,6 +43,7 @@ struct dpo {
     int64_t tokens;
     double  seconds;
     struct tune_part part;
+    struct tune_samples *samples;
 };
 
 static struct dan_pref_opts pref_opts(const struct dpo_opts *o, const struct dan_pref_loss *loss)
@@ -120,6 +122,7 @@ static int prepare(struct dpo *d, struct dan_err *e)
     if (!rc) rc = score_held_out(d, e);
     if (!rc && d->val.n) rc = dan_prefs_eval(&d->prefs, &d->val, d->val_ref, &d->before, e);
     dpo_plan(&d->t, (int64_t)d->data.n / 2);
+    if (!rc) rc = tune_samples_before(&d->t, &d->val, 2, d->o->samples, &d->samples, e);
     return rc ? rc : dpo_begin(&d->t, &d->part, &d->tokens, &d->seconds, e);
 }
 
@@ -146,6 +149,7 @@ static int loop(struct dpo *d, struct dan_err *e)
         json_object_set_new(j, "step", json_integer(step + 1));
         json_object_set_new(j, "learning_rate", json_real(lr));
         json_object_set_new(j, "grad_norm", json_real(norm));
+        json_object_set_new(j, "num_tokens", json_integer(d->tokens));
         rc = tune_log(&d->t, j, e);
         if (!rc) rc = tune_step_done(&d->t, step + 1, dpo_progress(d->tokens, d->seconds + dan_now() - start), e);
         dan_bar_update(&bar, step + 1, "loss %.4f  accuracy %.2f", d->last.loss, d->last.accuracy);
@@ -170,7 +174,9 @@ static int report(struct dpo *d, struct dan_err *e)
                        d->before.logp[1], d->after.logp[1],
                        d->after.logp[0] < d->before.logp[0] && d->after.logp[1] < d->before.logp[1] ? " (both fall: the loss asks for their difference alone)" : "");
     }
-    int rc = tune_report(&d->t, j, &out, e);
+    int rc = j ? tune_samples_report(d->samples, j, &out, e) : DAN_OK;
+    if (!rc) rc = tune_report(&d->t, j, &out, e);
+    else json_decref(j);
     dan_str_release(&out);
     return rc;
 }
@@ -180,6 +186,7 @@ static int work(struct dpo *d, struct dan_err *e)
     int rc = prepare(d, e);
     if (!rc) rc = loop(d, e);
     if (!rc && d->val.n) rc = dan_prefs_eval(&d->prefs, &d->val, d->val_ref, &d->after, e);
+    if (!rc) rc = tune_samples_after(d->samples, e);
     if (!rc) rc = tune_save(&d->t, e);
     return rc ? rc : report(d, e);
 }
@@ -194,6 +201,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (!strcmp(o.loss, "kto")) return dpo_kto(cli, &o, e);
     *d = (struct dpo){.t = {.o = o.tune, .cli = cli, .all = &o}, .o = &o};
     rc = work(d, e);
+    tune_samples_free(d->samples);
     dan_prefs_release(&d->prefs);
     dan_sft_data_release(&d->data);
     dan_sft_data_release(&d->val);

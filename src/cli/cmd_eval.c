@@ -4,16 +4,17 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "cli/lm_open.h"
+#include "cli/adapter_options.h"
 #include "cli/trace.h"
 #include "data/text.h"
 #include "infer/eval.h"
 
-struct eval_opts { const char *model, *field, *shards, *fusion, *kv_type; struct dan_strings data; int64_t context, batch, stride; bool allow_invalid, trace, ref; };
+struct eval_opts { const char *model, *field, *shards, *fusion, *kv_type; struct dan_strings data, adapters; int64_t context, batch, stride; bool allow_invalid, trace, ref; };
 
 #define AT(f) offsetof(struct eval_opts, f)
 static const struct dan_opt options[] = {
     {.name = "model", .type = 'p', .offset = AT(model), .meta = "MODEL", .help = "model folder"},
+    DAN_ADAPTER_OPTION(struct eval_opts),
     {.name = "data", .type = 'S', .offset = AT(data), .meta = "PATH", .help = "text files, .jsonl files or folders"},
     {.name = "shards", .type = 's', .offset = AT(shards), .meta = "DIR", .help = "the validation split in a run's data folder instead of --data (default: MODEL/data)"},
     {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "field of .jsonl rows that holds the text"},
@@ -155,6 +156,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     struct lm_files m = {0};
     struct corpus c = {0};
     int rc = lm_open(cli, o->model, true, &m, e);
+    if (!rc) rc = adapters_load(cli, &m, &o->adapters, e);
     if (!rc && o->data.n) rc = read_corpus(&c, o, &m, e);
     if (!rc && o->data.n && c.n_docs == 0) rc = dan_fail(e, DAN_EINVAL, "the data holds no text; look at the files of --data");
     if (!rc) rc = evaluate(cli, o, &m, &c, e);

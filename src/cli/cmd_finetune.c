@@ -4,11 +4,13 @@
 #include "align/sft.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "cli/tune.h"
+#include "cli/finetune.h"
+#include "cli/tune_samples.h"
+#include "quant/export.h"
 
 enum { FORGET_WINDOWS = 200 };
 
-struct finetune_opts { struct tune_opts tune; const char *learn, *replay; struct dan_strings forget; };
+struct finetune_opts { struct tune_opts tune; const char *learn, *replay, *qat; int64_t qat_group, samples; struct dan_strings forget; };
 
 #define AT(f) offsetof(struct finetune_opts, f)
 static const struct dan_opt options[] = {
@@ -16,8 +18,14 @@ static const struct dan_opt options[] = {
     {.name = "learn", .type = 'e', .offset = AT(learn), .dflt = "all", .choices = "all|last", .help = "turns of the assistant that are learnt: all, or each dialogue's last"},
     {.name = "replay", .type = 's', .offset = AT(replay), .meta = "PATH:F", .help = "plain text that is mixed in as fraction F of the learnt tokens, against forgetting"},
     {.name = "forget-eval", .type = 'S', .offset = AT(forget), .meta = "PATH", .help = "plain text whose loss is measured before and after"},
+    TUNE_SAMPLES_OPTION(struct finetune_opts, samples),
     TUNE_OPTIM_OPTIONS(struct finetune_opts, "3", "peak learning rate (0: 2e-4 for adapters, 2e-5 for all weights)"),
     TUNE_LORA_OPTIONS(struct finetune_opts),
+    TUNE_NOISE_OPTIONS(struct finetune_opts),
+    {.name = "qat", .type = 'e', .offset = AT(qat), .dflt = "off", .choices = "off|w8a8|w8|w4a8|w4|w3|w2", .section = "Quantisation while training",
+     .help = "bits of weights and inputs that products train with, adapters inside; OUT/quantised has the integers"},
+    {.name = "qat-group", .type = 'i', .offset = AT(qat_group), .dflt = "-1", .meta = "N", .min = -1, .max = 128,
+     .help = "weights that share a scale: 0 a row or 32 at 8 bits; 32, 64 or 128 below (-1: 0 or 32)"},
     TUNE_MACHINE_OPTIONS(struct finetune_opts),
     TUNE_RUN_OPTIONS(struct finetune_opts),
     {.name = NULL}};
@@ -32,6 +40,7 @@ struct finetune {
     double  last_loss, seconds;
     int64_t tokens;
     struct tune_part part;
+    struct tune_samples *samples;
 };
 
 /* PATH:F, F behind the last colon. */
@@ -74,11 +83,21 @@ static int64_t longest_of(const struct dan_sft_data *d, int64_t most)
     return most;
 }
 
+/* The rounding of --qat, nearest and straight through; other methods have scales that only 'danlu train' keeps. */
+static int set_qat(struct finetune *f, struct dan_err *e)
+{
+    const struct dan_dtype *format;
+    if (!strcmp(f->o->qat, "off")) return DAN_OK;
+    int rc = dan_qat_policy(f->o->qat, "ste", f->o->qat_group, false, &f->t.qat, e);
+    return rc ? rc : dan_qat_export_format(&f->t.qat.policy, &format, e);
+}
+
 static int prepare(struct finetune *f, struct dan_err *e)
 {
     const struct tune_opts *o = &f->t.o;
     char a[DAN_NUM], b[DAN_NUM];
-    int rc = tune_open(&f->t, e);
+    int rc = set_qat(f, e);
+    if (!rc) rc = tune_open(&f->t, e);
     if (!rc) rc = read_data(f, e);
     if (!rc) rc = tune_start(&f->t, longest_of(&f->forget, longest_of(&f->replay, longest_of(&f->val, longest_of(&f->data, 2)))), e);
     if (!rc) rc = dan_sft_init(&f->sft, f->t.tuner, &f->data, f->replay.n ? &f->replay : NULL, f->replay_share, o->batch, f->t.rows, (uint64_t)f->t.cli->seed, e);
@@ -165,7 +184,9 @@ static int report(struct finetune *f, struct dan_err *e)
                           (json_int_t)f->tokens, "loss", f->last_loss, "tokens_per_second", f->seconds > 0 ? (double)f->tokens / f->seconds : 0);
     add_change(j, &out, "eval_loss", "held-out loss", &f->val, f->val_before, f->val_after);
     add_change(j, &out, "forgetting", "forgetting", &f->forget, f->forget_before, f->forget_after);
-    int rc = tune_report(&f->t, j, &out, e);
+    int rc = j ? tune_samples_report(f->samples, j, &out, e) : DAN_OK;
+    if (!rc) rc = tune_report(&f->t, j, &out, e);
+    else json_decref(j);
     dan_str_release(&out);
     return rc;
 }
@@ -175,16 +196,19 @@ static int work(struct finetune *f, struct dan_err *e)
     int rc = prepare(f, e);
     if (!rc) rc = measure(f, &f->val, &f->val_before, e);
     if (!rc) rc = measure(f, &f->forget, &f->forget_before, e);
+    if (!rc) rc = tune_samples_before(&f->t, &f->val, 1, f->o->samples, &f->samples, e);
     if (!rc) rc = begin(f, e);
     if (!rc) rc = loop(f, e);
     if (!rc) rc = measure(f, &f->val, &f->val_after, e);
     if (!rc) rc = measure(f, &f->forget, &f->forget_after, e);
+    if (!rc) rc = tune_samples_after(f->samples, e);
     if (!rc) rc = tune_save(&f->t, e);
     return rc ? rc : report(f, e);
 }
 
 static void release(struct finetune *f)
 {
+    tune_samples_free(f->samples);
     dan_sft_release(&f->sft);
     dan_sft_data_release(&f->data);
     dan_sft_data_release(&f->val);
@@ -215,6 +239,9 @@ const struct dan_cmd dan_cmd_finetune = {
     .about = "Supervised fine-tuning. Dialogues go through the model's chat template, the same as in 'danlu chat'; the loss counts the assistant's\n"
              "turns and the token that ends each. Sequences of all lengths are packed and do not see each other. With --lora-rank the model stays as\n"
              "it is (it may be quantised) and an adapter in PEFT's layout is written. The report has the held-out loss before and after, and with\n"
-             "--forget-eval what was forgotten.",
+             "--forget-eval what was forgotten. With --qlora the base is quantised in memory and an adapter learns over it; with --qat products see\n"
+             "rounded weights, the adapter merged in, and OUT/quantised holds the model as integers that was trained.\n\n"
+             "merge, unmerge and stack work on adapters that are there: see 'danlu finetune merge --help'.",
     .example = "danlu finetune runs/book --data chats.jsonl --lora-rank 8 --out runs/book-chat\ndanlu finetune --resume runs/book-chat",
-    .opts = options, .opts_bytes = sizeof(struct finetune_opts), .run = run};
+    .opts = options, .opts_bytes = sizeof(struct finetune_opts), .run = run,
+    .sub = (const struct dan_cmd *const[]){&finetune_cmd_merge, &finetune_cmd_unmerge, &finetune_cmd_stack, NULL}};

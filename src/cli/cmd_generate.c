@@ -6,14 +6,14 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "cli/lm_open.h"
+#include "cli/adapter_options.h"
 #include "cli/trace.h"
 
 enum { SLOTS = 16 };                           /* prompts that run together */
 
 struct generate_opts {
     const char *model, *prompt_file, *fusion, *kv_type;
-    struct dan_strings prompts, stop;
+    struct dan_strings prompts, stop, adapters;
     struct lm_sampling sampling;
     int64_t context;
     bool    echo, ignore_eos, trace, ref;
@@ -34,6 +34,7 @@ static const struct dan_opt options[] = {
      .offset = AT(prompt_file),
      .meta = "FILE",
      .help = "take the prompt from a file (without both: from standard input)"},
+    DAN_ADAPTER_OPTION(struct generate_opts),
     LM_SAMPLING_OPTIONS(struct generate_opts, sampling, "256"),
     {.name = "stop", .type = 'S', .offset = AT(stop), .meta = "TEXT", .help = "end before any of these strings"},
     {.name = "ignore-eos", .type = 'b', .offset = AT(ignore_eos), .help = "go on after the end-of-text token"},
@@ -228,6 +229,7 @@ static int generate(struct job *j, struct dan_err *e)
     struct dan_session *s = NULL;
     j->opened = dan_now();
     int rc = lm_open(j->cli, j->o->model, true, &j->m, e);
+    if (!rc) rc = adapters_load(j->cli, &j->m, &j->o->adapters, e);
     if (!rc) {
         j->gen = (struct dan_gen_opts){.sampling = lm_sampling_of(j->cli, &j->o->sampling, &j->m),
                                        .max_tokens = j->o->sampling.max_tokens,

@@ -8,7 +8,7 @@
 
 static const char *variant_name(size_t i) { return dan_grpo_variants[i].name; }
 
-struct grpo_opts { struct tune_opts tune; struct rl_opts rl; const char *variant, *kl, *clip; int64_t group, epochs, minibatches; double beta; bool mask_truncated; };
+struct grpo_opts { struct tune_opts tune; struct rl_opts rl; const char *variant, *kl, *clip; int64_t group, epochs, minibatches; double beta; bool mask_truncated, measure_kl; };
 
 #define AT(f) offsetof(struct grpo_opts, f)
 static const struct dan_opt options[] = {
@@ -26,6 +26,7 @@ static const struct dan_opt options[] = {
      .help = "times that a step's answers are learnt from"},
     {.name = "minibatches", .type = 'i', .offset = AT(minibatches), .dflt = "1", .meta = "N", .min = 1, .max = 1 << 20, .help = "optimiser steps each time"},
     {.name = "mask-truncated", .type = 'b', .offset = AT(mask_truncated), .alias = "mask-truncated-completions", .help = "answers that did not end have no loss"},
+    {.name = "measure-kl", .type = 'b', .offset = AT(measure_kl), .help = "with --beta 0: compare with the model as it was all the same, to log the KL divergence"},
     TUNE_OPTIM_OPTIONS(struct grpo_opts, "1", "peak learning rate (0: 1e-5 for adapters, 1e-6 for all weights)"),
     RL_EVAL_OPTIONS(struct grpo_opts),
     TUNE_LORA_OPTIONS(struct grpo_opts),
@@ -42,7 +43,6 @@ struct grpo {
     struct tune_part part;
     double seconds, rollout_seconds;
     int64_t tokens;
-    bool told_flat;
 };
 
 static int parse_clip(const char *text, struct dan_grpo_opts *o, struct dan_err *e)
@@ -87,12 +87,12 @@ static void tell(struct grpo *g, const struct dan_grpo_opts *go)
 static int prepare(struct grpo *g, struct dan_err *e)
 {
     struct dan_grpo_opts go;
-    g->t.no_template = g->o->rl.raw;
+    g->t.no_template = true;                   /* rl_open looks at it when there are dialogues */
     int rc = group_opts(g, &go, e);
     if (!rc) rc = tune_open(&g->t, e);
     if (!rc) rc = rl_open(&g->rl, &g->t, &g->o->rl, e);
     if (!rc) rc = tune_start(&g->t, rl_needed(&g->rl), e);
-    if (!rc) rc = rl_start(&g->rl, go.beta > 0, e);
+    if (!rc) rc = rl_start(&g->rl, go.beta > 0 || g->o->measure_kl, e);
     if (!rc) rc = dan_grpo_init(&g->group, g->t.tuner, g->rl.ref, &go, g->t.rows, e);
     if (rc) return rc;
     rl_plan(&g->rl, 1e-5, 1e-6);
@@ -121,11 +121,10 @@ static json_t *line_of(const struct grpo *g, int64_t step, double lr)
                      s->clip_low + s->clip_high, "policy/approxkl_avg", s->approxkl, "val/ratio", s->ratio, "num_tokens", (json_int_t)g->tokens);
 }
 
-/* Once: what a flat line of rewards means. */
-static void tell_flat(struct grpo *g, int64_t step)
+/* What a flat line of rewards means at the beginning; at the end it means that the task is learnt. */
+static void tell_flat(const struct grpo *g, int64_t step)
 {
-    if (g->told_flat || g->last.flat < g->t.o.batch) return;
-    g->told_flat = true;
+    if (step != g->t.first_step + 1 || g->last.flat < g->t.o.batch) return;
     dan_warn(&g->t.cli->ui, "step %lld: all of %lld groups have the same reward for each answer, so there is nothing to learn from; is the reward within the model's reach? A larger --group or a "
                             "reward with degrees helps", (long long)step, (long long)g->last.flat);
 }

@@ -79,7 +79,7 @@ static void tell(struct ppo *p)
 static int prepare(struct ppo *p, struct dan_err *e)
 {
     p->t.ema = p->o->ema;
-    p->t.no_template = p->o->rl.raw;
+    p->t.no_template = true;                 /* rl_open looks, where rows are dialogues */
     int rc = tune_open(&p->t, e);
     if (!rc) rc = rl_open(&p->rl, &p->t, &p->o->rl, e);
     if (!rc) rc = read_ptx(p, e);

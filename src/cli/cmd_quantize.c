@@ -25,8 +25,8 @@ static const struct dan_opt options[] = {
     {.name = "length", .type = 'i', .offset = AT(length), .dflt = "0", .meta = "N", .min = 0, .max = 1e6,
      .help = "tokens of a piece (0: 512, or the model's context)"},
     {.name = "field", .type = 's', .offset = AT(field), .dflt = "text", .meta = "NAME", .help = "field of .jsonl rows that holds the text"},
-    {.name = "imatrix", .type = 's', .offset = AT(imatrix), .meta = "FILE", .help = "imatrix: mean squares of inputs from llama.cpp's file (.dat) instead of text"},
-    {.name = "save-imatrix", .type = 's', .offset = AT(save_imatrix), .meta = "FILE", .help = "write the mean squares of the inputs of --calibration there"},
+    {.name = "imatrix", .type = 's', .offset = AT(imatrix), .meta = "FILE", .help = "imatrix: mean squares of inputs from a file instead of text, llama-imatrix's (.gguf or .dat) or of --save-imatrix"},
+    {.name = "save-imatrix", .type = 's', .offset = AT(save_imatrix), .meta = "FILE", .help = "write the mean squares of the inputs of --calibration there, as llama.cpp reads them: .gguf, else its older form"},
     {.name = "alpha", .type = 'f', .offset = AT(alpha), .dflt = "0.5", .meta = "A", .min = -1, .max = 1,
      .help = "smoothquant: how much of an outlier moves into the weights (-1: searched for every group)"},
     {.name = "damp", .type = 'f', .offset = AT(damp), .dflt = "0.01", .meta = "X", .min = 1e-9, .max = 10, .help = "gptq: added to the diagonal, of its mean"},
@@ -155,6 +155,8 @@ static int save_imatrix(struct quantize_work *w, struct dan_err *e)
 {
     struct dan_imatrix m = {0};
     int rc = dan_imatrix_collect(&w->m.lm, &w->fit, w->m.pool, &m, e);
+    if (!rc) m.text = dan_strdup(w->o->calibration.v[0]);
+    if (!rc && !m.text) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for an importance matrix");
     if (!rc) rc = dan_imatrix_save(&m, w->o->save_imatrix, e);
     dan_imatrix_release(&m);
     return rc;

@@ -13,6 +13,7 @@ struct kto {
     double *val_ref, seconds;
     int64_t tokens;
     struct tune_part part;
+    struct tune_samples *samples;
 };
 
 static int score_held_out(struct kto *k, struct dan_err *e)
@@ -46,6 +47,7 @@ static int prepare(struct kto *k, const struct dpo_opts *o, struct dan_err *e)
     if (!rc) rc = score_held_out(k, e);
     if (!rc && k->val.n) rc = dan_kto_eval(&k->run, &k->val, k->val_ref, &k->before, e);
     dpo_plan(&k->t, (int64_t)k->data.n);
+    if (!rc) rc = tune_samples_before(&k->t, &k->val, 1, o->samples, &k->samples, e);
     return rc ? rc : dpo_begin(&k->t, &k->part, &k->tokens, &k->seconds, e);
 }
 
@@ -72,6 +74,7 @@ static int loop(struct kto *k, struct dan_err *e)
         json_object_set_new(j, "step", json_integer(step + 1));
         json_object_set_new(j, "learning_rate", json_real(lr));
         json_object_set_new(j, "grad_norm", json_real(norm));
+        json_object_set_new(j, "num_tokens", json_integer(k->tokens));
         rc = tune_log(&k->t, j, e);
         if (!rc) rc = tune_step_done(&k->t, step + 1, dpo_progress(k->tokens, k->seconds + dan_now() - start), e);
         dan_bar_update(&bar, step + 1, "loss %.4f  kl %.3f", k->last.loss, k->last.z);
@@ -92,7 +95,9 @@ static int report(struct kto *k, struct dan_err *e)
         dan_str_printf(&out, "held-out answers  loss %.4f -> %.4f; mean reward of desirable ones %+.4f (%lld), of others %+.4f (%lld)\n", k->before.loss,
                        k->after.loss, k->after.reward[0], (long long)k->after.rows[0], k->after.reward[1], (long long)k->after.rows[1]);
     }
-    int rc = tune_report(&k->t, j, &out, e);
+    int rc = j ? tune_samples_report(k->samples, j, &out, e) : DAN_OK;
+    if (!rc) rc = tune_report(&k->t, j, &out, e);
+    else json_decref(j);
     dan_str_release(&out);
     return rc;
 }
@@ -102,6 +107,7 @@ static int work(struct kto *k, const struct dpo_opts *o, struct dan_err *e)
     int rc = prepare(k, o, e);
     if (!rc) rc = loop(k, e);
     if (!rc && k->val.n) rc = dan_kto_eval(&k->run, &k->val, k->val_ref, &k->after, e);
+    if (!rc) rc = tune_samples_after(k->samples, e);
     if (!rc) rc = tune_save(&k->t, e);
     return rc ? rc : report(k, e);
 }
@@ -112,6 +118,7 @@ int dpo_kto(struct dan_cli *cli, const struct dpo_opts *o, struct dan_err *e)
     if (!k) return dan_fail(e, DAN_ENOMEM, "not enough memory to start");
     *k = (struct kto){.t = {.o = o->tune, .cli = cli, .all = o}};
     int rc = work(k, o, e);
+    tune_samples_free(k->samples);
     dan_kto_release(&k->run);
     dan_sft_data_release(&k->data);
     dan_sft_data_release(&k->val);

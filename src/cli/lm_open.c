@@ -6,6 +6,7 @@
 #include "cli/convert.h"
 #include "io/sniff.h"
 #include "model/lora_files.h"
+#include "model/quantize.h"
 
 static void add_eos(struct lm_files *m, int64_t id)
 {
@@ -85,6 +86,28 @@ static int load_generation(const char *path, struct dan_hf_generation *gen, stru
 
 static int open_base(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e);
 
+static const char *in_layers(void *ctx, const char *name)
+{
+    (void)ctx;
+    return strncmp(name, "blk.", 4) ? "not in a layer" : NULL;
+}
+
+/* The base that an adapter of --qlora learned over. */
+static int quantise_as_trained(struct dan_cli *cli, const char *dir, struct lm_files *m, struct dan_err *e)
+{
+    struct dan_str format = {0};
+    const struct dan_dtype *to = NULL;
+    struct dan_quantize_opts o = {.pool = m->pool, .keep = in_layers};
+    int rc = dan_lora_base_format(dir, &format, e);
+    if (!rc && format.n && !dan_quant_already(&m->lm)) {
+        rc = dan_quant_format(dan_str_c(&format), &to, e);
+        if (!rc) rc = dan_lm_quantize_with(&m->lm, to, &o, e);
+        if (!rc) dan_say(&cli->ui, "the base of '%s' is quantised to %s in memory, as it was when the adapter learned", dir, to->name);
+    }
+    dan_str_release(&format);
+    return rc;
+}
+
 /* An adapter's folder: its base model, with the adapter on. */
 static int open_adapter(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e)
 {
@@ -95,6 +118,7 @@ static int open_adapter(struct dan_cli *cli, const char *dir, bool tokenizer, st
     if (!rc && !kept) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to open '%s'", dir);
     if (!rc && dan_lora_is(kept)) rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is an adapter of an adapter: merge the first one", dir);
     if (!rc) rc = open_base(cli, kept, tokenizer, m, e);
+    if (!rc) rc = quantise_as_trained(cli, dir, m, e);
     return rc ? rc : dan_lora_load(&m->lm, dir, "default", e);
 }
 

@@ -8,7 +8,7 @@
 #include "quant/study.h"
 #include "text/tokenizer.h"
 
-enum { LAYERS = 3, HIDDEN = 96, HEADS = 4, CONTEXT = 64, BATCH = 16, STEPS = 600, MORE = 200, EVAL_BATCHES = 40, MOST_BYTES = 2 << 20 };
+enum { LAYERS = 3, HIDDEN = 96, HEADS = 4, CONTEXT = 64, BATCH = 16, STEPS = 600, MORE = 400, EVAL_BATCHES = 40, MOST_BYTES = 2 << 20 };
 static const char *const schemes[] = {"w8a8", "w4", "w3", "w2", "w4a4"};
 enum { SCHEMES = 5 };
 
@@ -161,7 +161,8 @@ static int report(struct dan_cli *cli, const struct quantize_compare *o, const s
     int rc = o->svg ? draw(s, o->svg, e) : DAN_OK;
     if (rc) return rc;
     if (cli->json) return dan_out_json(&cli->ui, as_json(s), e);
-    dan_str_printf(&out, "validation loss in nats per character, mean of %d seeds ± half the range; in brackets the share won back of what PTQ nearest loses\n", s->seeds);
+    dan_str_printf(&out, "validation loss in nats per character, mean of %d seeds ± half the range; in brackets the share won back of what PTQ nearest loses;\n"
+                   "inputs: W8A8 a scale for every token, W4A4 one for all, found on data or (pact, lsq, dsq) learned\n", s->seeds);
     print_part(&cli->ui, s, "", &out);
     dan_str_printf(&out, "\none channel of every norm times 64, the weights behind it divided (the float model is the same); activations with one scale\n");
     print_part(&cli->ui, s, "outlier", &out);

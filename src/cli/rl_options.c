@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 
-enum { TEXT_WINDOWS = 200, EVAL_STEP = (1 << 22) - 1 };
+enum { TEXT_WINDOWS = 200, EVAL_STEP = (1 << 22) - 1, AGAIN = 64 };
 
 static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not enough memory for answers"); }
 
@@ -45,13 +45,23 @@ static int read_prompts(struct rl *r, struct dan_err *e)
     return dan_prompts_hold_out(&r->prompts, t->o.val_fraction, (size_t)r->o->eval_prompts, &r->held, e);
 }
 
-/* What ends an answer: the model's eos and the token that the template puts behind an assistant's turn. */
+static bool has_dialogues(const struct rl *r)
+{
+    bool any = false;
+    for (size_t i = 0; i < r->prompts.n && !r->o->raw && !any; i++) any = r->prompts.v[i].messages != NULL;
+    return any;
+}
+
+/* What ends an answer: the model's eos and, behind dialogues, the token that the template puts behind an assistant's turn. */
 static int find_stop(struct rl *r, struct dan_err *e)
 {
-    struct dan_chat_traits traits = {0};
+    struct dan_chat_traits traits = {.stop = -1};
     for (size_t i = 0; i < r->t->m.n_eos; i++) dan_ids_push(&r->stop, r->t->m.eos[i]);
-    int rc = r->o->raw ? DAN_OK : dan_chat_traits_of(&r->t->chat, true, r->t->now, &traits, e);
-    if (!rc && traits.stop >= 0 && !r->o->raw) dan_ids_push(&r->stop, traits.stop);
+    bool by_template = has_dialogues(r);
+    int rc = by_template ? dan_chat_traits_of(&r->t->chat, true, r->t->now, &traits, e) : DAN_OK;
+    if (!rc && by_template && traits.stop >= 0) dan_ids_push(&r->stop, traits.stop);
+    if (!rc && (by_template ? !traits.stop_trained : !r->stop.n))
+        dan_warn(&r->t->cli->ui, "%s: answers end at --max-new alone", by_template ? "the template has no end of turn that is a token" : "the model has no token that ends a text");
     dan_chat_traits_release(&traits);
     return !rc && r->stop.failed ? no_memory(e) : rc;
 }
@@ -95,20 +105,26 @@ static int make_reference(struct rl *r, struct dan_err *e)
 
 static bool go_on(void *ctx) { const struct rl *r = ctx; return !r->t->cli->stop; }
 
+int rl_start_answers(struct rl *r, enum dan_prec prec, bool fixed, struct dan_err *e)
+{
+    struct tune *t = r->t;
+    struct dan_rollout_opts o = {.sampling = {.temperature = r->o->temperature, .top_k = r->o->top_k, .top_p = r->o->top_p, .repetition_penalty = 1, .seed = (uint64_t)t->cli->seed},
+                                 .max_new = r->o->max_new, .stop = r->stop.v, .n_stop = r->stop.n, .streams = r->o->streams, .context = rl_needed(r), .fixed = fixed,
+                                 .prec = prec, .pool = t->m.pool, .cpu_mask = dan_isa_mask(t->cli->isa), .go_on = go_on, .ctx = r};
+    if (o.context > t->longest) o.context = t->longest;
+    return dan_rollout_new(&t->m.lm, t->m.tok, &o, &r->rollout, e);
+}
+
 int rl_start(struct rl *r, bool reference, struct dan_err *e)
 {
     struct tune *t = r->t;
-    struct dan_tuner_opts common = tune_tuner_opts(t);
-    struct dan_rollout_opts ro = {.sampling = {.temperature = r->o->temperature, .top_k = r->o->top_k, .top_p = r->o->top_p, .repetition_penalty = 1, .seed = (uint64_t)t->cli->seed},
-                                  .max_new = r->o->max_new, .stop = r->stop.v, .n_stop = r->stop.n, .streams = r->o->streams, .context = rl_needed(r),
-                                  .prec = common.prec, .pool = t->m.pool, .cpu_mask = common.cpu_mask, .go_on = go_on, .ctx = r};
-    if (ro.context > t->longest) ro.context = t->longest;
-    int rc = dan_rollout_new(&t->m.lm, t->m.tok, &ro, &r->rollout, e);
-    if (!rc && reference) rc = make_reference(r, e);
+    int rc = reference ? make_reference(r, e) : DAN_OK;
+    if (!rc) rc = rl_start_answers(r, tune_tuner_opts(t).prec, false, e);
     if (!rc) rc = dan_packed_init(&r->pack, t->rows, e);
     r->order = dan_malloc((r->prompts.n + 1) * sizeof *r->order);
     r->batch = dan_malloc(((size_t)t->o.batch + 1) * sizeof *r->batch);
-    return rc ? rc : r->order && r->batch ? DAN_OK : no_memory(e);
+    r->copy = dan_malloc(((size_t)t->o.batch + 1) * sizeof *r->copy);
+    return rc ? rc : r->order && r->batch && r->copy ? DAN_OK : no_memory(e);
 }
 
 static void release_held(struct rl_held *h)
@@ -134,6 +150,7 @@ void rl_release(struct rl *r)
     dan_free(r->text_after);
     dan_free(r->order);
     dan_free(r->batch);
+    dan_free(r->copy);
 }
 
 void rl_plan(struct rl *r, double lr_adapter, double lr_full)
@@ -145,7 +162,7 @@ void rl_plan(struct rl *r, double lr_adapter, double lr_full)
     if (t->steps < 1) t->steps = 1;
 }
 
-static int score_all(struct rl *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e)
+int rl_score(struct rl *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e)
 {
     int rc = dan_rewards_score(&r->rewards, said, total, each, e);
     for (size_t i = 0; i < said->n && !rc; i++)
@@ -161,9 +178,14 @@ int rl_answers(struct rl *r, int64_t step, int64_t samples, struct dan_rollouts 
     *total = dan_malloc((count + 1) * sizeof **total);
     *each = dan_malloc((count * r->rewards.n + 1) * sizeof **each);
     if (!*total || !*each) return no_memory(e);
-    for (int64_t i = 0; i < n; i++) r->batch[i] = &r->prompts.v[dan_shuffled(r->order, all, &r->epoch, (uint64_t)r->t->cli->seed, 0, step * n + i)];
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = step * n + i;
+        r->copy[i] = r->prompts.v[dan_shuffled(r->order, all, &r->epoch, (uint64_t)r->t->cli->seed, 0, k)];
+        r->copy[i].index += k / all % AGAIN * r->prompts.rows;       /* one step may reach into the next epoch */
+        r->batch[i] = &r->copy[i];
+    }
     int rc = dan_rollout_run(r->rollout, r->batch, n, samples, step, said, e);
-    return rc ? rc : score_all(r, said, *total, *each, e);
+    return rc ? rc : rl_score(r, said, *total, *each, e);
 }
 
 static int measure_answers(struct rl *r, struct rl_held *h, struct dan_err *e)
@@ -174,7 +196,7 @@ static int measure_answers(struct rl *r, struct rl_held *h, struct dan_err *e)
     int rc = p && h->score ? DAN_OK : no_memory(e);
     for (size_t i = 0; i < r->held.n && !rc; i++) p[i] = &r->held.v[i];
     if (!rc) rc = dan_rollout_run(r->rollout, p, (int64_t)r->held.n, 1, EVAL_STEP, &h->said, e);
-    if (!rc) rc = score_all(r, &h->said, h->score, NULL, e);
+    if (!rc) rc = rl_score(r, &h->said, h->score, NULL, e);
     dan_free(p);
     for (size_t i = 0; i < h->said.n && !rc; i++) {
         h->ended += (double)h->said.v[i].ended / (double)h->said.n;
@@ -215,10 +237,11 @@ int rl_measure(struct rl *r, bool after, struct dan_err *e)
 int rl_failed(struct rl *r, int rc, int64_t step, json_t *extra, struct dan_err *e)
 {
     struct dan_err why = *e, saved = {0};
+    *e = (struct dan_err){0};
     if (rc == DAN_ECANCELLED || rc == DAN_ENOMEM || r->t->n_parts == 0) {
         if (rc == DAN_ECANCELLED) return tune_interrupted(r->t, step, extra, e);
         json_decref(extra);
-        return rc;
+        return dan_fail(e, rc, "%s", why.msg);
     }
     if (tune_interrupted(r->t, step, extra, &saved) != DAN_ECANCELLED) return dan_fail(e, rc, "%s; no checkpoint could be written: %s", why.msg, saved.msg);
     return dan_fail(e, rc, "%s; the run stops, saved as of step %lld: go on with danlu %s --resume %s", why.msg, (long long)step, r->t->cli->path, r->t->o.out);

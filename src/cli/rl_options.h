@@ -49,12 +49,15 @@ struct rl {
     struct lm_files ref_model;                 /* the model as it was, where all weights learn */
     struct dan_tuner *ref;                     /* NULL: no reference */
     int64_t *order, epoch;
-    const struct dan_prompt **batch;           /* [t->o.batch] */
+    const struct dan_prompt **batch;           /* [t->o.batch], of copies: a prompt that comes again has other random numbers */
+    struct dan_prompt *copy;
 };
 /* After tune_open: rewards, prompts (told, and counted into the run's fingerprint), text of --forget-eval.  Sets t->temperature. */
 int  rl_open(struct rl *r, struct tune *t, const struct rl_opts *o, struct dan_err *e);
 /* Ids of the longest sequence: for tune_start. */
 int64_t rl_needed(const struct rl *r);
+/* What answers: the model's weights as they are, or fixed. */
+int  rl_start_answers(struct rl *r, enum dan_prec prec, bool fixed, struct dan_err *e);
 /* After tune_start: what answers, and with `reference` what the model was. */
 int  rl_start(struct rl *r, bool reference, struct dan_err *e);
 void rl_release(struct rl *r);
@@ -63,6 +66,8 @@ void rl_plan(struct rl *r, double lr_adapter, double lr_full);
 /* samples answers to each prompt of step number `step`; total [n] and each [rewards][n] are the caller's to free.  The penalty for answers that did not end is
  * in total. */
 int  rl_answers(struct rl *r, int64_t step, int64_t samples, struct dan_rollouts *said, double **total, double **each, struct dan_err *e);
+/* Rewards, less the penalty for answers that did not end. */
+int  rl_score(struct rl *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e);
 /* Held-out prompts, and the loss on --forget-eval: before or after learning. */
 int  rl_measure(struct rl *r, bool after, struct dan_err *e);
 /* Adds "eval_reward", "forgetting", "eval_examples" to the report and its text; writes OUT/samples.jsonl. */

@@ -1,3 +1,4 @@
+#include "cli/page.h"
 #include "cli/tune.h"
 #include <stdio.h>
 #include <string.h>
@@ -52,28 +53,32 @@ static int open_model(struct tune *t, struct dan_err *e)
     struct lm_files *m = &t->m;
     int rc = lm_open(t->cli, t->o.model, true, m, e);
     if (rc) return rc;
-    bool written = t->o.lora_rank == 0 || t->o.merge || (!strcmp(t->o.dtype, "f32") && rounds_products(&m->lm));
-    if (!written) return DAN_OK;
-    dan_lm_release(&m->lm);                    /* again, in own f32 memory */
-    return dan_lm_load(&m->lm, m->dir, true, e);
+    bool written = t->o.lora_rank == 0 || t->o.merge || dan_qat_on(&t->qat) || (!strcmp(t->o.dtype, "f32") && rounds_products(&m->lm));
+    if (written) dan_lm_release(&m->lm);       /* again, in own f32 memory */
+    if (written) rc = dan_lm_load(&m->lm, m->dir, true, e);
+    return rc ? rc : tune_quantise_base(t, e);
 }
 
-/* A turn that ends with nothing that is learnt never ends. */
+/* A turn that ends with nothing that is learnt never ends.  A template that cannot be used is none for texts; dialogues are refused by it, row by row. */
 static int check_template(struct tune *t, struct dan_err *e)
 {
     struct dan_chat_traits traits = {0};
-    int rc = dan_chat_traits_of(&t->chat, true, t->now, &traits, e);
-    if (!rc && !traits.stop_trained)
+    struct dan_err why = {0};
+    int rc = dan_chat_traits_of(&t->chat, true, t->now, &traits, &why);
+    if (rc == DAN_ENOMEM) return dan_fail(e, rc, "%s", why.msg);
+    if (rc) dan_warn(&t->cli->ui, "the chat template cannot be used, texts can: %s", why.msg);
+    else if (!traits.stop_trained)
         dan_warn(&t->cli->ui, "the template '%s' has no end of turn that is learnt: the model will not learn to stop; --template alpaca or zephyr ends turns with eos",
                  t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
     dan_chat_traits_release(&traits);
-    return rc;
+    return DAN_OK;
 }
 
 int tune_open(struct tune *t, struct dan_err *e)
 {
     int rc = check_out(t, e);
     if (!rc) rc = tune_find_checkpoint(t, e);
+    if (!rc) rc = tune_check_adapters(t, e);
     if (!rc) rc = dan_fusion_check(t->o.fusion, e);
     if (!rc) rc = open_model(t, e);
     if (rc) return rc;
@@ -81,7 +86,7 @@ int tune_open(struct tune *t, struct dan_err *e)
     if (t->longest > dan_lm_longest(&t->m.lm.cfg))
         return dan_fail(e, DAN_EINVAL, "--context %lld is more than the model's %lld", (long long)t->longest, (long long)dan_lm_longest(&t->m.lm.cfg));
     rc = dan_chat_template_open(&t->chat, t->m.tok, t->o.template, &t->m.prefix, e);
-    return rc ? rc : check_template(t, e);
+    return rc || t->no_template ? rc : check_template(t, e);
 }
 
 static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_err *e)
@@ -100,7 +105,7 @@ static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_er
 int tune_add_adapter(const struct tune *t, struct dan_lm *lm, const char *name, struct dan_err *e)
 {
     struct dan_lora_opts o = {.name = name, .rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
-                              .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed};
+                              .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed, .dora = t->o.dora};
     if (!t->o.lora_rank) return DAN_OK;
     int rc = parse_layers(t->o.lora_layers, &o, e);
     if (!rc) rc = dan_lora_add(lm, &o, e);
@@ -112,6 +117,7 @@ enum dan_prec tune_precision(const struct tune *t)
 {
     uint64_t cpu = dan_cpu_features() & dan_isa_mask(t->cli->isa);
     bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
+    fast = fast && !dan_qat_on(&t->qat);       /* bf16 would round what --qat has rounded already */
     return !strcmp(t->o.dtype, "bf16") || (!strcmp(t->o.dtype, "auto") && fast) ? DAN_PREC_BF16 : DAN_PREC_F32;
 }
 
@@ -119,7 +125,8 @@ struct dan_tuner_opts tune_tuner_opts(const struct tune *t)
 {
     return (struct dan_tuner_opts){.max_rows = t->rows, .head = t->head, .optim = dan_optim_find(t->o.optimizer), .beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps,
                                    .weight_decay = t->o.weight_decay, .clip = t->o.clip, .ema = t->ema, .temperature = t->temperature, .remat = t->o.remat, .cpu_mask = dan_isa_mask(t->cli->isa),
-                                   .prec = tune_precision(t), .pass = {.fusion = t->o.fusion}};
+                                   .prec = tune_precision(t), .pass = {.fusion = t->o.fusion, .quant = dan_qat_on(&t->qat) ? &t->qat.policy : NULL}, .lora_dropout = t->o.lora_dropout,
+                                   .neftune = t->o.neftune, .lora_plus = t->o.lora_plus, .seed = (uint64_t)t->cli->seed};
 }
 
 /* 0.02: transformers' initialisation of score.weight. */
@@ -164,29 +171,54 @@ int tune_log(struct tune *t, json_t *j, struct dan_err *e)
     return rc;
 }
 
+/* A critic's may lie over the same base, at rest (danlu ppo). */
+static const char *trained_adapter(const struct dan_lm *lm)
+{
+    for (int32_t i = lm->n_adapters - 1; i >= 0; i--)
+        if (lm->adapter[i].trained) return lm->adapter[i].name;
+    return NULL;
+}
+
 int tune_save(struct tune *t, struct dan_err *e)
 {
     struct dan_lm *lm = &t->m.lm;
-    const char *name = t->o.lora_rank ? lm->adapter[lm->n_adapters - 1].name : NULL;
+    const char *name = t->o.lora_rank ? trained_adapter(lm) : NULL;
     int rc = dan_mkdirs(t->o.out, e);
-    if (!rc && name && !t->o.merge) return dan_lora_save(lm, name, t->o.out, t->o.model, e);
+    if (!rc && dan_qat_on(&t->qat)) rc = tune_save_integers(t, e);
+    if (!rc && name && !t->o.merge) {
+        rc = dan_lora_save(lm, name, t->o.out, t->o.model, e);
+        return rc || !t->o.qlora ? rc : dan_lora_save_base_format(t->o.out, t->o.qlora, e);
+    }
     if (!rc && name) rc = dan_lora_merge(lm, name, 1, e);
     if (!rc) rc = dan_lm_save(lm, t->o.out, e);
     return rc ? rc : dan_lm_copy_beside(t->m.dir, t->o.out, e);
 }
 
+static int write_page(const struct tune *t, const struct dan_str *text, const json_t *samples, struct dan_err *e)
+{
+    struct dan_str out = {0}, title = {0};
+    dan_str_printf(&title, "danlu %s %s", t->cli->path, t->o.model ? t->o.model : t->o.out);
+    page_begin(&out, dan_str_c(&title));
+    page_text(&out, dan_str_c(text), text->n);
+    page_samples(&out, samples);
+    int rc = page_curves(&out, t->o.out, e);
+    if (!rc) rc = page_write(&out, t->o.out, e);
+    dan_str_release(&out);
+    dan_str_release(&title);
+    return rc;
+}
+
 int tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e)
 {
-    struct dan_str path = {0}, title = {0};
-    dan_str_printf(&title, "danlu %s %s", t->cli->path, t->o.model ? t->o.model : t->o.out);
+    struct dan_str path = {0};
+    tune_report_adapters(t, j);
     int rc = j ? out_path(t, "report.json", &path, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
     if (!rc) rc = dan_json_write(dan_str_c(&path), j, e);
-    if (!rc) rc = tune_page(dan_str_c(&title), t->o.out, dan_str_c(text), text->n, json_object_get(j, "samples"), e);
+    if (!rc) rc = write_page(t, text, json_object_get(j, "samples"), e);
     if (!rc) tune_runs_end(t, "finished");
     if (!rc) rc = t->cli->json ? dan_out_json(&t->cli->ui, json_incref(j), e) : dan_out(&t->cli->ui, dan_str_c(text), text->n, e);
-    if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu chat %s", t->o.out, t->o.out);
+    if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu %s %s", t->o.out, t->try_it ? t->try_it : "chat", t->o.out);
     json_decref(j);
-    dan_str_release(&title);
     dan_str_release(&path);
     return rc;
 }
@@ -222,4 +254,5 @@ void tune_tell_model(struct tune *t)
     dan_say(ui, "template %s", t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
     dan_say(ui, "memory   %s beside the weights of %s", dan_fmt_bytes((double)dan_tuner_bytes(t->tuner), a),
             dan_fmt_bytes((double)dan_store_bytes(t->m.lm.store), b));
+    tune_tell_adapters(t);
 }

@@ -6,14 +6,15 @@
 #include "cli/trace.h"
 #include "io/runs.h"
 #include "text/chat_template.h"
+#include "train/qat.h"
 #include "train/schedule.h"
 
 struct tune_opts {
-    const char *model, *out, *template, *schedule, *optimizer, *dtype, *fusion, *lora_targets, *lora_layers;
+    const char *model, *out, *template, *schedule, *optimizer, *dtype, *fusion, *lora_targets, *lora_layers, *qlora;
     struct dan_strings data;
     int64_t steps, batch, context, rows, warmup, lora_rank, save_every, keep;
-    double  epochs, lr, min_lr, weight_decay, beta1, beta2, eps, clip, val_fraction, lora_alpha;
-    bool    rslora, merge, remat, resume;
+    double  epochs, lr, min_lr, weight_decay, beta1, beta2, eps, clip, val_fraction, lora_alpha, lora_plus, lora_dropout, neftune;
+    bool    rslora, dora, merge, remat, resume;
 };
 const char *tune_optim_name(size_t i);
 const char *tune_schedule_name(size_t i);
@@ -59,7 +60,17 @@ const char *tune_schedule_name(size_t i);
      .alias = "lora-target-modules|lora-target", .help = "all-linear, attn, mlp, or names as q_proj,v_proj"},                                        \
     {.name = "lora-layers", .type = 's', .offset = TUNE_AT(owner, lora_layers), .meta = "FROM-TO", .help = "only these layers, from 0"},             \
     {.name = "rslora", .type = 'b', .offset = TUNE_AT(owner, rslora), .alias = "use-rslora", .help = "scale A / sqrt(R) instead"},                   \
+    {.name = "dora", .type = 'b', .offset = TUNE_AT(owner, dora), .alias = "use-dora", .help = "a learned magnitude for every row besides (DoRA)"},  \
+    {.name = "lora-plus", .type = 'f', .offset = TUNE_AT(owner, lora_plus), .dflt = "0", .meta = "X", .min = 0, .max = 1000,                         \
+     .alias = "loraplus-lr-ratio", .help = "B learns X times as fast as A (LoRA+; 0: alike)"},                                                       \
+    {.name = "qlora", .type = 's', .offset = TUNE_AT(owner, qlora), .meta = "FORMAT",                                                                \
+     .help = "quantise the base in memory first: nf4, nf4_dq, q8_0, q4_0, ... (head and embeddings stay)"},                                          \
     {.name = "merge", .type = 'b', .offset = TUNE_AT(owner, merge), .help = "write the model with the adapter merged in, not the adapter"}
+#define TUNE_NOISE_OPTIONS(owner)                                                                                                                     \
+    {.name = "lora-dropout", .type = 'f', .offset = TUNE_AT(owner, lora_dropout), .dflt = "0", .meta = "P", .min = 0, .max = 0.99,                   \
+     .help = "zeroes that part of what an adapter reads, in training"},                                                                              \
+    {.name = "neftune", .type = 'f', .offset = TUNE_AT(owner, neftune), .dflt = "0", .meta = "ALPHA", .min = 0, .max = 1000,                         \
+     .alias = "neftune-noise-alpha", .help = "uniform noise of ALPHA / sqrt(length * hidden) on embeddings, in training (5 to 15; 0: none)"}
 #define TUNE_MACHINE_OPTIONS(owner)                                                                                                                   \
     {.name = "rows", .type = 'i', .offset = TUNE_AT(owner, rows), .dflt = "0", .meta = "N", .min = 0, .max = 1 << 24, .section = "Machine",          \
      .help = "packed tokens of one run (0: the longest dialogue, at least 1024); memory grows with it"},                                             \
@@ -85,9 +96,12 @@ struct tune {
     struct lm_files m;
     struct dan_chat_template chat;
     struct dan_tuner *tuner;
+    struct dan_qat_opts qat;                   /* set before tune_open; off: floats */
+    size_t  base_before;                       /* --qlora: bytes of the weights before they were quantised */
     int64_t longest, steps, rows;              /* tokens of a dialogue; of the optimiser; of a run */
     double  lr, ema, temperature;              /* ema: of the weights, what is kept a step, 0: none; temperature: of the log-probabilities, 0: 1 */
     enum dan_head head;                        /* of the tuner; a score head that the model lacks is added by tune_start, to the adapter where there is one */
+    const char *try_it;                        /* the command that tune_report names with the folder; NULL: chat */
     bool    no_template;                       /* texts as they are: the template is not looked at */
     int64_t now;                               /* for templates that know the date: the same when a run goes on */
     /* of checkpoints (tune_resume.c) */
@@ -106,8 +120,6 @@ struct tune {
 void tune_runs_start(struct tune *t);
 void tune_runs_line(struct tune *t, const json_t *line);
 void tune_runs_end(struct tune *t, const char *status);
-/* DIR/report.html: the text, curves of DIR/log.jsonl, samples [{"prompt", "before", "after", ...}] (NULL: none). */
-int  tune_page(const char *title, const char *dir, const char *text, size_t n, const json_t *samples, struct dan_err *e);
 /* With --resume: the options that the command line does not give come from OUT/recipe.json; one that cannot change in a run that goes on is refused.
  * opts: the command's own options, of which o is the part of this header.  The first thing that run() does. */
 int  tune_recipe(struct dan_cli *cli, void *opts, struct tune_opts *o, struct dan_err *e);
@@ -127,8 +139,6 @@ int  tune_interrupted(struct tune *t, int64_t step, json_t *extra, struct dan_er
 void tune_resume_release(struct tune *t);      /* by tune_release */
 /* Checks --out, opens model, tokenizer and template, sets longest. */
 int  tune_open(struct tune *t, struct dan_err *e);
-/* What tuners of this run have in common. */
-struct dan_tuner_opts tune_tuner_opts(const struct tune *t);
 /* Adds the adapter and makes the tuner; needed: ids of the longest sequence. */
 int  tune_start(struct tune *t, int64_t needed, struct dan_err *e);
 /* The same in parts, for commands with more models: what the options say of a tuner (after tune_start), of products; an adapter (none without --lora-rank). */
@@ -141,10 +151,18 @@ double tune_lr(const struct tune *t, int64_t step);
 int  tune_log(struct tune *t, json_t *j, struct dan_err *e);
 /* The adapter, or the model. */
 int  tune_save(struct tune *t, struct dan_err *e);
-/* Writes OUT/report.json and prints the result (as JSON, or `text`); takes j over. */
+/* Writes OUT/report.json and OUT/report.html (with the report's "eval_examples") and prints the result (as JSON, or `text`); takes j over. */
 int  tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e);
 void tune_release(struct tune *t);
 void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d);
 void tune_tell_model(struct tune *t);
+
+/* tune_adapters.c: what adapters ask of the base, and what is written beside them. */
+int  tune_check_adapters(const struct tune *t, struct dan_err *e);       /* options that go together */
+int  tune_quantise_base(struct tune *t, struct dan_err *e);              /* --qlora */
+/* --qat: OUT/quantised, the model (with the adapter merged in) as integers. */
+int  tune_save_integers(struct tune *t, struct dan_err *e);
+void tune_tell_adapters(const struct tune *t);
+void tune_report_adapters(const struct tune *t, json_t *j);
 
 #endif

@@ -1,7 +1,7 @@
 /* Fine-tuning that stops and goes on: recipe, checkpoints, log.
  *
- * OUT/recipe.json has the options; a checkpoint's state.json {"command", "step", "now", "data", "model", "extra"}, now: the time that templates were told, data
- * and model: checksums of what the run began with. */
+ * OUT/recipe.json has the options; a checkpoint's state.json {"command", "step", "tuner_steps", "now", "data", "model", "extra"}, now: the time that templates
+ * were told, data and model: checksums of what the run began with. */
 #include <string.h>
 #include "align/sft_data.h"
 #include "align/tuner_state.h"
@@ -19,7 +19,8 @@ static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not en
 /* ---- the recipe ---- */
 
 /* What may change, which is said; what changes no weight is not even said.  All else stays as it was. */
-static const char *const may_change[] = {"steps", "epochs", "lr", "min-lr", "warmup", "schedule", "weight-decay", "beta1", "beta2", "eps", "clip", "fusion", "rows", NULL};
+static const char *const may_change[] = {"steps", "epochs", "lr",  "min-lr", "warmup", "schedule", "weight-decay",
+                                         "beta1", "beta2",  "eps", "clip",   "fusion", "rows",     NULL};
 static const char *const harmless[] = {"save-every", "keep", "remat", "resume", "out", NULL};
 
 static bool listed(const char *const *list, const char *name)
@@ -141,7 +142,8 @@ static int read_state(struct tune *t, const char *text, struct dan_err *e)
     const char *command;
     int rc = dan_json_parse("the state of a checkpoint", text, strlen(text), DAN_JSON_MAX_DEPTH, &t->state, e);
     if (rc) return rc;
-    if (json_unpack(t->state, "{s:s, s:I, s:I, s:I, s:I}", "command", &command, "step", &(json_int_t){0}, "now", &now, "data", &(json_int_t){0}, "model", &(json_int_t){0}))
+    if (json_unpack(t->state, "{s:s, s:I, s:I, s:I, s:I}", "command", &command, "step", &(json_int_t){0}, "now", &now, "data", &(json_int_t){0}, "model",
+                    &(json_int_t){0}))
         return dan_fail(e, DAN_EFORMAT, "the checkpoint in '%s' is none of fine-tuning; use another one", t->o.out);
     if (strcmp(command, t->cli->path))
         return dan_fail(e, DAN_EUSAGE, "the run in '%s' is one of danlu %s, not of danlu %s", t->o.out, command, t->cli->path);
@@ -192,6 +194,7 @@ static int restore(struct tune *t, struct dan_err *e)
     if (!rc) rc = gather(t, &mine, e);
     if (!rc) rc = dan_store_restore(mine, t->saved, e);
     dan_store_free(mine);
+    for (size_t i = 0; i < t->n_parts && !rc; i++) rc = dan_lora_refresh((struct dan_lm *)(uintptr_t)t->part[i].lm, t->m.pool, e);
     for (size_t i = 0; i < t->n_parts && !rc; i++) dan_tuner_set_steps(t->part[i].tuner, integer(t, "step"));
     json_t *steps = json_object_get(t->state, "tuner_steps");
     for (size_t i = 0; i < t->n_parts && !rc && steps; i++) dan_tuner_set_steps(t->part[i].tuner, json_integer_value(json_array_get(steps, i)));
@@ -234,7 +237,8 @@ int tune_begin(struct tune *t, const struct tune_part *parts, size_t n, struct d
     dan_store_free(t->saved);
     t->saved = NULL;
     if (t->first_step > t->steps)
-        return dan_fail(e, DAN_EUSAGE, "--steps %lld is fewer than the %lld steps this run has done; give a larger --steps to go on", (long long)t->steps, (long long)t->first_step);
+        return dan_fail(e, DAN_EUSAGE, "--steps %lld is fewer than the %lld steps this run has done; give a larger --steps to go on", (long long)t->steps,
+                        (long long)t->first_step);
     rc = cut_log(t, e);
     if (!rc && t->all) rc = save_recipe(t, e);
     if (!rc) tune_runs_start(t);
@@ -254,8 +258,8 @@ static int save(struct tune *t, int64_t step, const json_t *extra, struct dan_er
 {
     struct dan_store *s = NULL;
     struct dan_str path = {0};
-    json_t *state = json_pack("{s:s, s:I, s:o, s:I, s:I, s:I, s:O?}", "command", t->cli->path, "step", (json_int_t)step, "tuner_steps", steps_of(t), "now", (json_int_t)t->now,
-                              "data", (json_int_t)t->data_crc, "model", (json_int_t)t->model_crc, "extra", extra);
+    json_t *state = json_pack("{s:s, s:I, s:o, s:I, s:I, s:I, s:O?}", "command", t->cli->path, "step", (json_int_t)step, "tuner_steps", steps_of(t), "now",
+                              (json_int_t)t->now, "data", (json_int_t)t->data_crc, "model", (json_int_t)t->model_crc, "extra", extra);
     char *text = state ? json_dumps(state, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     dan_checkpoint_path(t->o.out, step, &path);
     int rc = text && !path.failed ? gather(t, &s, e) : no_memory(e);
@@ -282,8 +286,8 @@ int tune_interrupted(struct tune *t, int64_t step, json_t *extra, struct dan_err
     int rc = t->last_saved == step ? DAN_OK : save(t, step, extra, e);
     json_decref(extra);
     return rc ? rc
-              : dan_fail(e, DAN_ECANCELLED, "interrupted at step %lld of %lld; a checkpoint is written: go on with danlu %s --resume %s", (long long)step, (long long)t->steps,
-                         t->cli->path, t->o.out);
+              : dan_fail(e, DAN_ECANCELLED, "interrupted at step %lld of %lld; a checkpoint is written: go on with danlu %s --resume %s", (long long)step,
+                         (long long)t->steps, t->cli->path, t->o.out);
 }
 
 void tune_resume_release(struct tune *t)

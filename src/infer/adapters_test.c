@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "base/sys.h"
 #include "infer/session.h"
 #include "model/lora_files.h"
 #include "model/quantize.h"
@@ -47,9 +48,11 @@ static void add(struct dan_lm *lm, const char *name, const char *targets, int64_
     if (dan_lora_refresh(lm, NULL, &e)) fail_msg("%s", e.msg);
 }
 
+static uint64_t mask;                          /* CPU features; 0: all */
+
 static struct dan_session *open_session(struct dan_lm *lm, int64_t slots, bool adapters)
 {
-    struct dan_session_opts o = {.slots = slots, .max_select = slots * N, .adapters = adapters};
+    struct dan_session_opts o = {.slots = slots, .max_select = slots * N, .adapters = adapters, .cpu_mask = mask};
     struct dan_session *s;
     struct dan_err e = {0};
     if (dan_session_new(lm, &o, &s, &e)) fail_msg("%s", e.msg);
@@ -106,8 +109,9 @@ static void test_switch(void **state)
 {
     (void)state;
     static const char *const families[] = {"llama", "gpt"}, *const who[] = {"a", "b", NULL};
-    for (int f = 0; f < 4; f++) {
+    for (int f = 0; f < 6; f++) {              /* floats, q8_0, q8_0 on plain C kernels */
         struct dan_err e = {0};
+        mask = f >= 4 ? dan_isa_mask("scalar") : 0;
         for (int k = 0; k < 3; k++) {
             struct dan_lm one = with_both(families[f % 2], f >= 2);
             set_on(&one, who[k]);
@@ -130,6 +134,7 @@ static void test_switch(void **state)
         dan_session_free(s);
         dan_lm_release(&lm);
     }
+    mask = 0;
 }
 
 static void test_merge(void **state)

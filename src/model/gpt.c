@@ -7,7 +7,7 @@
 static const struct dan_field fields[] = {
     F("vocab_size", vocab, INT64_MIN), F("n_positions|n_ctx", context, INT64_MIN), F("n_embd", hidden, INT64_MIN),
     F("n_layer", layers, INT64_MIN), F("n_head", heads, INT64_MIN), F("n_inner", ffn, 0),
-    F("bos_token_id", bos, -1), F("eos_token_id", eos, -1),
+    F("bos_token_id", bos, -1), F("eos_token_id", eos, -1), F("pad_token_id", pad, -1),
     {"layer_norm_epsilon", 'f', offsetof(struct dan_lm_config, norm_eps), {.f = 1e-5}},
     {"initializer_range", 'f', offsetof(struct dan_lm_config, init_std), {.f = 0.02}},
     {"tie_word_embeddings", 'b', offsetof(struct dan_lm_config, tied), {.i = 1}},

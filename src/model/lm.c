@@ -62,7 +62,9 @@ static void set_bf16_products(struct dan_graph *g)
 {
     for (int32_t i = 1; i < g->n; i++) {
         struct dan_node *n = &g->node[i];
-        if (dan_op_is(n, "matmul") && g->node[n->in[1]].dtype == &dan_dtype_bf16) n->attr[DAN_MATMUL_PREC].i = DAN_PREC_BF16;
+        if (n->n_in < 2 || g->node[n->in[1]].dtype != &dan_dtype_bf16) continue;
+        if (dan_op_is(n, "matmul")) n->attr[DAN_MATMUL_PREC].i = DAN_PREC_BF16;
+        else if (dan_op_is(n, "head_ce") || dan_op_is(n, "head_ce_grad")) n->attr[DAN_CE_PREC].i = DAN_PREC_BF16;
     }
 }
 

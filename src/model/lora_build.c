@@ -47,12 +47,12 @@ static dan_ref weight_of(struct dan_rewrite *r, const struct place *p)
 {
     struct ctx *c = r->ctx;
     char name[NAME];
-    bool head = strncmp(p->base, "blk.", 4) != 0;
+    dan_ref select = strncmp(p->base, "blk.", 4) ? dan_leaf(r->old, "select") : 0;
     snprintf(name, sizeof name, "adapter:%s", p->a->name);
     if (!c->row[p->k])
         c->row[p->k] = dan_input(&r->b, name, &dan_dtype_f32, DAN_SHAPE(c->io->max_rows, 1), c->io->lanes > 0 ? c->io->lanes : 1);
-    if (!head) return c->row[p->k];
-    if (!c->selected[p->k]) c->selected[p->k] = dan_embed(&r->b, c->row[p->k], r->map[dan_leaf(r->old, "select")]);
+    if (!select) return c->row[p->k];
+    if (!c->selected[p->k]) c->selected[p->k] = dan_embed(&r->b, c->row[p->k], r->map[select]);
     return c->selected[p->k];
 }
 

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "model/score.h"
 
 enum { NAME = 512 };
 static const char prefix[] = "base_model.model.";
@@ -78,6 +79,15 @@ static const char *matrix_of(const struct dan_lm *lm, const char *module)
     return NULL;
 }
 
+/* A score head beside the adapter, one of PEFT's modules_to_save. */
+static bool is_score(const char *name)
+{
+    static const char *const names[] = {"score.weight", "score.modules_to_save.weight", "score.modules_to_save.default.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(after_prefix(name), names[i])) return true;
+    return false;
+}
+
 /* ---- writing ---- */
 
 static const char *last_part(const char *module)
@@ -93,13 +103,14 @@ static bool holds(const json_t *list, const char *text)
     return false;
 }
 
-struct saving { struct dan_named *list; char (*name)[NAME]; size_t n; json_t *targets, *ranks, *alphas; int64_t rank; double scale; bool turned, dora; };
+struct saving { struct dan_named *list; char (*name)[NAME]; size_t n; json_t *targets, *ranks, *alphas; int64_t rank; double scale; bool turned, dora, score; };
 
 static json_t *config_of(const struct saving *s, const char *base)
 {
-    return json_pack("{s:s,s:s,s:s,s:I,s:f,s:f,s:O,s:s,s:b,s:b,s:b,s:b,s:n,s:O,s:O,s:n,s:b}", "peft_type", "LORA", "task_type", "CAUSAL_LM",
+    json_t *saved = s->score ? json_pack("[s]", "score") : json_null();
+    return json_pack("{s:s,s:s,s:s,s:I,s:f,s:f,s:O,s:s,s:b,s:b,s:b,s:b,s:o,s:O,s:O,s:n,s:b}", "peft_type", "LORA", "task_type", s->score ? "SEQ_CLS" : "CAUSAL_LM",
                      "base_model_name_or_path", base, "r", (json_int_t)s->rank, "lora_alpha", s->scale * (double)s->rank, "lora_dropout", 0.0, "target_modules", s->targets,
-                     "bias", "none", "fan_in_fan_out", (int)s->turned, "use_rslora", 0, "use_dora", (int)s->dora, "init_lora_weights", 1, "modules_to_save", "rank_pattern",
+                     "bias", "none", "fan_in_fan_out", (int)s->turned, "use_rslora", 0, "use_dora", (int)s->dora, "init_lora_weights", 1, "modules_to_save", saved, "rank_pattern",
                      s->ranks, "alpha_pattern", s->alphas, "layers_to_transform", "inference_mode", 1);
 }
 
@@ -132,6 +143,18 @@ static void collect(struct saving *s, const struct dan_lm *lm, const char *adapt
     }
 }
 
+/* The adapter's own head, or the model's where that learnt beside it. */
+static void collect_score(struct saving *s, const struct dan_lm *lm, const struct dan_adapter *a)
+{
+    const struct dan_tensor *t = dan_lm_score_of(lm, a->name);
+    if (!t && a->trained) t = dan_lm_score_of(lm, NULL);
+    if (!t) return;
+    snprintf(s->name[s->n], NAME, "%sscore.weight", prefix);
+    s->list[s->n] = (struct dan_named){s->name[s->n], t};
+    s->n++;
+    s->score = true;
+}
+
 static int write_both(const struct saving *s, const char *dir, const char *base, struct dan_err *e)
 {
     struct dan_str config = {0}, weights = {0};
@@ -157,6 +180,7 @@ int dan_lora_save(const struct dan_lm *lm, const char *name, const char *dir, co
     int rc = !a ? dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name) : s.list && s.name && s.targets && s.ranks && s.alphas ? DAN_OK : no_memory(e);
     if (!rc) s.scale = a->scale;
     if (!rc) collect(&s, lm, name);
+    if (!rc) collect_score(&s, lm, a);
     if (!rc) rc = write_both(&s, dir, base, e);
     json_decref(s.targets);
     json_decref(s.ranks);
@@ -181,9 +205,21 @@ static bool is_set(const json_t *config, const char *key)
 /* An adapter that is being read. */
 struct reading { struct dan_lm *lm; const char *name, *path; json_t *config; double scale; bool dora; };
 
+/* PEFT names both for models that classify. */
+static int check_saved_modules(const struct reading *r, struct dan_err *e)
+{
+    const json_t *list = json_object_get(r->config, "modules_to_save");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (!name || (strcmp(name, "score") && strcmp(name, "classifier")))
+            return dan_fail(e, DAN_EUNSUPPORTED, "'%s' sets 'modules_to_save' with '%.60s': only \"score\", a score head, is supported", r->path, name ? name : "?");
+    }
+    return DAN_OK;
+}
+
 static int check_config(struct reading *r, struct dan_err *e)
 {
-    static const char *const refused[] = {"bias", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters",
+    static const char *const refused[] = {"bias", "lora_bias", "trainable_token_indices", "target_parameters",
                                           "megatron_config", "use_qalora", "alora_invocation_tokens", "layer_replication",
                                           "use_bdlora", "kasa_config", "velora_config", "monteclora_config", "arrow_config"};
     const json_t *c = r->config, *rank = json_object_get(c, "r"), *alpha = json_object_get(c, "lora_alpha");
@@ -191,6 +227,7 @@ static int check_config(struct reading *r, struct dan_err *e)
     if (!type || strcmp(type, "LORA")) return dan_fail(e, DAN_EUNSUPPORTED, "'%s' has peft_type '%.40s': only LORA is read", r->path, type ? type : "?");
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
         if (is_set(c, refused[i])) return dan_fail(e, DAN_EUNSUPPORTED, "'%s' sets '%s', which is not supported", r->path, refused[i]);
+    if (check_saved_modules(r, e)) return DAN_EUNSUPPORTED;
     if (!json_is_integer(rank) || json_integer_value(rank) < 1) return dan_fail(e, DAN_EFORMAT, "'%s' has no rank: expected \"r\", a positive integer", r->path);
     if (!json_is_number(alpha)) return dan_fail(e, DAN_EFORMAT, "'%s' has no number \"lora_alpha\"", r->path);
     double by = (double)json_integer_value(rank);
@@ -214,10 +251,22 @@ static bool fits_matrix(const struct dan_tensor *t, const struct dan_tensor *w, 
     return t->shape.n == 2 && t->shape.d[part == PART_B ? 0 : 1] == w->shape.d[part == PART_B ? 0 : 1];
 }
 
+static int take_score(struct reading *r, const char *file_name, const struct dan_tensor *t, struct dan_err *e)
+{
+    char full[NAME];
+    const int64_t c = r->lm->cfg.hidden;
+    if (t->shape.n != 2 || t->shape.d[0] != 1 || t->shape.d[1] != c)
+        return dan_fail(e, DAN_ESHAPE, "'%s' is no score head of this model: expected [1,%lld]", file_name, (long long)c);
+    if (t->dtype->block > 1 || !t->dtype->to_f32) return dan_fail(e, DAN_EUNSUPPORTED, "'%s' is stored as %s: expected floats", file_name, t->dtype->name);
+    snprintf(full, sizeof full, "score.weight@%s.saved", r->name);
+    return copy_f32(r->lm->store, full, t, e);
+}
+
 static int take_tensor(struct reading *r, const char *file_name, const struct dan_tensor *t, struct dan_err *e)
 {
     char module[NAME], full[NAME];
     enum part part;
+    if (is_score(file_name)) return take_score(r, file_name, t, e);
     if (!module_of(file_name, module, &part) || (part == PART_M && !r->dora))
         return dan_fail(e, DAN_EUNSUPPORTED, "the adapter's tensor '%s' is no pair of LoRA: expected names that end in .lora_A.weight and .lora_B.weight", file_name);
     const char *matrix = matrix_of(r->lm, module);

@@ -7,7 +7,8 @@
 /* Writes the adapter `name` to dir; base: the model's path or name, for base_model_name_or_path. */
 int  dan_lora_save(const struct dan_lm *lm, const char *name, const char *dir, const char *base, struct dan_err *e);
 /* Reads an adapter, PEFT's folder or a .gguf, and registers it as `name`, switched on.  LoRA and DoRA; where patterns give a matrix another rank or
- * alpha, its B takes the quotient of the scales.  Refused by key: what is neither (biases, modules_to_save, other peft types); refused by
+ * alpha, its B takes the quotient of the scales.  A score head
+ * among modules_to_save becomes the adapter's own (score.h).  Refused by key: what is neither (biases, other modules_to_save, other peft types); refused by
  * tensor: what the model has no place for, halves of pairs, other shapes.  After an error the model is as before, but for tensors that
  * nothing reads. */
 int  dan_lora_load(struct dan_lm *lm, const char *path, const char *name, struct dan_err *e);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/lora.h"
+#include "model/score.h"
 
 /* One matrix and an adapter's parts of it. */
 struct pair { const struct dan_tensor *w, *a, *b, *m, *norm; double scale; };
@@ -25,7 +26,7 @@ static void product_row(const struct pair *p, int64_t i, double *sum)
     memset(sum, 0, (size_t)in * sizeof *sum);
     for (int64_t r = 0; r < rank; r++) {
         const float *ar = dan_row(p->a, r);
-        for (int64_t k = 0; bi[r] != 0 && k < in; k++) sum[k] += (double)bi[r] * (double)ar[k];
+        for (int64_t k = 0; k < in; k++) sum[k] += (double)bi[r] * (double)ar[k];
     }
 }
 
@@ -38,24 +39,37 @@ static bool has_row_scales(const struct dan_lm *lm, const char *base)
 
 /* ---- DoRA's norms ---- */
 
-struct norms { struct pair p; float *row; double *sum; };         /* of every thread: in */
+struct norms { struct pair p; float *row, *sum; };                 /* of every thread: in */
+
+/* sum += by x; in f32: this runs over all of B A after every step. */
+static void add_scaled(float *restrict sum, const float *restrict x, float by, int64_t n)
+{
+    for (int64_t k = 0; k < n; k++) sum[k] += by * x[k];
+}
+
+static double squares(const float *restrict row, const float *restrict sum, float scale, int64_t n)
+{
+    double s = 0;
+    for (int64_t k = 0; k < n; k++) {
+        float v = row[k] + scale * sum[k];
+        s += (double)v * (double)v;
+    }
+    return s;
+}
 
 static void norm_rows(void *ctx, int ith, int nth)
 {
     const struct norms *n = ctx;
     const struct pair *p = &n->p;
     const int64_t out = p->w->shape.d[0], in = p->w->shape.d[1];
-    float *row = n->row + ith * in;
-    double *sum = n->sum + ith * in;
+    float *row = n->row + ith * in, *sum = n->sum + ith * in;
     for (int64_t i = out * ith / nth; i < out * (ith + 1) / nth; i++) {
-        double squares = 0;
-        product_row(p, i, sum);
+        const float *bi = dan_row(p->b, i);
+        memset(sum, 0, (size_t)in * sizeof *sum);
+        for (int64_t r = 0; r < p->a->shape.d[0]; r++)
+            if (bi[r] != 0) add_scaled(sum, dan_row(p->a, r), bi[r], in);
         p->w->dtype->to_f32(dan_row(p->w, i), row, in);
-        for (int64_t k = 0; k < in; k++) {
-            double v = (double)row[k] + p->scale * sum[k];
-            squares += v * v;
-        }
-        ((float *)p->norm->data)[i] = (float)sqrt(squares);
+        ((float *)p->norm->data)[i] = (float)sqrt(squares(row, sum, (float)p->scale, in));
     }
 }
 
@@ -149,6 +163,17 @@ static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapt
     return rc;
 }
 
+/* An adapter's own score head becomes the model's. */
+static int take_head(struct dan_lm *lm, const char *name, struct dan_err *e)
+{
+    const struct dan_tensor *own = dan_lm_score_of(lm, name);
+    struct dan_tensor *w = dan_lm_score_of(lm, NULL);
+    if (!own) return DAN_OK;
+    if (!w) return dan_lm_add_score(lm, &(struct dan_score_opts){.like = name}, e);
+    w->dtype->from_f32(own->data, w->data, dan_shape_count(&w->shape));
+    return DAN_OK;
+}
+
 int dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_err *e)
 {
     struct dan_adapter *ad = dan_lora_find(lm, name);
@@ -156,6 +181,7 @@ int dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_er
     int rc = ad ? dan_lora_refresh(lm, NULL, e) : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
     for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++)
         if (dan_lora_base_of(dan_store_name(lm->store, i), name, base)) rc = merge_one(lm, base, ad, by, e);
+    if (!rc && by > 0) rc = take_head(lm, name, e);
     if (!rc) ad->on = by < 0;
     return rc;
 }

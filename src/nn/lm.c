@@ -39,11 +39,11 @@ static dan_ref row_weights(struct dan_builder *b, const struct dan_io *io)
     return dan_input(b, "weights", &dan_dtype_f32, DAN_SHAPE(io->max_rows), io->lanes > 0 ? io->lanes : 1);
 }
 
-/* Outputs "value" [N] and, where no loss of words takes the name, "loss". */
+/* Outputs "value" [N] and, where no loss of words takes the name, "loss".  No product: those may round what they read, and scores must not tie. */
 static void scores(struct dan_builder *b, const struct dan_io *io, dan_ref h)
 {
     dan_ref w = dan_param(b, "score.weight", &dan_dtype_f32, DAN_SHAPE(1, b->g->node[h].shape.d[1]), "zeros");
-    dan_ref value = dan_sum(b, dan_matmul(b, h, w, 0, 1), 1);
+    dan_ref value = dan_sum(b, dan_mul(b, h, w), 1);
     if (!io->loss) dan_output(b, "loss", dan_sum_all(b, dan_mul(b, value, row_weights(b, io))));
     dan_output(b, "value", value);
 }

@@ -3,13 +3,14 @@
  * normalizer calculation for softmax"; Wijmans et al. 2024, "Cut your losses").  Targets outside [0,V), such
  * as -1, give loss 0 and no gradient.  x [N,C], w [V,C], loss in nats. */
 #include "op/op.h"
+#include "op/head_ce.h"
 #include "op/node.h"
 #include "op/prec.h"
 
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
     const struct dan_node *x = dan_in(g, n, 0), *w = dan_in(g, n, 1), *t = dan_in(g, n, 2);
-    if (!dan_is_float(x->dtype) || w->dtype != x->dtype) return dan_infer_fail(n, e, "x and w must both be f32 or both f64");
+    if (!dan_is_float(x->dtype) || !dan_head_takes(x->dtype, w->dtype)) return dan_infer_fail(n, e, "x and w must both be f32 or both f64");
     if (x->shape.n != 2 || w->shape.n != 2 || x->shape.d[1] != w->shape.d[1])
         return dan_infer_fail(n, e, "x must be [N,C] and w [V,C] with the same C");
     if (t->dtype != &dan_dtype_i32 || t->shape.n != 1 || t->shape.d[0] != x->shape.d[0])
@@ -22,11 +23,21 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
 }
 
 static size_t chunk_bytes(const struct dan_args *a) { return ((size_t)a->attr[DAN_CE_CHUNK].i * sizeof(double) + 63) / 64 * 64; }
-static size_t ref_ws(const struct dan_args *a, int nth) { return chunk_bytes(a) * (size_t)nth; }
+static size_t row_bytes(const struct dan_args *a) { return ((size_t)a->in[1].shape.d[1] * sizeof(double) + 63) / 64 * 64; }
+static size_t ref_ws(const struct dan_args *a, int nth) { return (chunk_bytes(a) + row_bytes(a)) * (size_t)nth; }
+static char *own_ws(const struct dan_args *a) { return (char *)a->ws + (chunk_bytes(a) + row_bytes(a)) * (size_t)a->ith; }
+
+static const real *weights(const struct dan_args *a, int64_t v)
+{
+    void *row = dan_row(&a->in[1], v), *room = own_ws(a) + chunk_bytes(a);
+    if (a->in[1].dtype == a->in[0].dtype) return row;
+    a->in[1].dtype->to_f32(row, room, a->in[1].shape.d[1]);
+    return room;                               /* f32: what infer lets pass */
+}
 
 static real logit(const struct dan_args *a, const real *x, int64_t v)
 {
-    const real *w = dan_row(&a->in[1], v);
+    const real *w = weights(a, v);
     int64_t prec = a->attr[DAN_CE_PREC].i;
     real sum = 0;
     for (int64_t i = 0; i < a->in[1].shape.d[1]; i++) sum += dan_prec_round(x[i], prec) * dan_prec_round(w[i], prec);
@@ -55,7 +66,7 @@ static real log_sum_exp(const struct dan_args *a, const real *x, real *z)
 static void ref(const struct dan_args *a)
 {
     const int32_t *target = a->in[2].data;
-    real *loss = a->out[0].data, *z = (real *)((char *)a->ws + chunk_bytes(a) * (size_t)a->ith);
+    real *loss = a->out[0].data, *z = (real *)own_ws(a);
     int64_t lo, hi;
     dan_share(a, a->in[0].shape.d[0], 1, &lo, &hi);
     for (int64_t n = lo; n < hi; n++) {

@@ -2,13 +2,14 @@
  *   softmax_ce(x W^T, t)                                    -> head_ce(x, W, t)
  *   with softmax_ce_grad and its two products               -> head_ce_grad(x, W, t, dloss)
  * When dloss does not depend on the loss (it is a per-token weight), one head_ce_grad gives loss
- * and gradients from a single pass over the vocabulary. */
+ * and gradients from a single pass over the vocabulary.  Of a frozen head (beside an adapter) nobody reads dW, which is left out
+ * then; it may be stored in any format. */
 #include <string.h>
 #include "base/mem.h"
-#include "op/ops.h"
+#include "op/head_ce.h"
 #include "pass/pass.h"
 
-struct head { dan_ref logits, ce, grad, dx, dw; };
+struct head { dan_ref logits, ce, grad, dx, dw; bool learns; };      /* learns: somebody reads dw */
 struct state {
     struct head *head;
     int32_t *head_of;
@@ -28,7 +29,7 @@ static const char *why_no_head(const struct dan_graph *g, dan_ref m)
     if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "the product has an activation or residual";
     if (n->in[2]) return "the head has a bias";
     if (n->in[DAN_MATMUL_SCALE]) return "the head's weights have a scale per row";
-    return g->node[n->in[1]].dtype == g->node[n->in[0]].dtype ? NULL : "the head's weights are stored in another format than its rows";
+    return dan_head_takes(g->node[n->in[0]].dtype, g->node[n->in[1]].dtype) ? NULL : "the head's weights are stored in another format than its rows";
 }
 
 static void find_readers(const struct dan_graph *g, struct head *h)
@@ -49,8 +50,8 @@ static const char *why_not_readers(const struct dan_graph *g, const struct head 
 {
     if (!h->grad) return NULL;
     if (g->node[h->grad].in[1] != g->node[h->ce].in[1]) return "loss and gradient have different targets";
-    if (!h->dx || !h->dw) return "the gradient does not go to both x and W";
-    return uses[h->grad] == 2 ? NULL : "the gradient of the logits has another reader";
+    if (!h->dx) return "the gradient does not go to x";
+    return uses[h->grad] == 1 + (h->dw != 0) ? NULL : "the gradient of the logits has another reader";
 }
 
 static void take(const struct dan_graph *g, struct state *s, const struct head *h)
@@ -80,6 +81,7 @@ static void find(const struct dan_graph *g, struct state *s)
         if (!dan_op_is(&g->node[i], "matmul")) continue;
         find_readers(g, &h);
         if (!h.ce) continue;
+        h.learns = h.dw && s->uses[h.dw];
         const dan_ref place[] = {i, h.ce, 0};
         const char *why = why_no_head(g, i);
         if (!why && s->uses[i] != 1 + (h.grad != 0)) {
@@ -101,7 +103,8 @@ static enum dan_prec precision(const struct dan_node *product) { return (enum da
 static dan_ref emit_grad(struct dan_rewrite *r, const struct head *h)
 {
     const struct dan_node *m = &r->old->node[h->logits], *n = &r->old->node[h->grad];
-    return dan_head_ce_grad(&r->b, r->map[m->in[0]], r->map[m->in[1]], r->map[n->in[1]], r->map[n->in[2]], CHUNK, precision(m));
+    const dan_ref x = r->map[m->in[0]], w = r->map[m->in[1]], targets = r->map[n->in[1]], dloss = r->map[n->in[2]];
+    return h->learns ? dan_head_ce_grad(&r->b, x, w, targets, dloss, CHUNK, precision(m)) : dan_head_ce_frozen(&r->b, x, w, targets, dloss, CHUNK, precision(m));
 }
 
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)
@@ -119,7 +122,7 @@ static dan_ref visit(struct dan_rewrite *r, dan_ref i)
         return dan_pick(&r->b, s->made[k], 0);
     }
     if (!s->made[k]) s->made[k] = emit_grad(r, h);
-    if (i == h->grad) return DAN_DROP;
+    if (i == h->grad || (i == h->dw && !h->learns)) return DAN_DROP;
     return dan_pick(&r->b, s->made[k], i == h->dx ? 1 : 2);
 }
 

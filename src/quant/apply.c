@@ -199,11 +199,13 @@ static size_t end_of(const struct apply *v, size_t i)
 static int with_imatrix(struct apply *v, struct dan_err *e)
 {
     int rc = DAN_OK;
+    size_t known = 0;
     for (size_t i = 0; i < v->n && !rc; i++) {
         struct item *it = &v->item[i];
         const struct dan_imatrix_entry *x = it->wanted ? dan_imatrix_find(v->o.imatrix, it->a.name) : NULL;
         struct dan_moments m;
         if (!x) continue;
+        known++;
         if (x->k != dan_cols(dan_store_find(v->lm->store, it->a.name)))
             return dan_fail(e, DAN_EFORMAT, "the importance matrix has %lld columns for '%s', the model others; it belongs to another model", (long long)x->k,
                             it->a.name);
@@ -214,6 +216,8 @@ static int with_imatrix(struct apply *v, struct dan_err *e)
         rc = round_one(v, it, &m, e);
         dan_moments_release(&m);
     }
+    if (!rc && !known && v->total)
+        rc = dan_fail(e, DAN_EFORMAT, "the importance matrix knows none of the model's matrices; it belongs to another model or was made with other names");
     return rc;
 }
 

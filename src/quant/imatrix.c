@@ -12,7 +12,7 @@ static int new_entry(struct dan_imatrix *m, const char *name, size_t length, int
 {
     if (dan_vec_grow(&m->v, &m->cap, m->n + 1, sizeof *m->v)) return no_memory(e);
     struct dan_imatrix_entry *x = &m->v[m->n];
-    *x = (struct dan_imatrix_entry){.k = k, .name = dan_calloc(length + 1, 1), .mean = dan_calloc((size_t)k + 1, sizeof(float))};
+    *x = (struct dan_imatrix_entry){.k = k, .rows = 1, .name = dan_calloc(length + 1, 1), .mean = dan_calloc((size_t)k + 1, sizeof(float))};
     m->n++;
     if (!x->name || !x->mean) return no_memory(e);
     memcpy(x->name, name, length);
@@ -24,7 +24,8 @@ int dan_imatrix_add(struct dan_imatrix *m, const char *name, const double *squar
 {
     struct dan_imatrix_entry *x;
     int rc = new_entry(m, name, strlen(name), k, &x, e);
-    for (int64_t i = 0; i < k && !rc; i++) x->mean[i] = (float)(squares[i] / (double)(rows > 0 ? rows : 1));
+    if (!rc && rows > 0) x->rows = (double)rows;
+    for (int64_t i = 0; i < k && !rc; i++) x->mean[i] = (float)(squares[i] / x->rows);
     return rc;
 }
 
@@ -52,7 +53,7 @@ struct reader { const char *path, *p; size_t left; struct dan_err *e; };
 
 static int cut(struct reader *r)
 {
-    return dan_fail(r->e, DAN_EFORMAT, "'%s' is no importance matrix, or ends too early; make it with llama-imatrix --output-format dat", r->path);
+    return dan_fail(r->e, DAN_EFORMAT, "'%s' is no importance matrix, or ends too early; make one with llama-imatrix or --save-imatrix", r->path);
 }
 
 /* n bytes into out, or over them when it is NULL. */
@@ -71,11 +72,11 @@ static int take_count(struct reader *r, int32_t least, int32_t *out)
     return rc ? rc : *out < least ? cut(r) : DAN_OK;
 }
 
-static int check_values(struct reader *r, const struct dan_imatrix_entry *x)
+int dan_imatrix_check(const struct dan_imatrix_entry *x, const char *path, struct dan_err *e)
 {
     for (int64_t i = 0; i < x->k; i++)
         if (!isfinite(x->mean[i]) || x->mean[i] < 0)
-            return dan_fail(r->e, DAN_EFORMAT, "'%s' in '%s' has the value %g at column %lld; mean squares are finite and not negative", x->name, r->path,
+            return dan_fail(e, DAN_EFORMAT, "'%s' in '%s' has the value %g at column %lld; mean squares are finite and not negative", x->name, path,
                             (double)x->mean[i], (long long)i);
     return DAN_OK;
 }
@@ -93,7 +94,8 @@ static int read_entry(struct reader *r, struct dan_imatrix *m)
     if (!rc) rc = new_entry(m, name, (size_t)length, n, &x, r->e);
     if (!rc) rc = take(r, x->mean, (size_t)n * sizeof(float));
     for (int64_t i = 0; !rc && calls > 0 && i < n; i++) x->mean[i] /= (float)calls;
-    return rc ? rc : check_values(r, x);
+    if (!rc && calls > 0) x->rows = calls;
+    return rc ? rc : dan_imatrix_check(x, r->path, r->e);
 }
 
 static int read_all(struct reader *r, struct dan_imatrix *m)
@@ -117,8 +119,10 @@ int dan_imatrix_load(const char *path, struct dan_imatrix *out, struct dan_err *
     int rc = dan_map_file(path, &map, e);
     if (rc) return rc;
     struct reader r = {.path = path, .p = map.p, .left = map.n, .e = e};
-    rc = read_all(&r, out);
+    bool gguf = map.n >= 4 && !memcmp(map.p, "GGUF", 4);
+    if (!gguf) rc = read_all(&r, out);
     dan_unmap_file(&map);
+    if (gguf) rc = dan_imatrix_load_gguf(path, out, e);
     if (rc) dan_imatrix_release(out);
     return rc;
 }
@@ -136,6 +140,7 @@ static void put_text(struct dan_str *s, const char *text)
 int dan_imatrix_save(const struct dan_imatrix *m, const char *path, struct dan_err *e)
 {
     struct dan_str s = {0};
+    if (dan_str_ends(path, ".gguf")) return dan_imatrix_save_gguf(m, path, e);
     put_i32(&s, (int64_t)m->n);
     for (size_t i = 0; i < m->n; i++) {
         put_text(&s, m->v[i].name);

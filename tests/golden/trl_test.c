@@ -1,4 +1,5 @@
-/* trl/: losses and gradient norms, step by step, of TRL's trainers on the model of llama/ and the adapter of lora/: the same data in the same order, the same learning rates. */
+/* trl/: losses and gradient norms, step by step, of TRL's trainers on the model of llama/ and the adapter of lora/: the same data in the same order,
+ * the same learning rates. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -45,14 +45,14 @@ static int row_of(const struct dan_rm_scorer *s, const struct dan_answer *a, str
     *none = false;
     if (!a->messages) return dan_rm_text_row(s, a->prompt, a->text, a->n, a->ended, out, e);
     struct dan_sft_data_opts o = dan_rm_data_opts(s);
+    struct dan_err why = {0};
     json_t *answers = json_pack("[[{s:s,s:o}]]", "role", "assistant", "content", clean_text(a->text, a->n));
     struct dan_example ex = {.kind = DAN_EXAMPLE_LABELLED, .messages = (json_t *)(uintptr_t)a->messages, .answers = answers, .file = "a prompt"};
-    enum dan_skip skip;
-    int rc = answers ? dan_valued_row(&ex, 0, a->ended || !a->n, &o, out, &skip, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for an answer");
+    enum dan_skip skip = DAN_SKIP_BAD_ROW;
+    int rc = answers ? dan_valued_row(&ex, 0, a->ended || !a->n, &o, out, &skip, &why) : dan_fail(&why, DAN_ENOMEM, "not enough memory for an answer");
     json_decref(answers);
-    if (rc == DAN_ENOMEM || !rc || skip != DAN_SKIP_NOTHING) return rc;
-    *none = true;
-    return DAN_OK;
+    *none = rc && rc != DAN_ENOMEM && skip == DAN_SKIP_NOTHING;
+    return rc && !*none ? dan_fail(e, rc, "%s", why.msg) : DAN_OK;
 }
 
 static int score(void *state, const struct dan_answer *a, size_t n, double *out, struct dan_err *e)

@@ -36,7 +36,7 @@ enum { THIN = 64, THIN_K = 16384, DIRECT_ROWS = 4 };
 enum { A_BYTES = 512 << 10, B_BYTES = 5 << 18, SHARE_BYTES = 8 << 20 };
 
 /* Converting goes PIECE columns of K at a time; blocks of a storage format may lie across a panel of b without tb. */
-enum { PIECE = 256, MAX_BLOCK = 32, SCRATCH = PIECE * (NR + 2 * MAX_BLOCK + MR), SUM = MR * NR };
+enum { PIECE = 256, MAX_BLOCK = 256, FEW_BLOCK = 32, SUM = MR * NR };
 
 struct span { int64_t lo, hi; };
 static inline int64_t least(int64_t x, int64_t y) { return x < y ? x : y; }
@@ -114,9 +114,16 @@ static size_t area_part(const struct dan_gemm *g)
     return g->c_bf16 && g->k > kc_of(g) ? (size_t)(g->m * block_cols(g)) * sizeof(float) : 0;
 }
 
+/* Without tb a panel of b begins and ends in the middle of blocks. */
+static inline size_t area_scratch(const struct dan_gemm *g)
+{
+    int64_t block = g->b_type && !g->tb ? most(FEW_BLOCK, (int64_t)g->b_type->block) : FEW_BLOCK;
+    return (size_t)(PIECE * (NR + 2 * block + MR)) * sizeof(float);
+}
+
 static inline size_t thread_bytes(const struct dan_gemm *g)
 {
-    return (area_a(g) + area_b(g) + area_sum(g) + area_part(g) + SCRATCH * sizeof(float) + 63) / 64 * 64;
+    return (area_a(g) + area_b(g) + area_sum(g) + area_part(g) + area_scratch(g) + 63) / 64 * 64;
 }
 
 static inline size_t all_b_bytes(const struct dan_gemm *g, int nth)

@@ -15,7 +15,7 @@ static float quantise_head(const float *x, int64_t d, int8_t *levels)
 {
     vf top = vf_set(0), most = vf_set(127), least = vf_set(-127);
     for (int64_t i = 0; i < d; i += VF) top = vf_max(vf_abs(vf_load_n(x + i, d - i)), top);
-    float inv, scale = dan_kv_scale(vf_top(top), &inv);
+    float inv, scale = d <= DAN_KV_FEW ? dan_kv_scale_of_few(x, d, vf_top(top), &inv) : dan_kv_scale(vf_top(top), &inv);
     for (int64_t i = 0; i < d; i += VF)
         vf_store_s8(levels + i, vf_min(most, vf_max(vf_round(vf_mul(vf_load_n(x + i, d - i), vf_set(inv))), least)));
     return scale;

@@ -27,5 +27,9 @@ static void run(const struct dan_args *a)
     gemm_run(&g, a->ws, a->ith, a->nth);
 }
 
-/* For head_ce: f32 result, nothing shared. */
-static inline size_t plain_bytes(int64_t m, int64_t n, int64_t k, int nth) { return gemm_bytes(&(struct dan_gemm){.m = m, .n = n, .k = k}, nth); }
+/* For head_ce: f32 result, nothing shared; enough for b in any format, with or without tb. */
+static inline size_t plain_bytes(int64_t m, int64_t n, int64_t k, int nth)
+{
+    const size_t wide = (size_t)(PIECE * 2 * (MAX_BLOCK - FEW_BLOCK)) * sizeof(float);
+    return gemm_bytes(&(struct dan_gemm){.m = m, .n = n, .k = k}, nth) + (size_t)nth * wide;
+}

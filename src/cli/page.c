@@ -1,9 +1,8 @@
-/* OUT/report.html of a run: what was printed, a curve of every number in its log, answers before and after.  One page, no scripts, nothing from outside. */
+#include "cli/page.h"
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/run_log.h"
-#include "cli/tune.h"
 #include "io/svg.h"
 
 static const char style[] =
@@ -15,11 +14,11 @@ static const char style[] =
 /* Counters that only rise say nothing as a curve. */
 static bool counts(const char *key) { return !strcmp(key, "epoch") || !strcmp(key, "num_tokens") || !strcmp(key, "seconds") || !strcmp(key, "episode"); }
 
-static int put_curves(const char *dir, struct dan_str *out, struct dan_err *e)
+int page_curves(struct dan_str *out, const char *dir, struct dan_err *e)
 {
     struct run_log log;
     int rc = run_log_read(dir, &log) ? dan_fail(e, DAN_ENOMEM, "not enough memory for curves") : DAN_OK;
-    if (!rc && log.n) dan_str_puts(out, "<h2>Curves</h2>\n<div class=\"curves\">\n");
+    if (!rc && log.n) dan_str_puts(out, "<div class=\"curves\">\n");
     for (size_t i = 0; i < log.n && !rc; i++) {
         const struct log_column *c = &log.v[i];
         const struct dan_svg_series one = {c->key, c->step, c->y, c->n};
@@ -42,14 +41,14 @@ static void put_cell(const json_t *v, struct dan_str *out)
     dan_str_puts(out, "</td>");
 }
 
-static void put_samples(const json_t *samples, struct dan_str *out)
+void page_samples(struct dan_str *out, const json_t *samples)
 {
     static const char *const usual[] = {"prompt", "before", "after"};
     size_t i;
     const char *key;
     json_t *one, *v, *first = json_array_get(samples, 0);
     if (!json_is_object(first)) return;
-    dan_str_puts(out, "<h2>Answers to held-out prompts</h2>\n<table><tr>");
+    dan_str_puts(out, "<table><tr>");
     for (size_t k = 0; k < 3; k++)
         if (json_object_get(first, usual[k])) dan_str_printf(out, "<th>%s</th>", usual[k]);
     json_object_foreach(first, key, v) {
@@ -70,22 +69,35 @@ static void put_samples(const json_t *samples, struct dan_str *out)
     dan_str_puts(out, "</table>\n");
 }
 
-int tune_page(const char *title, const char *dir, const char *text, size_t n, const json_t *samples, struct dan_err *e)
+void page_begin(struct dan_str *out, const char *title)
 {
-    struct dan_str out = {0}, path = {0};
-    dan_str_puts(&out, "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>");
-    html_put(title, strlen(title), &out);
-    dan_str_printf(&out, "</title><style>%s</style>\n<h1>", style);
-    html_put(title, strlen(title), &out);
-    dan_str_puts(&out, "</h1>\n<pre>");
-    html_put(text, n, &out);
-    dan_str_puts(&out, "</pre>\n");
-    put_samples(samples, &out);
-    int rc = put_curves(dir, &out, e);
-    dan_str_puts(&out, "</html>\n");
+    dan_str_puts(out, "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>");
+    html_put(title, strlen(title), out);
+    dan_str_printf(out, "</title><style>%s</style>\n<h1>", style);
+    html_put(title, strlen(title), out);
+    dan_str_puts(out, "</h1>\n");
+}
+
+void page_heading(struct dan_str *out, const char *text)
+{
+    dan_str_puts(out, "<h2>");
+    html_put(text, strlen(text), out);
+    dan_str_puts(out, "</h2>\n");
+}
+
+void page_text(struct dan_str *out, const char *text, size_t n)
+{
+    dan_str_puts(out, "<pre>");
+    html_put(text, n, out);
+    dan_str_puts(out, "</pre>\n");
+}
+
+int page_write(struct dan_str *out, const char *dir, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    dan_str_puts(out, "</html>\n");
     dan_str_printf(&path, "%s/report.html", dir);
-    if (!rc) rc = out.failed || path.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the report") : dan_write_file(path.p, out.p, out.n, e);
-    dan_str_release(&out);
+    int rc = out->failed || path.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for the report") : dan_write_file(path.p, out->p, out->n, e);
     dan_str_release(&path);
     return rc;
 }
