@@ -65,7 +65,8 @@ def make_data(work, name, task):
     general = [{"text": sentence(rng)} for _ in range(2000)]
     if name == "end":
         rows = [{"text": " ".join(sentence(rng) for _ in range(rng.randrange(1, 12)))} for _ in range(task["rows"])]
-        prompts = [{"text": f"the {a} {v}"} for a in ANIMALS for v in VERBS]
+        prompts = [{"text": f"the {a} {v} the {b}"} for a in ANIMALS for v in VERBS for b in ANIMALS]
+        rng.shuffle(prompts)
     else:
         rows, prompts = sums(rng, task["digits"], task["right"], task["rows"])
     train = rows + general * max(1, len(rows) // 8000)

@@ -34,7 +34,7 @@ void adapter_name(const struct dan_lm *lm, const char *path, char out[sizeof((st
     for (size_t i = 0; i < n; i++) out[i] = strchr("@+.:/ ", from[i]) ? '_' : from[i];
     out[n] = 0;
     for (int k = 2; k < 1000 && (!n || dan_lora_find((struct dan_lm *)(uintptr_t)lm, out)); k++) {
-        snprintf(out + n, 5, "-%d", k);
+        snprintf(out + n, 5, "-%u", (unsigned)k % 1000u);
         if (!n) break;
     }
 }

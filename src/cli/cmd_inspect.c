@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/sys.h"
 #include "cli/inspect.h"
 #include "cli/inspect_file.h"
 #include "cli/lm_open.h"
+#include "exec/exec.h"
 
 struct inspect_opts { const char *model, *dump_after, *mode, *dtype, *html, *report; bool ops, graph, train, profile; int64_t rows; };
 
@@ -173,7 +175,9 @@ static int print_graph(const struct dan_lm *lm, const struct inspect_opts *o, co
                        struct dan_err *e)
 {
     struct dan_io io = io_of(lm, o);
-    struct dan_pass_opts po = {.loss = "loss", .dump_after = o->dump_after, .dump = put_graph, .dump_ctx = p};
+    struct dan_exec_choice choice = dan_exec_choice_of(&(struct dan_exec_opts){.cpu_mask = dan_isa_mask(p->cli->isa)});
+    struct dan_pass_opts po = {.loss = "loss", .dump_after = o->dump_after, .dump = put_graph, .dump_ctx = p, .rounds = dan_exec_rounds,
+                               .rounds_ctx = &choice};
     struct dan_graph *g = NULL;
     int rc = dan_lm_graph(lm, &io, pipeline, &po, &g, e);
     if (rc || !when) {

@@ -6,7 +6,6 @@
 #include "base/sys.h"
 #include "cli/reward_cmd.h"
 #include "cli/tune.h"
-#include "io/runs.h"
 #include "model/score.h"
 
 enum { NORMALISED = 4096 };                    /* answers that the mean is taken over, at most */
@@ -37,10 +36,8 @@ struct reward {
     struct dan_rm_stats last;
     struct dan_rm_report before, after;
     struct tune_part part;
-    int64_t tokens, run_id;
+    int64_t tokens;
     double  seconds, bias;
-    struct dan_runs *runs;
-    struct dan_run record;
 };
 
 /* ---- data ---- */
@@ -130,32 +127,6 @@ static int normalise(struct reward *w, struct dan_err *e)
 
 /* ---- the run ---- */
 
-static void start_record(struct reward *w)
-{
-    struct dan_cli *cli = w->t.cli;
-    struct dan_err e = {0};
-    struct dan_str recipe = {0};
-    char cpu[160];
-    dan_cpu_describe(cpu, sizeof cpu);
-    dan_recipe_text(cli, w->o, &recipe, NULL);
-    w->record = (struct dan_run){.command = cli->path, .dir = w->t.o.out, .model = w->t.o.model, .recipe = dan_arena_strdup(cli->arena, dan_str_c(&recipe)), .version = DANLU_VERSION,
-                                 .cpu = dan_arena_strdup(cli->arena, cpu), .params = dan_tuner_params(w->t.tuner), .seed = cli->seed, .final_loss = NAN, .val_loss = NAN};
-    if (dan_runs_open(cli->home, &w->runs, &e) || dan_runs_start(w->runs, &w->record, &w->run_id, &e))
-        dan_warn(&cli->ui, "this run is not in the runs database: %s", e.msg);
-    dan_str_release(&recipe);
-}
-
-static void end_record(struct reward *w, int rc)
-{
-    if (!w->run_id) return;
-    w->record.steps = dan_tuner_steps(w->t.tuner);
-    w->record.tokens = w->tokens;
-    if (w->last.pairs) w->record.final_loss = w->last.loss;
-    if (w->after.pairs) w->record.val_loss = w->after.loss;
-    dan_runs_update(w->runs, w->run_id, &w->record, NULL);
-    dan_runs_finish(w->runs, w->run_id, rc == DAN_OK ? "finished" : rc == DAN_ECANCELLED ? "interrupted" : "failed", NULL);
-}
-
 static int prepare(struct reward *w, struct dan_err *e)
 {
     const struct tune_opts *o = &w->t.o;
@@ -186,7 +157,6 @@ static int begin(struct reward *w, struct dan_err *e)
     int rc = tune_begin(&w->t, &w->part, 1, e);
     json_unpack(w->t.extra, "{s:I,s:f}", "num_tokens", &tokens, "seconds", &w->seconds);
     w->tokens = tokens;
-    if (!rc) start_record(w);
     return rc;
 }
 
@@ -282,7 +252,6 @@ static int work(struct reward *w, struct dan_err *e)
     if (!rc) rc = normalise(w, e);
     if (!rc && w->val.n) rc = judge(w, &w->after, e);
     if (!rc) rc = save(w, e);
-    end_record(w, rc);
     return rc ? rc : report(w, e);
 }
 
@@ -294,7 +263,6 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (rc || !w) return rc ? rc : dan_fail(e, DAN_ENOMEM, "not enough memory to start");
     *w = (struct reward){.t = {.o = o.tune, .cli = cli, .all = &o}, .o = &o};
     rc = work(w, e);
-    dan_runs_close(w->runs);
     dan_rm_release(&w->rm);
     dan_ranked_release(&w->data);
     dan_ranked_release(&w->val);

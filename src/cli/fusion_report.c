@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "base/sys.h"
+#include "exec/exec.h"
 #include "op/attrs.h"
 #include "op/ops.h"
 
@@ -383,7 +384,9 @@ static int join(struct fusion_report *r, struct dan_err *e)
 static int build(struct fusion_report *r, struct dan_err *e)
 {
     const struct fusion_subject *m = &r->m;
-    struct dan_pass_opts o = {.loss = "loss", .prec = strcmp(r->o.dtype, "bf16") ? DAN_PREC_F32 : DAN_PREC_BF16, .fusion = "off"};
+    struct dan_exec_choice choice = dan_exec_choice_of(&(struct dan_exec_opts){.cpu_mask = dan_isa_mask(r->cli->isa)});
+    struct dan_pass_opts o = {.loss = "loss", .prec = strcmp(r->o.dtype, "bf16") ? DAN_PREC_F32 : DAN_PREC_BF16, .fusion = "off",
+                              .rounds = dan_exec_rounds, .rounds_ctx = &choice};
     int rc = m->graph(m->model, &r->o, "", &o, &r->built, e);
     if (!rc) rc = m->graph(m->model, &r->o, m->pipeline, &o, &r->g[0], e);
     o.fusion = r->o.fusion;

@@ -1,3 +1,4 @@
+/* DIR/report.html. */
 #include "cli/page.h"
 #include <string.h>
 #include "base/file.h"

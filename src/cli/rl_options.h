@@ -70,7 +70,7 @@ int  rl_answers(struct rl *r, int64_t step, int64_t samples, struct dan_rollouts
 int  rl_score(struct rl *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e);
 /* Held-out prompts, and the loss on --forget-eval: before or after learning. */
 int  rl_measure(struct rl *r, bool after, struct dan_err *e);
-/* Adds "eval_reward", "forgetting", "eval_examples" to the report and its text; writes OUT/samples.jsonl. */
+/* Adds "eval_reward", "forgetting", "samples" to the report and its text; writes OUT/samples.jsonl. */
 int  rl_report(struct rl *r, json_t *report, struct dan_str *text, struct dan_err *e);
 /* An error in a step: where the run can go on from its last step, a checkpoint is written and the message says so.  extra is taken over. */
 int  rl_failed(struct rl *r, int rc, int64_t step, json_t *extra, struct dan_err *e);

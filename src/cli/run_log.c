@@ -1,3 +1,4 @@
+/* log.jsonl of a run. */
 #include "cli/run_log.h"
 #include <jansson.h>
 #include <math.h>

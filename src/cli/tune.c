@@ -67,7 +67,7 @@ static int check_template(struct tune *t, struct dan_err *e)
     int rc = dan_chat_traits_of(&t->chat, true, t->now, &traits, &why);
     if (rc == DAN_ENOMEM) return dan_fail(e, rc, "%s", why.msg);
     if (rc) dan_warn(&t->cli->ui, "the chat template cannot be used, texts can: %s", why.msg);
-    else if (!traits.stop_trained)
+    else if (!traits.stop_trained && t->head == DAN_HEAD_LM)         /* answers that are scored get eos where they have no end */
         dan_warn(&t->cli->ui, "the template '%s' has no end of turn that is learnt: the model will not learn to stop; --template alpaca or zephyr ends turns with eos",
                  t->chat.builtin ? t->chat.builtin : t->o.template ? t->o.template : "the model's own");
     dan_chat_traits_release(&traits);

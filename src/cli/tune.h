@@ -151,7 +151,7 @@ double tune_lr(const struct tune *t, int64_t step);
 int  tune_log(struct tune *t, json_t *j, struct dan_err *e);
 /* The adapter, or the model. */
 int  tune_save(struct tune *t, struct dan_err *e);
-/* Writes OUT/report.json and OUT/report.html (with the report's "eval_examples") and prints the result (as JSON, or `text`); takes j over. */
+/* Writes OUT/report.json and OUT/report.html (with the report's "samples") and prints the result (as JSON, or `text`); takes j over. */
 int  tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e);
 void tune_release(struct tune *t);
 void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d);

@@ -17,6 +17,7 @@ struct dan_exec_opts {
     /* dan_bind_store lays params out once for kernels that want it (dan_kernel.pack): the same results, faster, for as much memory again.
      * Such params may not be written to while the program lives. */
     bool pack;
+    bool pack_floats;                          /* also params that are stored as floats, where a kernel gains by it */
     /* called by one thread after every node of a run, once per output part, with the kernel that ran; NULL: off.
      * Nodes inside a scan are not shown. */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
@@ -26,6 +27,11 @@ struct dan_exec_opts {
 /* The graph must outlive the program; the program copies its nodes. */
 int  dan_compile(const struct dan_graph *g, const struct dan_exec_opts *o, struct dan_program **out, struct dan_err *e);
 void dan_program_free(struct dan_program *p);
+/* For dan_pass_opts.rounds, with a struct dan_exec_choice as its context: how the kernel that a program with these options takes for product
+ * `matmul` of g rounds its input to int8; enum dan_rounded (core/rounded.h). */
+struct dan_exec_choice { uint64_t cpu; bool ref; };
+struct dan_exec_choice dan_exec_choice_of(const struct dan_exec_opts *o);
+int  dan_exec_rounds(const void *choice, const struct dan_graph *g, dan_ref matmul);
 /* Binds an input, param or state by name to memory that outlives the next run.  A dynamic input may
  * have fewer rows than declared; dtype and all other dims must match. */
 int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *t, struct dan_err *e);
@@ -33,6 +39,8 @@ int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *
  * rows of a, b, c (made by fuse_horizontal): the store's tensors become views of the joined one.  Programs over one store may differ in fusion as long as
  * the one that joins most is bound first: a tensor that is bound cannot move (an error says so). */
 int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e);
+/* As if pack_floats had been set, from now on; between runs, of a program with `pack` whose store is bound. */
+void dan_program_pack_floats(struct dan_program *p);
 int  dan_run(struct dan_program *p, struct dan_err *e);
 /* A run in two parts, for an input that depends on an output: dan_run_first goes as far as output `known`, dan_run_rest from there with the values that `input`
  * has by then.  Together they are one dan_run, bit for bit; what is bound must stay bound, but for its values.  dan_program_cut fails (DAN_EUNSUPPORTED, without

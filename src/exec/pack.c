@@ -2,12 +2,15 @@
 #include "base/mem.h"
 #include "exec/program.h"
 
+static bool is_float(const struct dan_tensor *t) { return t->dtype->block == 1 && t->dtype != &dan_dtype_i8; }
+
 /* A step whose in[1] is a param and whose kernel would rather have it packed; *bytes: how much. */
 static bool wants_pack(struct dan_program *p, struct step *s, size_t *bytes)
 {
     const struct dan_node *n = &p->g.node[s->node];
     if (!s->kernel || !s->kernel->pack || s->stage || n->n_in < 2 || !n->in[1] || !dan_op_is(&p->g.node[n->in[1]], "param")) return false;
     s->in[1] = p->unit[s->in_unit[1]].t;
+    if (is_float(&s->in[1]) && !p->opts.pack_floats) return false;
     *bytes = s->in[1].data ? s->kernel->pack_bytes(&s->args) : 0;
     return *bytes > 0;
 }
@@ -55,6 +58,13 @@ void dan_program_pack(struct dan_program *p, struct dan_packs *packs)
     }
     dan_pool_run(p->opts.pool, pack_thread, p);
     for (int32_t i = 0; i < p->n_steps; i++) p->step[i].pack_is_fresh = false;
+}
+
+void dan_program_pack_floats(struct dan_program *p)
+{
+    if (p->opts.pack_floats || !p->opts.pack || !p->packs) return;
+    p->opts.pack_floats = true;
+    dan_program_pack(p, p->packs);
 }
 
 void dan_program_unpack(struct dan_program *p)

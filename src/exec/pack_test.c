@@ -16,11 +16,11 @@ enum { ROWS = 5, K = 64, N = 33 };
 struct world { struct dan_graph *g; struct dan_store *s; float x[ROWS * K]; };
 
 /* y = x w^T, z = x v^T, and w once more. */
-static void world_new(struct world *w)
+static void world_of(struct world *w, const char *type)
 {
     struct dan_builder b;
     struct dan_err e = {0};
-    const struct dan_dtype *t = dan_dtype_find("q4_0");
+    const struct dan_dtype *t = dan_dtype_find(type);
     float row[K];
     w->g = dan_graph_new();
     dan_builder_init(&b, w->g);
@@ -40,6 +40,8 @@ static void world_new(struct world *w)
     }
     for (int i = 0; i < ROWS * K; i++) w->x[i] = (float)(i % 37 - 18) * 0.1f;
 }
+
+static void world_new(struct world *w) { world_of(w, "q4_0"); }
 
 static struct dan_program *program_new(struct world *w, bool pack, struct dan_err *e)
 {
@@ -104,6 +106,33 @@ static void shared_and_freed(void **state)
     dan_graph_free(w.g);
 }
 
+/* bf16 is laid out when that is asked for, also between runs. */
+static void floats_when_asked(void **state)
+{
+    struct world w;
+    struct dan_err e = {0};
+    float want[ROWS * N];
+    (void)state;
+    world_of(&w, "bf16");
+    for (int32_t i = 1; i < w.g->n; i++)
+        if (dan_op_is(&w.g->node[i], "matmul")) w.g->node[i].attr[DAN_MATMUL_PREC].i = DAN_PREC_BF16;
+    struct dan_program *p = program_new(&w, true, &e), *plain = program_new(&w, false, &e);
+    assert_true(p && plain);
+    assert_int_equal(dan_program_packed(p), 0);
+    memcpy(want, run(p, "z"), sizeof want);
+    for (int i = 0; i < 2; i++) {
+        dan_program_pack_floats(p);
+        dan_program_pack_floats(plain);        /* packs nothing at all */
+        assert_memory_equal(run(p, "z"), want, sizeof want);
+        assert_memory_equal(run(plain, "z"), want, sizeof want);
+        assert_int_equal(dan_program_packed(plain), 0);
+    }
+    dan_program_free(p);
+    dan_program_free(plain);
+    dan_store_free(w.s);
+    dan_graph_free(w.g);
+}
+
 /* A param that is bound to other memory later is read there. */
 static void other_memory(void **state)
 {
@@ -150,7 +179,7 @@ static void memory_may_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits_and_no_heap), cmocka_unit_test(shared_and_freed),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits_and_no_heap), cmocka_unit_test(shared_and_freed), cmocka_unit_test(floats_when_asked),
                                        cmocka_unit_test(other_memory), cmocka_unit_test(memory_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
 /* Which kernel runs a node: of all that the CPU has and that accept it, the highest rank. */
 #include <string.h>
 #include "base/sys.h"
+#include "core/rounded.h"
 #include "exec/program.h"
+#include "op/attrs.h"
 
 static bool is_double(const struct step *s, const struct dan_node *n)
 {
@@ -81,6 +83,31 @@ int dan_program_select(struct dan_program *p, struct step *s, struct dan_err *e)
     s->run = s->kernel ? s->kernel->run : dbl ? dan_op_f64(n->op)->ref : n->op->ref;
     if (!s->run) return dan_fail(e, DAN_EUNSUPPORTED, "op '%s' cannot run: it has neither a kernel nor a reference", n->op->name);
     return DAN_OK;
+}
+
+struct dan_exec_choice dan_exec_choice_of(const struct dan_exec_opts *o)
+{
+    uint64_t cpu = dan_cpu_features();         /* cpuid traps in virtual machines: ask once */
+    return (struct dan_exec_choice){.cpu = o->cpu_mask ? cpu & o->cpu_mask : cpu, .ref = o->ref};
+}
+
+int dan_exec_rounds(const void *choice, const struct dan_graph *g, dan_ref matmul)
+{
+    const struct dan_exec_choice *c = choice;
+    struct dan_program p = {.opts = {.ref = c->ref}, .cpu = c->cpu};
+    const struct dan_node *n = &g->node[matmul];
+    struct dan_tensor in[DAN_MATMUL_INPUT_SCALE + 1] = {{0}}, out = dan_tensor_of(n->dtype, n->shape, NULL);
+    struct dan_args a = {.in = in, .out = &out, .attr = n->attr, .n_in = n->n_in, .n_out = 1, .nth = 1};
+    if (n->dtype != &dan_dtype_f32 || n->n_in > DAN_MATMUL_INPUT_SCALE + 1) return DAN_ROUNDED_NOT;
+    for (int k = 0; k < n->n_in; k++)
+        if (n->in[k]) in[k] = dan_tensor_of(g->node[n->in[k]].dtype, g->node[n->in[k]].shape, NULL);
+    const struct dan_kernel *k = dan_best_kernel(&p, "matmul", &a, false);
+    enum dan_rounded form = in[1].dtype->block > 1 ? DAN_ROUNDED_GROUPS : DAN_ROUNDED_ROWS;
+    int64_t width = in[1].shape.n == 2 && in[0].shape.n > 0 ? dan_rounded_width(form, in[1].shape.d[1]) : -1;
+    if (!k || !k->accepts || width < 0) return DAN_ROUNDED_NOT;
+    in[0].shape.d[in[0].shape.n - 1] = width;
+    in[0] = dan_tensor_of(&dan_dtype_i8, in[0].shape, NULL);
+    return k->accepts(&a) ? form : DAN_ROUNDED_NOT;    /* who takes rounded rows rounds others in the same way */
 }
 
 /* Workspace of the step for nth threads, at the declared maximum. */

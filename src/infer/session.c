@@ -9,6 +9,10 @@
 /* Prefill reads all weights once a run: on a machine whose AMX outruns its memory, 512 rows a run are faster than 256. */
 enum { DEFAULT_ROWS = 512, JOIN_BYTES = 64 << 20 };
 
+/* Weights in bf16 are laid out for the kernels, which takes about a second a gigabyte and as much memory again: at once where several sequences
+ * share them, after PATIENCE short runs for one, whose first token should not wait; never for one beyond PACK_BYTES. */
+enum { PATIENCE = 32, SHORT = 4, PACK_BYTES = 512 << 20 };
+
 /* Row arrays of a run, all [max_rows] but select [max_select] and lane [slots]. */
 enum { TOKENS, POS, START, STOP, SELF, RESET, HOLD, N_ROW_ARRAYS };
 
@@ -27,6 +31,7 @@ struct dan_session {
     float   *weight, *weight_row;              /* of adapters: [slots, n_adapters]; [n_adapters, max_rows] of the run */
     float  **to;                               /* where the logits of select[i] go */
     int64_t rows, selected;                    /* of the run that is being made */
+    int64_t n_short;                           /* runs of few rows so far */
     int32_t logits_output;
 };
 
@@ -98,8 +103,10 @@ static int compile_with(struct dan_session *s, const struct dan_dtype *cache, st
     bool recurrent = s->lm->model->time_major;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
                         .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache, .adapter_rows = s->o.adapters};
-    struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s)};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live, .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live, .pack_floats = s->o.slots > 1,
+                              .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
+    struct dan_exec_choice choice = dan_exec_choice_of(&x);
+    struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s), .rounds = dan_exec_rounds, .rounds_ctx = &choice};
     int rc = dan_lm_graph(s->lm, &io, DAN_PIPELINE_INFER, &p, &s->graph, e);
     return rc ? rc : dan_compile(s->graph, &x, &s->program, e);
 }
@@ -263,8 +270,15 @@ static int bind_rows(struct dan_session *s, struct dan_err *e)
     return rc ? rc : bind_ints(s, "select", s->select, s->selected, e);
 }
 
+static void pack_late(struct dan_session *s)
+{
+    if (s->rows > SHORT || ++s->n_short != PATIENCE || dan_store_bytes(s->lm->store) > PACK_BYTES) return;
+    dan_program_pack_floats(s->program);
+}
+
 static int run(struct dan_session *s, struct dan_err *e)
 {
+    pack_late(s);
     int rc = bind_rows(s, e);
     if (!rc) rc = dan_run(s->program, e);
     if (rc) return rc;

@@ -21,7 +21,8 @@ enum { DAN_MATMUL_TA, DAN_MATMUL_TB, DAN_MATMUL_PREC, DAN_MATMUL_ACT, DAN_MATMUL
 enum dan_prec { DAN_PREC_F32, DAN_PREC_BF16 }; /* bf16: operands rounded to bf16, products summed in f32 */
 enum dan_act { DAN_ACT_NONE, DAN_ACT_GELU, DAN_ACT_GELU_TANH, DAN_ACT_SILU, DAN_ACT_RELU, DAN_ACT_TANH, DAN_ACT_SIGMOID, DAN_N_ACTS };
 
-enum { DAN_NORM_EPS };                         /* layer_norm, rms_norm and their gradients and skip_ forms */
+enum { DAN_NORM_EPS, DAN_NORM_ROUND };         /* layer_norm, rms_norm and their gradients and skip_ forms; ROUND (not of gradients): enum dan_rounded */
+enum { DAN_QUANTISE_FORM };                    /* quantise_rows: enum dan_rounded (core/rounded.h) */
 enum { DAN_ROPE_DIM, DAN_ROPE_BACKWARD };      /* head dim D, 1 = rotate back (the vjp).  rope_table: struct dan_rope (core/rope.h) */
 
 /* attend and attend_grad */

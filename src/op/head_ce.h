@@ -13,6 +13,9 @@ static inline dan_ref dan_head_ce_frozen(struct dan_builder *b, dan_ref x, dan_r
 }
 
 /* w as x, or in any storage format beside an f32 x. */
-static inline bool dan_head_takes(const struct dan_dtype *x, const struct dan_dtype *w) { return w == x || (x == &dan_dtype_f32 && w->to_f32 && w != &dan_dtype_i32 && w != &dan_dtype_i64); }
+static inline bool dan_head_takes(const struct dan_dtype *x, const struct dan_dtype *w)
+{
+    return w == x || (x == &dan_dtype_f32 && w->to_f32 && w != &dan_dtype_i32 && w != &dan_dtype_i64);
+}
 
 #endif

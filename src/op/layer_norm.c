@@ -1,7 +1,7 @@
 /* y = (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta, over the last axis; beta may be absent.
  * var is the biased variance.  Ba, Kiros, Hinton 2016, "Layer Normalization". */
 #include "op/op.h"
-#include "op/node.h"
+#include "op/rounded.h"
 
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
@@ -10,7 +10,8 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     int64_t c = x->shape.d[x->shape.n - 1];
     if (!dan_is_vector(dan_in(g, n, 1), x->dtype, c) || (beta && !dan_is_vector(beta, x->dtype, c)))
         return dan_infer_fail(n, e, "gamma and beta must be '%s' [%lld], the last dimension of x", x->dtype->name, (long long)c);
-    return dan_infer_same(g, n, e);
+    int rc = dan_infer_same(g, n, e);
+    return rc ? rc : rounded_output(n, n->attr[DAN_NORM_ROUND].i, &n->dtype, &n->shape, e);
 }
 
 static void norm_row(const real *x, const real *gamma, const real *beta, real *y, int64_t c, real eps)
@@ -23,17 +24,27 @@ static void norm_row(const real *x, const real *gamma, const real *beta, real *y
     for (int64_t i = 0; i < c; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + (beta ? beta[i] : 0);
 }
 
+static size_t ref_ws(const struct dan_args *a, int nth) { return a->attr[DAN_NORM_ROUND].i ? rounded_ws(a, nth) : 0; }
+
 static void ref(const struct dan_args *a)
 {
-    int64_t lo, hi, c = dan_cols(&a->in[0]);
+    int64_t lo, hi, c = dan_cols(&a->in[0]), form = a->attr[DAN_NORM_ROUND].i;
     dan_share(a, dan_rows(&a->in[0]), 1, &lo, &hi);
-    for (int64_t r = lo; r < hi; r++)
-        norm_row(dan_row(&a->in[0], r), a->in[1].data, a->in[2].data, dan_row(&a->out[0], r), c, (real)a->attr[DAN_NORM_EPS].f);
+    for (int64_t r = lo; r < hi; r++) {
+        real *y = form ? rounded_tmp(a) : dan_row(&a->out[0], r);
+        norm_row(dan_row(&a->in[0], r), a->in[1].data, a->in[2].data, y, c, (real)a->attr[DAN_NORM_EPS].f);
+        if (form) rounded_row(form, y, c, rounded_tmp(a), dan_row(&a->out[0], r));
+    }
 }
 
 static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx)
 {
     const struct dan_node n = *dan_at(b->g, y);
+    if (n.attr[DAN_NORM_ROUND].i) {
+        dan_poison(b, DAN_EINVAL, "%s at '%s' rounds its rows and has no gradient: run autodiff before fuse_norm_quantise", n.op->name,
+                   n.where ? n.where : "?");
+        return;
+    }
     dan_ref grad = dan_layer_norm_grad(b, n.in[0], n.in[1], dy[0], 0, n.attr[DAN_NORM_EPS].f);
     dx[0] = dan_pick(b, grad, 0);
     dx[1] = dan_pick(b, grad, 1);
@@ -60,9 +71,10 @@ DAN_OP(layer_norm) = {
     .doc = "(x - mean) / sqrt(var + eps) * gamma + beta over the last axis",
     .n_in = 3, .half_out = 0x1, .props = DAN_OP_ROWWISE | DAN_OP_STRIDED,
     .n_opt = 1,
-    .attrs = {{"eps", 'f'}},
+    .attrs = {{"eps", 'f'}, {"round", 'i'}},
     .infer = infer,
     .ref = ref,
+    .ref_ws = ref_ws,
     .vjp = vjp,
     .cost = cost,
     .sample = sample,

@@ -9,9 +9,13 @@
  *
  * b [N,K] may hold levels with a scale per row: y = act(scale[n] sum_k a_k (b_nk - zero[n]) + bias) + residual.  With input_scale
  * {s, z} the product uses s (clamp(rint(a / s) + z, -128, 127) - z) for a, z a whole number: static int8 activations.  Operands with a
- * scale are not rounded to bf16, whatever prec says. */
+ * scale are not rounded to bf16, whatever prec says.
+ *
+ * a may be rows that quantise_rows or a norm rounded to int8 (core/rounded.h): by groups for b in a block format, by rows for levels with a
+ * scale but no input_scale.  y is f32. */
 #include "op/op.h"
 #include "core/actfn.h"
+#include "core/rounded.h"
 #include "op/node.h"
 #include "op/prec.h"
 
@@ -21,14 +25,27 @@ static struct dims dims_of(const struct dan_shape *a, const struct dan_shape *b,
 {
     struct dims d = {.m = 1};
     for (int i = 0; i + 1 < a->n; i++) d.m *= a->d[i];
-    d.k = a->d[a->n - 1];
-    if (attr[DAN_MATMUL_TA].i) {
-        int64_t t = d.m;
-        d.m = d.k;
-        d.k = t;
-    }
+    if (attr[DAN_MATMUL_TA].i) d.m = a->d[a->n - 1];
+    d.k = b->d[attr[DAN_MATMUL_TB].i ? 1 : 0];        /* rounded rows of a are wider */
     d.n = b->d[attr[DAN_MATMUL_TB].i ? 0 : 1];
     return d;
+}
+
+/* How rows of a are rounded that meet a b like this one. */
+static enum dan_rounded rounded_for(const struct dan_dtype *b) { return b->block > 1 ? DAN_ROUNDED_GROUPS : DAN_ROUNDED_ROWS; }
+
+/* a is rounded rows. */
+static int check_rounded(const struct dan_graph *g, const struct dan_node *n, struct dan_err *e)
+{
+    const struct dan_node *a = dan_in(g, n, 0), *b = dan_in(g, n, 1);
+    if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || a->shape.n < 2 || b->shape.n != 2 || n->attr[DAN_MATMUL_GATE].i)
+        return dan_infer_fail(n, e, "rounded rows multiply b [N,K] only: set tb, clear ta and gate");
+    bool levels = b->dtype->block == 1, scale = dan_in_opt(g, n, DAN_MATMUL_SCALE), fixed = dan_in_opt(g, n, DAN_MATMUL_INPUT_SCALE);
+    if (!b->dtype->to_f32 || levels != scale || fixed)
+        return dan_infer_fail(n, e, "rounded rows need b in a block format, or levels with a scale per row and no input_scale; b is '%s'", b->dtype->name);
+    if (a->shape.d[a->shape.n - 1] == dan_rounded_width(rounded_for(b->dtype), b->shape.d[1])) return DAN_OK;
+    return dan_infer_fail(n, e, "rounded rows of %lld bytes are not those of %lld values: round them in the form of b",
+                          (long long)a->shape.d[a->shape.n - 1], (long long)b->shape.d[1]);
 }
 
 static int check_operands(const struct dan_node *n, const struct dan_node *a, const struct dan_node *b, struct dan_err *e)
@@ -50,7 +67,7 @@ static int check_operands(const struct dan_node *n, const struct dan_node *a, co
 static int check_scales(const struct dan_graph *g, const struct dan_node *n, int64_t rows, struct dan_err *e)
 {
     static const char *const name[] = {"scale", "zero", "input_scale"};
-    const struct dan_dtype *t = dan_in(g, n, 0)->dtype;
+    const struct dan_dtype *t = n->dtype;
     for (int k = 0; k < 3; k++) {
         const struct dan_node *x = dan_in_opt(g, n, DAN_MATMUL_SCALE + k);
         int64_t want = k < 2 ? rows : 2;
@@ -66,17 +83,18 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
 {
     const struct dan_node *a = dan_in(g, n, 0), *b = dan_in(g, n, 1);
     const struct dan_node *bias = dan_in_opt(g, n, 2), *res = dan_in_opt(g, n, 3);
-    int rc = check_operands(n, a, b, e);
+    const struct dan_dtype *real_type = a->dtype == &dan_dtype_i8 ? &dan_dtype_f32 : a->dtype;
+    int rc = a->dtype == &dan_dtype_i8 ? check_rounded(g, n, e) : check_operands(n, a, b, e);
     if (rc) return rc;
     struct dims d = dims_of(&a->shape, &b->shape, n->attr);
     n->n_out = 1;
-    n->dtype = a->dtype;
+    n->dtype = real_type;
     n->shape = a->shape;
     n->shape.d[n->shape.n - 1] = d.n;
     if (n->attr[DAN_MATMUL_TA].i) n->shape.d[0] = d.m;
-    if (bias && !dan_is_vector(bias, a->dtype, d.n))
-        return dan_infer_fail(n, e, "bias must be '%s' [%lld]", a->dtype->name, (long long)d.n);
-    if (res && (res->dtype != a->dtype || !dan_shape_equal(&res->shape, &n->shape)))
+    if (bias && !dan_is_vector(bias, real_type, d.n))
+        return dan_infer_fail(n, e, "bias must be '%s' [%lld]", real_type->name, (long long)d.n);
+    if (res && (res->dtype != real_type || !dan_shape_equal(&res->shape, &n->shape)))
         return dan_infer_fail(n, e, "residual must have the type and shape of the product");
     if (n->attr[DAN_MATMUL_GATE].i && (!res || n->attr[DAN_MATMUL_ACT].i))
         return dan_infer_fail(n, e, "a gate needs the pre-activation as residual and no activation: give it, or clear the gate");
@@ -105,10 +123,10 @@ static void load_column(const struct dan_args *a, int64_t j, int64_t k, real *w,
     const struct dan_tensor *b = &a->in[1];
     int64_t prec = prec_of(a);
     bool tb = a->attr[DAN_MATMUL_TB].i;
-    if (b->dtype != a->in[0].dtype && tb) {
+    if (b->dtype != DAN_REAL_DTYPE && tb) {
         b->dtype->to_f32(dan_row(b, j), tmp, k);
         for (int64_t i = 0; i < k; i++) w[i] = tmp[i];
-    } else if (b->dtype != a->in[0].dtype) {           /* one block of every row */
+    } else if (b->dtype != DAN_REAL_DTYPE) {           /* one block of every row */
         int64_t block = b->dtype->block;
         for (int64_t i = 0; i < k; i++) {
             b->dtype->to_f32((const char *)dan_row(b, i) + j / block * b->dtype->bytes, tmp, block);
@@ -130,11 +148,25 @@ static real static_value(real x, real s, real z)
     return s * ((q > 127 ? 127 : q < -128 ? -128 : q) - z);
 }
 
+/* A rounded row times w. */
+static real dot_rounded(const char *row, enum dan_rounded form, int64_t k, const real *w)
+{
+    real sum = 0;
+    float scale = form == DAN_ROUNDED_ROWS ? dan_rounded_row_of(row, k).scale : 0;
+    for (int64_t j = 0; j < k; j++) {
+        const char *q = row + (form == DAN_ROUNDED_ROWS ? j : j / DAN_ROUNDED_GROUP * DAN_ROUNDED_GROUP_BYTES + j % DAN_ROUNDED_GROUP);
+        if (form == DAN_ROUNDED_GROUPS && j % DAN_ROUNDED_GROUP == 0) scale = dan_rounded_group_of(q).scale;
+        sum += (real)(scale * (float)*(const int8_t *)q) * w[j];
+    }
+    return sum;
+}
+
 /* Row i of op(a) times w. */
 static real dot_row(const struct dan_args *a, int64_t i, int64_t k, const real *w)
 {
     const struct dan_tensor *x = &a->in[0], *fixed = input(a, DAN_MATMUL_INPUT_SCALE);
     int64_t prec = prec_of(a);
+    if (x->dtype == &dan_dtype_i8) return dot_rounded(dan_row(x, i), rounded_for(a->in[1].dtype), k, w);
     bool ta = a->attr[DAN_MATMUL_TA].i;
     const real *row = ta ? (const real *)x->data + i : dan_row(x, i), s = element(fixed, 0), z = element(fixed, 1);
     int64_t step = ta ? x->stride[0] / (int64_t)sizeof(real) : 1;
@@ -209,6 +241,10 @@ static void vjp(struct dan_builder *b, dan_ref y, const dan_ref *dy, dan_ref *dx
     if (n.attr[DAN_MATMUL_ACT].i || n.attr[DAN_MATMUL_GATE].i || n.in[3]) {
         dan_poison(b, DAN_EINVAL, "matmul at '%s' was fused after autodiff and has no gradient: run autodiff before fuse_bias_act",
                    n.where ? n.where : "?");
+        return;
+    }
+    if (dan_at(b->g, n.in[0])->dtype == &dan_dtype_i8) {
+        dan_poison(b, DAN_EINVAL, "matmul at '%s' multiplies rounded rows and has no gradient: run autodiff before quantise_rows", n.where ? n.where : "?");
         return;
     }
     if (n.in[DAN_MATMUL_SCALE]) {

@@ -30,7 +30,8 @@ extern const struct dan_op dan_op_input, dan_op_param, dan_op_state, dan_op_pick
     dan_op_layer_norm, dan_op_layer_norm_grad, dan_op_rms_norm, dan_op_rms_norm_grad, dan_op_skip_layer_norm, dan_op_skip_rms_norm,
     dan_op_rope, dan_op_rope_table, dan_op_attend, dan_op_attend_grad, dan_op_attend_range, dan_op_kv_write, dan_op_embed, dan_op_scatter_add,
     dan_op_dropout, dan_op_noise, dan_op_fake_quant, dan_op_concat, dan_op_slice, dan_op_slice_grad, dan_op_split, dan_op_split_dim, dan_op_merge_dims,
-    dan_op_permute, dan_op_matmul, dan_op_linear_act, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write;
+    dan_op_permute, dan_op_matmul, dan_op_linear_act, dan_op_swiglu, dan_op_swiglu_grad, dan_op_scan, dan_op_chain, dan_op_rope_kv_write,
+    dan_op_quantise_rows;
 
 /* constants and copies */
 static inline dan_ref dan_fill_like(struct dan_builder *b, dan_ref x, double v) { return DAN_EMIT(b, fill_like, 1, &DAN_F(v), x); }      /* shape and dtype of x, all v */
@@ -60,6 +61,8 @@ static inline dan_ref dan_swiglu_grad(struct dan_builder *b, dan_ref gate_up, da
 static inline dan_ref dan_dropout(struct dan_builder *b, dan_ref x, dan_ref seed, double p) { return p <= 0 ? x : DAN_EMIT(b, dropout, 2, ((const union dan_attr[]){DAN_F(p), DAN_I((int64_t)b->rng_streams++)}), x, seed); }  /* seed i32[2] = seed, step */
 static inline dan_ref dan_noise(struct dan_builder *b, dan_ref x, dan_ref start, dan_ref stop, dan_ref seed, double alpha, int64_t stream) { return DAN_EMIT(b, noise, 2, ((const union dan_attr[]){DAN_F(alpha), DAN_I(stream)}), x, start, stop, seed); }  /* x [N,C]; start, stop i32[N]: of the row's sequence */
 static inline dan_ref dan_fake_quant(struct dan_builder *b, dan_ref x, int bits, int64_t group) { return DAN_EMIT(b, fake_quant, 2, ((const union dan_attr[]){DAN_I(bits), DAN_I(group)}), x); }
+
+static inline dan_ref dan_quantise_rows(struct dan_builder *b, dan_ref x, int form) { return DAN_EMIT(b, quantise_rows, 1, &DAN_I(form), x); }  /* int8 rows for products with quantised weights; form: enum dan_rounded */
 
 /* reductions */
 static inline dan_ref dan_sum(struct dan_builder *b, dan_ref x, int axis) { return DAN_EMIT(b, sum, 1, &DAN_I(axis), x); }               /* drops the axis */

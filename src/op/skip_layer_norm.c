@@ -1,7 +1,7 @@
 /* Parts: s = x + y and layer_norm(s) (layer_norm.c); beta may be absent.
  * One pass instead of an add and a norm: made by fuse_skip_norm after autodiff, so it has no gradient. */
 #include "op/op.h"
-#include "op/node.h"
+#include "op/rounded.h"
 
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
@@ -15,7 +15,7 @@ static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *
     if (rc) return rc;
     dan_node_part(n, 0, x->dtype, x->shape);
     dan_node_part(n, 1, x->dtype, x->shape);
-    return DAN_OK;
+    return rounded_output(n, n->attr[DAN_NORM_ROUND].i, &n->part[1].dtype, &n->part[1].shape, e);
 }
 
 static void norm_row(const real *x, const real *gamma, const real *beta, real *y, int64_t c, real eps)
@@ -28,15 +28,19 @@ static void norm_row(const real *x, const real *gamma, const real *beta, real *y
     for (int64_t i = 0; i < c; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + (beta ? beta[i] : 0);
 }
 
+static size_t ref_ws(const struct dan_args *a, int nth) { return a->attr[DAN_NORM_ROUND].i ? rounded_ws(a, nth) : 0; }
+
 static void ref(const struct dan_args *a)
 {
-    int64_t lo, hi, c = dan_cols(&a->in[0]);
+    int64_t lo, hi, c = dan_cols(&a->in[0]), form = a->attr[DAN_NORM_ROUND].i;
     dan_share(a, dan_rows(&a->in[0]), 1, &lo, &hi);
     for (int64_t r = lo; r < hi; r++) {
         const real *x = dan_row(&a->in[0], r), *y = dan_row(&a->in[1], r);
         real *sum = dan_row(&a->out[0], r);
         for (int64_t i = 0; i < c; i++) sum[i] = x[i] + y[i];
-        norm_row(sum, a->in[2].data, a->in[3].data, dan_row(&a->out[1], r), c, (real)a->attr[DAN_NORM_EPS].f);
+        real *normed = form ? rounded_tmp(a) : dan_row(&a->out[1], r);
+        norm_row(sum, a->in[2].data, a->in[3].data, normed, c, (real)a->attr[DAN_NORM_EPS].f);
+        if (form) rounded_row(form, normed, c, rounded_tmp(a), dan_row(&a->out[1], r));
     }
 }
 
@@ -63,9 +67,10 @@ DAN_OP(skip_layer_norm) = {
     .n_in = 4, .half_in = 0x2, .half_out = 0x2,
     .n_opt = 1,
     .props = DAN_OP_NO_GRAD | DAN_OP_ROWWISE,
-    .attrs = {{"eps", 'f'}},
+    .attrs = {{"eps", 'f'}, {"round", 'i'}},
     .infer = infer,
     .ref = ref,
+    .ref_ws = ref_ws,
     .cost = cost,
     .sample = sample,
 };

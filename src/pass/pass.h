@@ -34,6 +34,10 @@ struct dan_pass_opts {
     const char *loss;                          /* autodiff: name of the output to differentiate ("loss") */
     enum dan_prec prec;                        /* mixed: of matmuls */
     const struct dan_quant_policy *quant;      /* fake_quant: what is quantised and how (pass/fake_quant.h); NULL: nothing */
+    /* quantise_rows: how the kernel of a product rounds its input, enum dan_rounded (core/rounded.h); dan_exec_rounds is one.  NULL: nothing is
+     * known of kernels, nothing is rounded before. */
+    int (*rounds)(const void *ctx, const struct dan_graph *g, dan_ref product);
+    const void *rounds_ctx;
     int64_t head_ce_min_vocab;                 /* fuse_head_ce: from this vocabulary on; 0 = 4096 */
     const char *dump_after;                    /* name of a pass, or "all" */
     void (*dump)(void *ctx, const char *pass, const char *text);
@@ -76,7 +80,7 @@ int dan_run_passes(struct dan_graph *g, const char *pipeline, const struct dan_p
 #define DAN_PIPELINE_TRAIN "fuse_horizontal,fake_quant,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
 #define DAN_PIPELINE_TRAIN_REMAT "fuse_horizontal,fake_quant,fuse_swiglu,autodiff,fold_cbr,simplify,cse,eliminate,hoist_scan,fuse_head_ce,remat,fuse_skip_norm,fuse_bias_act,fuse_act_grad,fuse_chain,place_concat,mixed,dce"
 #define DAN_PIPELINE_EVAL "fuse_horizontal,fake_quant,fuse_swiglu,simplify,cse,eliminate,fuse_head_ce,fuse_skip_norm,fuse_bias_act,fuse_chain,place_concat,mixed,dce"
-#define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,eliminate,fuse_skip_norm,fuse_bias_act,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
+#define DAN_PIPELINE_INFER "fold_cbr,fuse_horizontal,fuse_swiglu,cse,eliminate,fuse_skip_norm,fuse_bias_act,quantise_rows,fuse_norm_quantise,fuse_rope_kv,fuse_chain,place_concat,mixed,dce"
 
 /* For passes that rewrite node by node: visits every node of g in order and appends what `visit`
  * returns for it to a fresh node list: a ref made through r->b, DAN_KEEP to copy the node with mapped

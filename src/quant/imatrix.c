@@ -12,9 +12,10 @@ static int new_entry(struct dan_imatrix *m, const char *name, size_t length, int
 {
     if (dan_vec_grow(&m->v, &m->cap, m->n + 1, sizeof *m->v)) return no_memory(e);
     struct dan_imatrix_entry *x = &m->v[m->n];
-    *x = (struct dan_imatrix_entry){.k = k, .rows = 1, .name = dan_calloc(length + 1, 1), .mean = dan_calloc((size_t)k + 1, sizeof(float))};
+    *x = (struct dan_imatrix_entry){.k = k, .rows = 1, .name = dan_calloc(length + 1, 1), .mean = dan_calloc((size_t)k + 1, sizeof(float)),
+                                    .sums = dan_calloc((size_t)k + 1, sizeof(float))};
     m->n++;
-    if (!x->name || !x->mean) return no_memory(e);
+    if (!x->name || !x->mean || !x->sums) return no_memory(e);
     memcpy(x->name, name, length);
     *out = x;
     return DAN_OK;
@@ -25,7 +26,8 @@ int dan_imatrix_add(struct dan_imatrix *m, const char *name, const double *squar
     struct dan_imatrix_entry *x;
     int rc = new_entry(m, name, strlen(name), k, &x, e);
     if (!rc && rows > 0) x->rows = (double)rows;
-    for (int64_t i = 0; i < k && !rc; i++) x->mean[i] = (float)(squares[i] / x->rows);
+    for (int64_t i = 0; i < k && !rc; i++) x->sums[i] = (float)squares[i];
+    for (int64_t i = 0; i < k && !rc; i++) x->mean[i] = (float)((double)x->sums[i] / x->rows);
     return rc;
 }
 
@@ -41,6 +43,7 @@ void dan_imatrix_release(struct dan_imatrix *m)
     for (size_t i = 0; i < m->n; i++) {
         dan_free(m->v[i].name);
         dan_free(m->v[i].mean);
+        dan_free(m->v[i].sums);
     }
     dan_free(m->v);
     dan_free(m->text);
@@ -93,6 +96,7 @@ static int read_entry(struct reader *r, struct dan_imatrix *m)
     if (!rc && (size_t)n > r->left / sizeof(float)) rc = cut(r);
     if (!rc) rc = new_entry(m, name, (size_t)length, n, &x, r->e);
     if (!rc) rc = take(r, x->mean, (size_t)n * sizeof(float));
+    if (!rc) memcpy(x->sums, x->mean, (size_t)n * sizeof(float));
     for (int64_t i = 0; !rc && calls > 0 && i < n; i++) x->mean[i] /= (float)calls;
     if (!rc && calls > 0) x->rows = calls;
     return rc ? rc : dan_imatrix_check(x, r->path, r->e);

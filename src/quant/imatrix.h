@@ -8,7 +8,7 @@
 #define DAN_QUANT_IMATRIX_H
 #include "quant/observe.h"
 
-struct dan_imatrix_entry { char *name; int64_t k; float *mean; double rows; };        /* rows: that mean is of; the older file says calls */
+struct dan_imatrix_entry { char *name; int64_t k; float *mean, *sums; double rows; };         /* mean = sums / rows; the older file calls rows calls */
 struct dan_imatrix { struct dan_imatrix_entry *v; size_t n, cap; int32_t chunks; char *text; };
 
 /* Takes copies.  mean[k] >= 0. */

@@ -35,9 +35,9 @@ static int read_pair(struct dan_imatrix *m, const char *path, const char *name, 
     double *squares = dan_malloc((size_t)(k + 1) * sizeof *squares);
     if (!squares) return no_memory(e);
     const float *x = sums->data, *rows = counts->data;
-    for (int64_t i = 0; i < k; i++) squares[i] = rows[i / (k / n)] > 0 ? (double)x[i] / (double)rows[i / (k / n)] : 1;
-    int rc = dan_imatrix_add(m, of, squares, 1, k, e);
-    if (!rc) m->v[m->n - 1].rows = isfinite(rows[0]) && rows[0] > 0 ? (double)rows[0] : 1;
+    bool one = n == 1 && rows[0] >= 1 && rows[0] < 1e15f;
+    for (int64_t i = 0; i < k; i++) squares[i] = one ? (double)x[i] : rows[i / (k / n)] > 0 ? (double)x[i] / (double)rows[i / (k / n)] : 1;
+    int rc = dan_imatrix_add(m, of, squares, one ? (int64_t)rows[0] : 1, k, e);
     dan_free(squares);
     return rc ? rc : dan_imatrix_check(&m->v[m->n - 1], path, e);
 }
@@ -113,7 +113,7 @@ static int fill(struct dan_store *s, const struct dan_imatrix *m, struct dan_err
         rc = add(s, x->name, SUMS, DAN_SHAPE(1, x->k), &sums, e);
         if (!rc) rc = add(s, x->name, COUNTS, DAN_SHAPE(1, 1), &count, e);
         if (rc) break;
-        for (int64_t k = 0; k < x->k; k++) sums[k] = (float)((double)x->mean[k] * x->rows);
+        memcpy(sums, x->sums, (size_t)x->k * sizeof *sums);
         *count = (float)x->rows;
     }
     return rc;

@@ -28,7 +28,7 @@ int dan_round_importance(const struct dan_moments *x, float **out, struct dan_er
 {
     float *f = dan_malloc((size_t)(x->k + 1) * sizeof *f);
     if (!f) return dan_fail(e, DAN_ENOMEM, "not enough memory for %lld weights of columns", (long long)x->k);
-    for (int64_t j = 0; j < x->k; j++) f[j] = (float)(x->squares[j] / (double)(x->n > 0 ? x->n : 1));
+    for (int64_t j = 0; j < x->k; j++) f[j] = (float)((double)(float)x->squares[j] / (double)(x->n > 0 ? x->n : 1));    /* sums as files keep them */
     *out = f;
     return DAN_OK;
 }

@@ -14,10 +14,11 @@ static const struct { const char *name; enum way way; const char *by; } methods[
     {"QAT lsq", AWARE, "lsq"},      {"QAT dsq", AWARE, "dsq"},        {"QAT pact", AWARE, "pact"}, {"QAT quantnoise", AWARE, "quantnoise"},
 };
 /* is_static: one scale for the inputs of a product, of least squared error on data, and learned where the method learns scales.  With a scale for every
- * token four bits lose so little here that nothing is left to win back; with one for all they lose as they do in larger models. */
-static const struct { const char *name; double bits; bool weights_only, is_static; const char *form; } schemes[] = {
-    {"w8a8", 8, false, false, NULL},        {"w4", 4.5, true, false, "w4_g32"}, {"w3", 3.5, true, false, "w3_g32"},
-    {"w2", 2.5, true, false, "w2_g32"}, {"w4a4", 4.5, false, true, NULL},
+ * token four bits lose so little here that nothing is left to win back; with one for all they lose as they do in larger models.
+ * rate: of the base's learning rate.  Weights that have learnt already want half of it, the float control too; only W4A4 has further to go. */
+static const struct { const char *name; double bits; bool weights_only, is_static; double rate; const char *form; } schemes[] = {
+    {"w8a8", 8, false, false, 0.5, NULL},       {"w4", 4.5, true, false, 0.5, "w4_g32"}, {"w3", 3.5, true, false, 0.5, "w3_g32"},
+    {"w2", 2.5, true, false, 0.5, "w2_g32"}, {"w4a4", 4.5, false, true, 1, NULL},
 };
 /* Scales of inputs, one number each, follow the weights: they may go four times as fast as where a run has thousands of steps. */
 static const double input_rate = 2;
@@ -56,6 +57,13 @@ static struct dan_train_opts train_opts(const struct run *r, int64_t steps, uint
                                    .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 1, .seed = o->seed + (uint64_t)r->seed + stream};
 }
 
+static double rate_of(const char *scheme)
+{
+    for (int i = 0; i < SCHEMES; i++)
+        if (!strcmp(schemes[i].name, scheme)) return schemes[i].rate;
+    return 0.5;
+}
+
 /* From `lm`: so many steps under a scheme and method (method NULL: float; scheme NULL: fresh weights), then the validation loss.  A run that is not finite counts as NAN. */
 static int train(struct run *r, const struct dan_lm *lm, int64_t steps, uint64_t stream, const char *scheme, const char *method, bool is_static, double *loss,
                  struct dan_lm *out, struct dan_err *e)
@@ -66,7 +74,8 @@ static int train(struct run *r, const struct dan_lm *lm, int64_t steps, uint64_t
     int rc = method ? dan_qat_policy(scheme, method, -1, is_static, &t.qat, e) : DAN_OK;
     if (rc) return rc;
     t.qat.input_rate = input_rate;
-    if (scheme) t.lr /= 2;                     /* from weights that have learnt already, the control like the others */
+    t.lr *= scheme ? rate_of(scheme) : 1;
+    t.min_lr = t.lr / 10;
     rc = dan_qat_run(lm, r->o->train, r->o->val, &t, r->o->eval_batches, r->o->pool, &got, out, &why);
     if (rc && (out || rc != DAN_EINVAL)) return dan_fail(e, rc, "%s", why.msg);
     *loss = rc ? NAN : got.loss;

@@ -33,6 +33,7 @@ for m in mse imatrix gptq adaround signround awq smoothquant smoothquant+gptq aw
 done
 check "gptq, columns by size, every product in turn" "danlu quantize m --to q4_0 --method gptq --act-order --order products --calibration calibration.txt $common --out act && perplexity act"
 check "an importance matrix in a file: the same bytes as from the text" "danlu quantize m --to q4_0 --calibration calibration.txt $common --save-imatrix im.dat --out im1 && danlu quantize m --to q4_0 --method imatrix --imatrix im.dat --quiet --out im2 && cmp im2/model.safetensors q-imatrix/model.safetensors"
+check "the same in a GGUF file" "danlu quantize m --to q4_0 --calibration calibration.txt $common --save-imatrix im.gguf --out im3 && danlu quantize m --to q4_0 --method imatrix --imatrix im.gguf --quiet --out im4 && cmp im4/model.safetensors q-imatrix/model.safetensors"
 check "one thread, the same bytes" "danlu quantize m --to q4_0 --method gptq --calibration calibration.txt $common --threads 1 --out q-one && cmp q-one/model.safetensors q-gptq/model.safetensors"
 check "static activations" "danlu quantize m --to int8 --method smoothquant --activations static --calibrator mse --calibration calibration.txt $common --out static && below \$(perplexity static) \$(awk 'BEGIN {print 1.2 * $base}')"
 check "quantization.json says how" "grep -q '\"method\": \"gptq\"' q-gptq/quantization.json && grep -q tokens_hash q-gptq/quantization.json"
@@ -53,6 +54,7 @@ refused "an unknown format" 2 "unknown quantisation format 'q9'.*q4_0" danlu qua
 refused "an unknown method" 2 "unknown method 'magic'.*gptq" danlu quantize m --method magic --out x
 refused "no calibration text" 2 "give --calibration" danlu quantize m --to q4_0 --method gptq --out x
 refused "a damaged importance matrix" 1 "no importance matrix" danlu quantize m --to q4_0 --method imatrix --imatrix text.txt --out x
+refused "a model as importance matrix" 1 "not an importance matrix" danlu quantize m --to q4_0 --method imatrix --imatrix m.gguf --out x
 refused "a text that is not there" 1 "none.txt" danlu quantize m --to q4_0 --method gptq --calibration none.txt --out x
 refused "quantising twice" 1 "quantised already.*float model" danlu quantize f-q4_0 --to q8_0 --out x
 refused "quantising int8 twice" 1 "quantised already" danlu quantize f-int8 --to q8_0 --out x

@@ -3,6 +3,7 @@
 #include "base/sys.h"
 #include "kernel/simd/math_avx2.h"
 #include "kernel/simd/pack_avx2.h"
+#include "kernel/simd/round_plain.h"
 #include "kernel/simd/store_half.h"
 
 enum { MR = 4, NR = 8, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 40, TAKES_BF16 = 0 };
@@ -17,25 +18,24 @@ static inline size_t chunk_a_bytes(int rows) { (void)rows; return A_STEP; }
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 
-static inline void quantise_block(const float *x, int16_t *q, float *scale)
+/* Group b of a row, widened; its scale. */
+static inline float quantise_block(const struct dan_gemm *g, int64_t row, int64_t b, int16_t *q)
 {
-    __m256 v[4], top = _mm256_setzero_ps();
-    for (int i = 0; i < 4; i++) top = vf_max(top, vf_abs(v[i] = vf_load(x + 8 * i)));
-    float max = vf_top(top);
-    __m256 inverse = vf_set(max > 1e-35f ? 127.f / max : 0.f);
-    for (int i = 0; i < 4; i += 2) {
-        __m256i q0 = _mm256_cvtps_epi32(vf_mul(v[i], inverse)), q1 = _mm256_cvtps_epi32(vf_mul(v[i + 1], inverse));
-        _mm256_storeu_si256((__m256i *)(q + 8 * i), _mm256_permute4x64_epi64(_mm256_packs_epi32(q0, q1), 0xd8));
-    }
-    *scale = max / 127.f;
+    const char *x = (const char *)g->a + row * g->lda + b * (g->a_rounded ? DAN_ROUNDED_GROUP_BYTES : BLOCK * 4);
+    char levels[BLOCK];
+    int32_t sum[2];
+    float scale = g->a_rounded ? dan_rounded_group_of(x).scale : round_values(x, false, levels, sum);
+    const char *from = g->a_rounded ? x : levels;
+    for (int i = 0; i < 2; i++)
+        _mm256_storeu_si256((__m256i *)q + i, _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from + i)));
+    return scale;
 }
 
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
     char *d = dst;
     for (int64_t b = 0; b < k; b += BLOCK, d += A_STEP)
-        for (int i = 0; i < rows; i++)
-            quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), (int16_t *)d + i * BLOCK, (float *)(d + A_Q) + i);
+        for (int i = 0; i < rows; i++) ((float *)(d + A_Q))[i] = quantise_block(g, row + i, (k0 + b) / BLOCK, (int16_t *)d + i * BLOCK);
 }
 
 static inline __m256 widen(const char *q) { return _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)q))); }

@@ -1,4 +1,5 @@
 #include "kernel/simd/math_avx2.h"
+#include "kernel/simd/round_plain.h"
 #include "kernel/simd/rms_norm_body.h"
 
 const struct dan_kernel dan_kernel_rms_norm_avx2 = {

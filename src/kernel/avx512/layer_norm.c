@@ -1,4 +1,5 @@
 #include "kernel/simd/math_avx512.h"
+#include "kernel/simd/round_avx512.h"
 #include "kernel/simd/layer_norm_body.h"
 
 const struct dan_kernel dan_kernel_layer_norm_avx512 = {

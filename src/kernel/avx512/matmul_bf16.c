@@ -7,6 +7,9 @@
 enum { MR = 14, NR = 32, KC = 512, KI = KC, NC_THIN = 2 * NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 0, PACK_COST = 24, TAKES_BF16 = 2 };
 enum { DIRECT_MAX = 4 };
 
+/* Up to FEW_ROWS rows wait for memory, where b was packed before: bytes that a tile asks for ahead; the hardware stops at the end of a page. */
+enum { FEW_ROWS = 8, AHEAD = 4096 };
+
 static inline size_t panel_a_bytes(int64_t k) { return (size_t)((k + 1) / 2 * MR * 4 + 63) / 64 * 64; }
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)((k + 1) / 2 * NR * 4); }
 static inline size_t chunk_a_bytes(int rows) { return (size_t)rows * CHUNK * 2; }
@@ -40,6 +43,7 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
     __mmask16 lo = vf_mask(cols), hi = vf_mask(cols > 16 ? cols - 16 : 0);
     for (int i = 0; i < mr; i++) s[i][0] = s[i][1] = _mm512_setzero_ps();
     for (; k > 0; k -= 2, a += mr, b += NR) {
+        for (int i = 0; i < 2 && mr <= FEW_ROWS; i++) _mm_prefetch((const char *)b + AHEAD + 64 * i, _MM_HINT_T1);
         __m512bh b0 = (__m512bh)_mm512_load_ps(b), b1 = (__m512bh)_mm512_load_ps(b + 16);
         for (int i = 0; i < mr; i++) {
             __m512bh x = (__m512bh)_mm512_set1_ps(a[i]);
@@ -126,7 +130,7 @@ static bool accepts(const struct dan_args *a) { return a->attr[DAN_MATMUL_PREC].
 const struct dan_kernel dan_kernel_matmul_bf16_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_bf16_avx512",
     .needs = DAN_CPU_AVX512 | DAN_CPU_AVX512_BF16, .rank = 40,
-    .accepts = accepts, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+    .accepts = accepts, .workspace = workspace, .run = run, .pack_bytes = float_pack_bytes, .pack = float_pack, .rtol = 1e-5f, .half = true,
 };
 
 /* The same with two outputs: before and after the activation. */

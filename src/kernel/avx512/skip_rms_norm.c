@@ -1,4 +1,5 @@
 #include "kernel/simd/math_avx512.h"
+#include "kernel/simd/round_avx512.h"
 #include "kernel/simd/skip_rms_norm_body.h"
 
 const struct dan_kernel dan_kernel_skip_rms_norm_avx512 = {

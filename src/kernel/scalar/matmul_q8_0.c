@@ -1,8 +1,8 @@
 /* Weights b in q8_0 [N,K] in plain C; see avx512/matmul_q8_0.c. */
-#include <math.h>
 #include "core/half.h"
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_scalar.h"
+#include "kernel/simd/round_plain.h"
 #include "kernel/simd/store_half.h"
 
 enum { MR = 4, NR = 4, KC = 512, KI = KC, NC_THIN = NR, ROW_UNIT = 1, READS_A = 0, ROWS_INSIDE = 1, PACK_COST = 40, TAKES_BF16 = 0 };
@@ -18,27 +18,23 @@ static inline size_t chunk_a_bytes(int rows) { (void)rows; return sizeof(struct 
 static inline void tile_begin(void) {}
 static inline void tile_end(void) {}
 
-/* To nearest even, as cvtps2dq, for |x| < 2^22; x beyond int8 (from infinities) is cut. */
-static inline int16_t round_even(float x)
+/* Group b of a row, widened; its scale. */
+static inline float quantise_block(const struct dan_gemm *g, int64_t row, int64_t b, int16_t *q)
 {
-    float r = (x + 12582912.f) - 12582912.f;
-    return (int16_t)(r > 127 ? 127 : r > -128 ? r : -128);
-}
-
-static inline void quantise_block(const float *x, int16_t *q, float *scale)
-{
-    float max = 0;
-    for (int i = 0; i < BLOCK; i++) max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
-    float inverse = max > 1e-35f ? 127.f / max : 0.f;
-    for (int i = 0; i < BLOCK; i++) q[i] = round_even(x[i] * inverse);
-    *scale = max / 127.f;
+    const char *x = (const char *)g->a + row * g->lda + b * (g->a_rounded ? DAN_ROUNDED_GROUP_BYTES : BLOCK * 4);
+    char levels[BLOCK];
+    int32_t sum[2];
+    float scale = g->a_rounded ? dan_rounded_group_of(x).scale : round_values(x, false, levels, sum);
+    const char *from = g->a_rounded ? x : levels;
+    for (int i = 0; i < BLOCK; i++) q[i] = (int8_t)from[i];
+    return scale;
 }
 
 static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
 {
     struct block *d = dst;
     for (int64_t b = 0; b < k; b += BLOCK, d++)
-        for (int i = 0; i < rows; i++) quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), d->q[i], d->scale + i);
+        for (int i = 0; i < rows; i++) d->scale[i] = quantise_block(g, row + i, (k0 + b) / BLOCK, d->q[i]);
 }
 
 static void pack_b(void *dst, const struct dan_gemm *g, int64_t col, int cols, int64_t k0, int64_t k)

@@ -18,6 +18,7 @@ struct dan_gemm {
     int64_t lda, ldb;                          /* bytes from row to row */
     bool ta, tb;
     bool a_bf16, b_bf16;                       /* stored as bf16; else f32 */
+    bool a_rounded;                            /* rows rounded to int8 (core/rounded.h) */
     const struct dan_dtype *b_type;            /* another format of b, converted to f32 panel by panel; NULL: none */
     bool bf16;                                 /* f32 kernels: round a and b to bf16 */
     bool add;                                  /* c += product; c is f32 */
@@ -76,18 +77,25 @@ static inline int64_t dan_row_stride(const struct dan_tensor *t) { return t->sha
 
 static inline bool dan_has_scale(const struct dan_args *a) { return a->n_in > DAN_MATMUL_SCALE && a->in[DAN_MATMUL_SCALE].dtype; }
 
-/* a, residual and y in f32 or bf16, rows at one distance. */
-static inline bool dan_matmul_flat(const struct dan_args *a)
+static inline bool dan_is_rounded(const struct dan_tensor *x) { return x->dtype == &dan_dtype_i8; }
+
+/* residual and y in f32 or bf16, a in these or also rounded to int8, rows at one distance. */
+static inline bool dan_matmul_flat_of(const struct dan_args *a, bool rounded)
 {
     const struct dan_tensor *x = &a->in[0], *res = &a->in[3];
-    if (!dan_f32_or_bf16(x) || x->shape.n < 2 || a->in[1].shape.n != 2 || !dan_rows_flat(x)) return false;
+    if (!(dan_f32_or_bf16(x) || (rounded && dan_is_rounded(x))) || x->shape.n < 2 || a->in[1].shape.n != 2 || !dan_rows_flat(x)) return false;
     for (int i = 0; i < a->n_out; i++)
         if (!dan_f32_or_bf16(&a->out[i]) || a->out[i].dtype != a->out[0].dtype || !dan_rows_flat(&a->out[i])) return false;
     return !res->dtype || (dan_f32_or_bf16(res) && dan_rows_flat(res));
 }
 
+static inline bool dan_matmul_flat(const struct dan_args *a) { return dan_matmul_flat_of(a, false); }
+
 /* What every matmul kernel takes but those for levels with a scale. */
 static inline bool dan_matmul_fits(const struct dan_args *a) { return !dan_has_scale(a) && dan_matmul_flat(a); }
+
+/* What kernels take that round a by groups, or take it so. */
+static inline bool dan_matmul_fits_rounded(const struct dan_args *a) { return !dan_has_scale(a) && dan_matmul_flat_of(a, true); }
 
 static inline int64_t dan_row_elements(const struct dan_tensor *t) { return t->dtype ? dan_row_stride(t) / t->dtype->bytes : 0; }
 
@@ -96,9 +104,9 @@ static inline struct dan_gemm dan_matmul_gemm(const struct dan_args *a)
     const struct dan_tensor *x = &a->in[0], *w = &a->in[1], *res = &a->in[3], *y = &a->out[a->n_out - 1];
     bool ta = a->attr[DAN_MATMUL_TA].i != 0, tb = a->attr[DAN_MATMUL_TB].i != 0;
     struct dan_gemm g = {
-        .m = ta ? dan_cols(x) : dan_rows(x), .n = w->shape.d[tb ? 0 : 1], .k = ta ? dan_rows(x) : dan_cols(x),
+        .m = ta ? dan_cols(x) : dan_rows(x), .n = w->shape.d[tb ? 0 : 1], .k = ta ? dan_rows(x) : w->shape.d[tb ? 1 : 0],
         .a = x->data, .b = w->data, .lda = dan_row_stride(x), .ldb = w->stride[0], .ta = ta, .tb = tb,
-        .a_bf16 = dan_is_bf16(x), .b_bf16 = dan_is_bf16(w), .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a),
+        .a_rounded = dan_is_rounded(x), .a_bf16 = dan_is_bf16(x), .b_bf16 = dan_is_bf16(w), .bf16 = a->attr[DAN_MATMUL_PREC].i == DAN_PREC_BF16 && !dan_has_scale(a),
         .c_bf16 = dan_is_bf16(y), .c = y->data, .ldc = dan_row_elements(y),
         .scale = dan_has_scale(a) ? a->in[DAN_MATMUL_SCALE].data : NULL,
         .bias = a->in[2].data, .res = res->data, .ldres = dan_row_elements(res), .res_bf16 = dan_is_bf16(res),

@@ -25,7 +25,8 @@
  * written row by row.  Sums that need an epilogue or rounding stay in L1 (or, of several KI, L2) until they are done.
  *
  * b is packed first, by all threads together into one place, where it fits in SHARE_BYTES: one barrier.  Else threads
- * share nothing: each packs what its rectangle of c needs, block by block. */
+ * share nothing: each packs what its rectangle of c needs, block by block.  Or b was packed before the run (dan_kernel.pack), in the same
+ * layout: then even one row reads it so, from one end to the other. */
 #include "kernel/simd/gemm_finish.h"
 
 /* Up to this many rows (and columns, for the size of ws), all of a is packed at the start and b is packed NC_THIN columns at a time, so
@@ -311,7 +312,7 @@ static void all_rows(const struct work *w, struct span c, struct span k, const c
     int64_t step = g->ta || ROWS_INSIDE ? block_panels(A_BYTES, w->a_step) : 1;
     if (w->thin) {
         const char *pa = w->pa + (size_t)(k.lo / kc_of(g)) * (size_t)w->np * w->a_step;
-        if (is_direct(g, span_n(w->rows))) multiply_direct(w, c, k, pa);
+        if (!w->all_b && is_direct(g, span_n(w->rows))) multiply_direct(w, c, k, pa);
         else multiply_block(w, (struct span){0, w->np}, c, k, pa, pb);
         return;
     }
@@ -359,7 +360,7 @@ static void gemm_rectangle(struct work *w)
     const struct dan_gemm *g = w->g;
     int64_t np = parts(span_n(w->cols), NR), blocks = parts(np, block_panels(B_BYTES, step_b(g)));
     int64_t nc = parts(np, blocks) * NR, kc = kc_of(g);
-    if (w->thin) nc = is_direct(g, span_n(w->rows)) ? NR : NC_THIN;    /* as many streams as the prefetcher follows */
+    if (w->thin) nc = w->all_b || is_direct(g, span_n(w->rows)) ? NR : NC_THIN;        /* as many streams as the prefetcher follows */
     for (int64_t k0 = 0; k0 < g->k && w->thin; k0 += kc)
         pack_rows(w, (struct span){0, w->np}, k_block(g, k0), w->pa + (size_t)(k0 / kc) * (size_t)w->np * w->a_step);
     for (w->c0 = w->cols.lo; w->c0 < w->cols.hi; w->c0 += nc) {
@@ -400,8 +401,11 @@ static void pack_together(const struct work *w, char *all, int ith, int nth)
 
 static void gemm_run(const struct dan_gemm *g, void *ws, int ith, int nth)
 {
-    char *s = (char *)ws + thread_bytes(g) * (size_t)ith, *all = packs_all_b(g, nth) ? (char *)ws + thread_bytes(g) * (size_t)nth : NULL;
-    struct work w = {.g = g, .a_step = step_a(g), .b_step = all ? panel_b_bytes(g->k) : step_b(g), .all_b = all};
+    const char *before = g->share ? g->share->packed : NULL;
+    char *s = (char *)ws + thread_bytes(g) * (size_t)ith;
+    char *all = !before && packs_all_b(g, nth) ? (char *)ws + thread_bytes(g) * (size_t)nth : NULL;
+    struct work w = {.g = g, .a_step = step_a(g), .all_b = before ? before : all};
+    w.b_step = w.all_b ? panel_b_bytes(g->k) : step_b(g);
     w.pa = s;
     w.pb = w.pa + area_a(g);
     w.sum = (float *)(w.pb + area_b(g));

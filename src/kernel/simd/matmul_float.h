@@ -27,6 +27,23 @@ static void run(const struct dan_args *a)
     gemm_run(&g, a->ws, a->ith, a->nth);
 }
 
+/* bf16 [N,K] in panels as pack_b makes them, once: half of a product of 16 rows is packing else, and few rows read it as one stream. */
+static inline size_t float_pack_bytes(const struct dan_args *a)
+{
+    const struct dan_tensor *b = &a->in[1];
+    if (!dan_is_bf16(b) || a->attr[DAN_MATMUL_TA].i || !a->attr[DAN_MATMUL_TB].i) return 0;
+    return (size_t)parts(b->shape.d[0], NR) * panel_b_bytes(b->shape.d[1]);
+}
+
+static inline void float_pack(const struct dan_args *a, void *dst)
+{
+    struct dan_gemm g = dan_matmul_gemm(a);
+    struct work w = {.g = &g, .b_step = panel_b_bytes(g.k)};
+    int64_t lo, hi;
+    dan_share(a, parts(g.n, NR), 1, &lo, &hi);
+    pack_cols(&w, (struct span){least(lo * NR, g.n), least(hi * NR, g.n)}, (struct span){0, g.k}, (char *)dst + (size_t)lo * w.b_step, w.b_step);
+}
+
 /* For head_ce: f32 result, nothing shared; enough for b in any format, with or without tb. */
 static inline size_t plain_bytes(int64_t m, int64_t n, int64_t k, int nth)
 {

@@ -3,7 +3,7 @@
 static bool accepts(const struct dan_args *a)
 {
     return a->in[1].dtype == &dan_dtype_q8_0 && !a->attr[DAN_MATMUL_TA].i && a->attr[DAN_MATMUL_TB].i &&
-           a->in[1].stride[0] < INT32_MAX / 16 && dan_matmul_fits(a);
+           a->in[1].stride[0] < INT32_MAX / 16 && dan_matmul_fits_rounded(a);
 }
 
 static size_t workspace(const struct dan_args *a, int nth)

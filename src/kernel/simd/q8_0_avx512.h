@@ -8,6 +8,7 @@
 #define DAN_KERNEL_Q8_0_AVX512_H
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_avx512.h"
+#include "kernel/simd/round_avx512.h"
 #include "kernel/simd/store_half.h"
 
 enum { BLOCK = 32, BLOCK_BYTES = 34 };
@@ -19,16 +20,15 @@ static inline size_t panel_a_bytes(int64_t k) { return (size_t)(k / BLOCK * A_ST
 static inline size_t panel_b_bytes(int64_t k) { return (size_t)(k / BLOCK * B_STEP); }
 static inline size_t chunk_a_bytes(int rows) { (void)rows; return A_STEP; }
 
-/* 32 floats -> int8 (flip 0) or int8 + 128 (flip -128) at q; result: the scale, max|x| / 127. */
-static inline float quantise_block(const float *x, char *q, char flip)
+/* Group b of a row -> int8 (flip 0) or int8 + 128 (flip -128) at q; result: the scale, max|x| / 127. */
+static inline float quantise_block(const struct dan_gemm *g, int64_t row, int64_t b, char *q, char flip)
 {
-    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1)));
-    __m512 inverse = _mm512_set1_ps(top > 1e-35f ? 127.f / top : 0.f);
-    __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse)), q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
-    _mm_storeu_si128((__m128i *)q, _mm_xor_si128(_mm512_cvtepi32_epi8(q0), _mm_set1_epi8(flip)));
-    _mm_storeu_si128((__m128i *)(q + 16), _mm_xor_si128(_mm512_cvtepi32_epi8(q1), _mm_set1_epi8(flip)));
-    return top / 127.f;
+    const char *x = (const char *)g->a + row * g->lda + b * (g->a_rounded ? DAN_ROUNDED_GROUP_BYTES : BLOCK * 4);
+    __m512i levels[2];
+    float scale = g->a_rounded ? dan_rounded_group_of(x).scale : round_levels(vf_load((const float *)x), vf_load((const float *)x + 16), q, levels);
+    __m256i all = _mm256_loadu_si256((const __m256i *)(g->a_rounded ? x : q));
+    _mm256_storeu_si256((__m256i *)q, _mm256_xor_si256(all, _mm256_set1_epi8(flip)));
+    return scale;
 }
 
 static inline void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, int64_t k0, int64_t k)
@@ -36,7 +36,7 @@ static inline void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int 
     char *d = dst, flip = as_unsigned(rows) ? -128 : 0;
     for (int64_t b = 0; b < k; b += BLOCK, d += A_STEP)
         for (int i = 0; i < rows; i++)
-            ((float *)(d + A_Q))[i] = quantise_block(dan_gemm_at(g->a, g->lda, row + i, k0 + b), d + i * BLOCK, flip);
+            ((float *)(d + A_Q))[i] = quantise_block(g, row + i, (k0 + b) / BLOCK, d + i * BLOCK, flip);
 }
 
 static inline __m512i two_rows(const char *p, int64_t ld, int i, int j)

@@ -3,41 +3,12 @@
 #ifndef DAN_KERNEL_QGEMM_AVX512_H
 #define DAN_KERNEL_QGEMM_AVX512_H
 #include "kernel/simd/math_avx512.h"
+#include "kernel/simd/round_avx512.h"
 #include "kernel/simd/qgemm.h"
 #include "kernel/simd/store_half.h"
 
 /* 32 registers: 12 sums, 8 of levels, scale, minimum; the rest for products on their way. */
 enum { MR = 12 };
-
-/* ---- activations ------------------------------------------------------------------------------- */
-
-static inline float quantise_start(__m512i sum, float scale)
-{
-    int32_t n = _mm512_reduce_add_epi32(sum);
-    union { int32_t i; float f; } start = {.i = -OFFSET * n};
-    return MINS ? scale * (float)n : start.f;
-}
-
-/* 32 values to the block of a row: levels to nearest even, scale = max|x| / 127, and what the sums of that scale start with. */
-static inline void quantise_group(__m512 x0, __m512 x1, char *to)
-{
-    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(x0), _mm512_abs_ps(x1)));
-    __m512 inverse = _mm512_set1_ps(top > 1e-35f ? 127.f / top : 0.f);
-    __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse)), q1 = _mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse));
-    float *tail = (float *)(to + GROUP);
-    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(q0));
-    _mm_storeu_si128((__m128i *)(to + 16), _mm512_cvtepi32_epi8(q1));
-    tail[0] = top / 127.f;
-    tail[1] = quantise_start(HALVES ? q0 : _mm512_add_epi32(q0, q1), tail[0]);
-    if (HALVES) tail[2] = quantise_start(q1, tail[0]);
-}
-
-/* 32 values as they lie, f32 or bf16. */
-static inline void quantise_values(const char *x, bool half, char *to)
-{
-    if (half) quantise_group(vf_load_bf16(x), vf_load_bf16(x + 32), to);
-    else quantise_group(vf_load((const float *)x), vf_load((const float *)x + 16), to);
-}
 
 /* ---- weights: laying out ----------------------------------------------------------------------- */
 

@@ -54,10 +54,40 @@ static inline size_t qgemm_bytes(const struct dan_gemm *g, int nth) { return x_b
 
 /* ---- activations --------------------------------------------------------------------------------- */
 
+/* What stands behind the levels of a group in a panel. */
+static inline void put_tail(char *to, float scale, const int32_t sum[2])
+{
+    float *tail = (float *)(to + GROUP);
+    tail[0] = scale;
+    for (int h = 0; h <= HALVES; h++) {
+        int32_t n = HALVES ? sum[h] : sum[0] + sum[1];
+        union { int32_t i; float f; } start = {.i = -OFFSET * n};
+        tail[1 + h] = MINS ? scale * (float)n : start.f;
+    }
+}
+
+/* A row that was rounded before. */
+static void take_row(const char *x, int64_t k, char *to, int64_t step)
+{
+    for (; k > 0; k -= GROUP, x += DAN_ROUNDED_GROUP_BYTES, to += step) {
+        struct dan_rounded_group t = dan_rounded_group_of(x);
+        memcpy(to, x, GROUP);
+        put_tail(to, t.scale, (const int32_t[]){t.sum[0], t.sum[1]});
+    }
+}
+
 static void quantise_row(const struct dan_gemm *g, int64_t row, char *to, int64_t step)
 {
     const char *x = (const char *)g->a + row * g->lda;
-    for (int64_t k = 0; k < g->k; k += GROUP, to += step) quantise_values(x + k * (g->a_bf16 ? 2 : 4), g->a_bf16, to);
+    int32_t sum[2];
+    if (g->a_rounded) {
+        take_row(x, g->k, to, step);
+        return;
+    }
+    for (int64_t k = 0; k < g->k; k += GROUP, to += step) {
+        float scale = round_values(x + k * (g->a_bf16 ? 2 : 4), g->a_bf16, to, sum);
+        put_tail(to, scale, sum);
+    }
 }
 
 /* The rows of a panel, group by group. */
@@ -218,7 +248,7 @@ static void qgemm_run(const struct dan_gemm *g, const struct dan_args *a)
 
 static bool accepts(const struct dan_args *a)
 {
-    return a->in[1].dtype == q_type && !a->attr[DAN_MATMUL_TA].i && a->attr[DAN_MATMUL_TB].i && dan_matmul_fits(a);
+    return a->in[1].dtype == q_type && !a->attr[DAN_MATMUL_TA].i && a->attr[DAN_MATMUL_TB].i && dan_matmul_fits_rounded(a);
 }
 
 static size_t workspace(const struct dan_args *a, int nth)

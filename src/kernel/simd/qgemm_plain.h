@@ -5,31 +5,8 @@
 #ifndef DAN_KERNEL_QGEMM_PLAIN_H
 #define DAN_KERNEL_QGEMM_PLAIN_H
 #include "core/half.h"
-#include "kernel/simd/half.h"
+#include "kernel/simd/round_plain.h"
 #include "kernel/simd/qgemm.h"
-
-/* ---- activations ------------------------------------------------------------------------------- */
-
-static inline void quantise_values(const char *x, bool half, char *to)
-{
-    float q[GROUP], *tail = (float *)(to + GROUP), max;
-    int32_t sum[2] = {0};
-    vf top = vf_set(0.f);
-    for (int k = 0; k < GROUP; k += VF) top = vf_max(vf_abs(load_row(half, x, k, VF)), top);
-    max = vf_top(top);
-    vf inverse = vf_set(max > 1e-35f ? 127.f / max : 0.f);
-    for (int k = 0; k < GROUP; k += VF) vf_store(q + k, vf_round(vf_mul(load_row(half, x, k, VF), inverse)));
-    for (int k = 0; k < GROUP; k++) {
-        int32_t whole = q[k] >= -127.f && q[k] <= 127.f ? (int32_t)q[k] : 0;           /* infinities and what is no number */
-        to[k] = (char)whole;
-        sum[HALVES ? k / 16 : 0] += whole;
-    }
-    tail[0] = max / 127.f;
-    for (int h = 0; h <= HALVES; h++) {
-        union { int32_t i; float f; } start = {.i = -OFFSET * sum[h]};
-        tail[1 + h] = MINS ? tail[0] * (float)sum[h] : start.f;
-    }
-}
 
 /* ---- weights: laying out ------------------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* Products with weights in block formats, for every matmul kernel that this CPU runs and every format that it takes: against sums in
  * double over the same quantised activations, at odd sizes, with rows apart and levels at their ends; the bits of a row are the same
- * among 1 .. 70 rows, with any number of threads, and whether weights were packed before.  Weights end at a page that cannot be read. */
+ * among 1 .. 70 rows, with any number of threads, whether weights were packed before, and from rows that were rounded before.  Weights end at a page that cannot be read. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "base/threads.h"
 #include "core/args.h"
+#include "core/rounded.h"
 #include "op/attrs.h"
 
 enum { MANY = 70, MOST_N = 67, MOST_K = 2560, GAP = 3, PAGE = 4096, ROOM = (MOST_N * (MOST_K + 512) * 2 / PAGE + 1) * PAGE };
@@ -22,6 +23,7 @@ struct problem {
     int64_t n, k;
     float a[MANY * (MOST_K + GAP)], bias[MOST_N], res[MANY * MOST_N], w[MOST_N * MOST_K], x[MANY * MOST_K];
     float many[MANY * (MOST_N + GAP)], y[MANY * (MOST_N + GAP)];
+    char rounded[MANY * (MOST_K / DAN_ROUNDED_GROUP + 1) * DAN_ROUNDED_GROUP_BYTES];
     char *weights;                             /* ROOM bytes, then a page without access */
     void *packed;
     struct dan_tensor in[4], out;
@@ -185,6 +187,24 @@ static void again(struct problem *p, int64_t m, int nth, bool packed, const floa
     same_bits(p, m, want, packed ? "when packed" : nth > 1 ? "from more threads" : "among fewer rows");
 }
 
+/* The same from rounded rows, a group apart. */
+static void rounded_rows(struct problem *p)
+{
+    int64_t width = dan_rounded_width(DAN_ROUNDED_GROUPS, p->k), step = width + DAN_ROUNDED_GROUP_BYTES;
+    for (int64_t i = 0; i < MANY * p->k; i += DAN_ROUNDED_GROUP)
+        dan_round_group(p->a + i / p->k * (p->k + GAP) + i % p->k, p->rounded + i / p->k * step + i % p->k / DAN_ROUNDED_GROUP * DAN_ROUNDED_GROUP_BYTES);
+    for (int64_t m = 1; m <= MANY; m += m < 4 ? 1 : 11) {
+        memset(p->y, 0xff, sizeof p->y);
+        set_rows(p, m, false, p->y);
+        p->in[0] = dan_tensor_of(&dan_dtype_i8, DAN_SHAPE(m, width), p->rounded);
+        p->in[0].stride[0] = step;
+        struct dan_args a = args_of(p);
+        assert_true(p->kernel->accepts(&a));
+        run_kernel(p, 1 + (int)m % 3, p->packed && m % 2);
+        same_bits(p, m, p->many, "from rounded rows");
+    }
+}
+
 static void check(struct problem *p, const struct dan_dtype *t, bool extreme)
 {
     set_rows(p, MANY, false, p->many);
@@ -198,6 +218,7 @@ static void check(struct problem *p, const struct dan_dtype *t, bool extreme)
         if (p->packed) again(p, m, 1 + (int)m % 3, true, p->many, false);
     }
     for (int nth = 2; nth <= 7; nth += nth == 2 ? 1 : 4) again(p, MANY, nth, false, p->many, false);
+    rounded_rows(p);
     memset(p->many, 0xff, sizeof p->many);
     set_rows(p, MANY, true, p->many);
     run_kernel(p, 1, false);

@@ -15,6 +15,7 @@
  *   void tile(int rows, int64_t dwords, const char *x, const char *b, int32_t *c)  c[rows][NR] += x b
  * x of a panel of rows: [dword][row][4 bytes]; b of a panel of columns: [dword][NR][DWORD_B], then the NR sums of its levels. */
 #include <math.h>
+#include "core/rounded.h"
 #include "kernel/simd/gemm_finish.h"
 
 /* X_BLOCK: bytes of quantised rows that stay in L2 while columns go by.  OWN: elements of x up to which each thread quantises all for
@@ -101,6 +102,19 @@ static struct row quantise_fixed(const struct dan_gemm *g, const char *x, int ro
     return (struct row){vf_sum(bad) != 0 ? NAN : fixed[0], (int32_t)vf_sum(sum)};
 }
 
+/* Levels of a row that was rounded before. */
+static struct row take_row(const struct dan_gemm *g, const char *x, int rows, char *to)
+{
+    struct dan_rounded_row t = dan_rounded_row_of(x, g->k);
+    for (int64_t k = 0; k < parts(g->k, K_CHUNK) * K_CHUNK; k += VF) {
+        float q[VF];
+        int64_t n = g->k - k;
+        for (int i = 0; i < VF; i++) q[i] = i < n ? (float)((const int8_t *)x)[k + i] : 0.f;
+        put_levels(to, rows, k, vf_load(q));
+    }
+    return (struct row){t.scale, t.sum};
+}
+
 static void quantise_panels(const struct rwork *w, int64_t lo, int64_t hi)
 {
     const struct dan_gemm *g = w->g;
@@ -109,7 +123,8 @@ static void quantise_panels(const struct rwork *w, int64_t lo, int64_t hi)
         char *to = w->x + (size_t)(first * w->dwords) * 4;
         for (int64_t i = 0; i < n; i++) {
             const char *x = (const char *)g->a + (first + i) * g->lda;
-            w->row[first + i] = w->fixed ? quantise_fixed(g, x, (int)n, to + 4 * i, w->fixed) : quantise_row(g, x, (int)n, to + 4 * i);
+            if (g->a_rounded) w->row[first + i] = take_row(g, x, (int)n, to + 4 * i);
+            else w->row[first + i] = w->fixed ? quantise_fixed(g, x, (int)n, to + 4 * i, w->fixed) : quantise_row(g, x, (int)n, to + 4 * i);
         }
     }
 }
@@ -260,7 +275,8 @@ static bool accepts_rows(const struct dan_args *a, bool fixed)
     bool has = a->n_in > DAN_MATMUL_INPUT_SCALE && a->in[DAN_MATMUL_INPUT_SCALE].dtype;
     for (int i = DAN_MATMUL_SCALE; i <= DAN_MATMUL_INPUT_SCALE; i++)
         if (!is_f32(a, i)) return false;
-    return dan_has_scale(a) && has == fixed && dan_cols(&a->in[0]) <= INT32_MAX / (fixed ? 255 * 128 : 127 * 128) && dan_matmul_flat(a);
+    return dan_has_scale(a) && has == fixed && a->in[1].shape.n == 2 && a->in[1].shape.d[1] <= INT32_MAX / (fixed ? 255 * 128 : 127 * 128) &&
+           dan_matmul_flat_of(a, !fixed);
 }
 
 static bool accepts(const struct dan_args *a) { return accepts_rows(a, false); }

@@ -1,7 +1,7 @@
-/* skip_rms_norm: the sum of a row is normed while it is in cache.  Include math_ISA.h before. */
-#include "kernel/simd/norm_rows.h"
+/* skip_rms_norm: the sum of a row is normed while it is in cache.  After math_ISA.h and round_ISA.h. */
+#include "kernel/simd/norm_out.h"
 
-static bool accepts(const struct dan_args *a) { return norm_accepts(a, 2, 2); }
+static bool accepts(const struct dan_args *a) { return norm_out_accepts(a, 2, 2, 1); }
 
 static void run(const struct dan_args *a)
 {
@@ -10,6 +10,6 @@ static void run(const struct dan_args *a)
     for (int64_t r = lo; r < hi; r++) {
         float *sum = dan_row(&a->out[0], r);
         add_row(dan_row(&a->in[0], r), &a->in[1], r, sum);
-        norm_row(sum, rms_stats(sum, c, (float)a->attr[DAN_NORM_EPS].f), a->in[2].data, NULL, &a->out[1], r);
+        norm_out(a, sum, c, rms_stats(sum, c, (float)a->attr[DAN_NORM_EPS].f), a->in[2].data, NULL, &a->out[1], r);
     }
 }
