@@ -269,5 +269,6 @@ const struct dan_cmd dan_cmd_best = {
     .about = "Rejection sampling: the model gives n answers to each prompt, rewards score them, the best is written with its reward as a row for 'danlu finetune'\n"
              "(a dialogue, or a text where the prompt is one). The table says what best-of-1, 2, 4 .. n is worth, without bias, and how far from the model it is\n"
              "at most: ln n - (n - 1) / n nats. The same seed gives the same answers; another round needs another --seed.",
-    .example = "danlu best runs/chat --data prompts.jsonl --reward number --n 16 --out best.jsonl && danlu finetune runs/chat --data best.jsonl --out runs/chat-2",
+    .example = "danlu best runs/chat --data prompts.jsonl --reward number --n 16 --out best.jsonl\n"
+               "danlu finetune runs/chat --data best.jsonl --out runs/chat-2",
     .opts = options, .opts_bytes = sizeof(struct best_opts), .run = run};

@@ -73,7 +73,8 @@ static bool fits(struct dan_rewrite *r, dan_ref w, int64_t group, const char *op
 {
     const struct dan_node *n = &r->old->node[w];
     if (!group || n->shape.d[1] % group == 0) return true;
-    dan_poison(&r->b, DAN_EINVAL, "rows of '%.*s' have %lld weights, which groups of %lld do not divide: choose another %s, or --qat w8a8 with a scale for every row",
+    dan_poison(&r->b, DAN_EINVAL, "rows of '%.*s' have %lld weights, which groups of %lld do not divide: choose another %s, or --qat w8a8 with a scale for "
+               "every row",
                (int)strcspn(n->name, "+"), n->name, (long long)n->shape.d[1], (long long)group, option);
     return false;
 }
