@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "cli/bench.h"
+#include "core/rounded.h"
 #include "op/fake_quant.h"
 #include "op/ops.h"
 
@@ -37,6 +38,8 @@ static dan_ref layer_norm(struct bench_build *x)
     return dan_layer_norm(&x->b, a, g, vector(x), 1e-5);
 }
 static dan_ref rms_norm(struct bench_build *x) { dan_ref a = rows(x); return dan_rms_norm(&x->b, a, vector(x), 1e-5); }
+static dan_ref quantise_groups(struct bench_build *x) { return dan_quantise_rows(&x->b, rows(x), DAN_ROUNDED_GROUPS); }
+static dan_ref quantise_each(struct bench_build *x) { return dan_quantise_rows(&x->b, rows(x), DAN_ROUNDED_ROWS); }
 static dan_ref skip_layer_norm(struct bench_build *x)
 {
     dan_ref a = rows(x), y = rows(x), g = vector(x);
@@ -213,6 +216,8 @@ const struct bench_case bench_cases[] = {
     {"rms_norm", "N C", {768, 128}, rms_norm, NULL},
     {"rms_norm", "N C", {4096, 384}, rms_norm, NULL},
     {"rms_norm", "N C", {16384, 768}, rms_norm, NULL},
+    {"quantise_rows", "N C", {4096, 768}, quantise_groups, "by groups of 32"},
+    {"quantise_rows", "N C", {4096, 768}, quantise_each, "by row"},
     {"rms_norm_grad", "N C", {768, 128}, rms_norm_grad, NULL},
     {"rms_norm_grad", "N C", {4096, 384}, rms_norm_grad, NULL},
     {"skip_rms_norm", "N C", {4096, 384}, skip_rms_norm, NULL},
