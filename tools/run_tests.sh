@@ -27,8 +27,9 @@ else
     printf "  ok  %s (%s, %s s)\n" "$name" "$p" "$(($(date +%s) - began))"
 fi
 '
-# Backwards: the table tests, which take longest, are last in the list.
-[ $# -eq 0 ] || printf '%s\n' "$@" | tac | xargs -P "${TEST_JOBS:-$(nproc)}" -I{} sh -c "$one" {}
+# The long ones first, so that none runs alone at the end.
+long='/(session|trainer|kernels|hostile|qgemm|gemm)_test$'
+[ $# -eq 0 ] || { printf '%s\n' "$@" | grep -E "$long"; printf '%s\n' "$@" | grep -vE "$long"; } | xargs -P "${TEST_JOBS:-$(nproc)}" -I{} sh -c "$one" {}
 
 set -- "$#" $(cat "$TEST_COUNTS"/*.count 2>/dev/null | awk '{p += $1; f += $2; n++} END {print p + 0, f + 0, n + 0}')
 failed=$(($3 + $1 - $4))                       # a program without counts was lost
