@@ -1,5 +1,5 @@
 /* danlu.h: the public C API.  Opaque types, no globals; a library call never prints, exits or reads the
- * environment.  Link with libdanlu.a -ljansson -lutf8proc -lsqlite3 -lm -lpthread.
+ * environment.  Link with libdanlu.a -llapacke -ljansson -lutf8proc -lpcre2-8 -lsqlite3 -lm -lpthread.
  *
  * Stable tier: everything in this file.  Headers below src/ are experimental and may change.
  *

@@ -47,6 +47,15 @@ int dan_reward_open_in(const char *spec, const struct dan_reward_env *env, struc
     return rc;
 }
 
+int dan_reward_of(const struct dan_reward_kind *kind, void *state, struct dan_reward **out, struct dan_err *e)
+{
+    struct dan_reward *r = dan_calloc(1, sizeof *r);
+    if (!r) return dan_fail(e, DAN_ENOMEM, "out of memory opening reward '%s'", kind->name);
+    *r = (struct dan_reward){kind, state};
+    *out = r;
+    return DAN_OK;
+}
+
 void dan_reward_close(struct dan_reward *r)
 {
     if (!r) return;

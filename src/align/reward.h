@@ -36,6 +36,8 @@ struct dan_reward;
 int  dan_reward_open(const char *spec, struct dan_reward **out, struct dan_err *e);
 /* The same on a pool of the caller's, which must outlive it. */
 int  dan_reward_open_in(const char *spec, const struct dan_reward_env *env, struct dan_reward **out, struct dan_err *e);
+/* A reward of the caller's own: its score (and close, or NULL) in *kind, which must outlive it, is called with `state`.  open is not called. */
+int  dan_reward_of(const struct dan_reward_kind *kind, void *state, struct dan_reward **out, struct dan_err *e);
 void dan_reward_close(struct dan_reward *r);   /* NULL is fine */
 const char *dan_reward_name(const struct dan_reward *r);          /* as it was given, up to the colon */
 int  dan_reward_score(struct dan_reward *r, const struct dan_answer *a, size_t n, double *out, struct dan_err *e);

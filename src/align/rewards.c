@@ -47,6 +47,21 @@ int dan_rewards_open(const char *const *specs, size_t n, struct dan_pool *pool, 
     return rc;
 }
 
+int dan_rewards_add(struct dan_rewards *r, struct dan_reward *reward, double weight, struct dan_err *e)
+{
+    struct dan_reward **rewards = dan_realloc(r->reward, (r->n + 1) * sizeof *rewards);
+    if (rewards) r->reward = rewards;
+    double *weights = rewards ? dan_realloc(r->weight, (r->n + 1) * sizeof *weights) : NULL;
+    if (weights) r->weight = weights;
+    if (!weights) {
+        dan_reward_close(reward);
+        return no_memory(e);
+    }
+    r->reward[r->n] = reward;
+    r->weight[r->n++] = weight;
+    return DAN_OK;
+}
+
 void dan_rewards_close(struct dan_rewards *r)
 {
     for (size_t i = 0; i < r->n; i++) dan_reward_close(r->reward[i]);

@@ -347,6 +347,37 @@ static void test_prompts(void **state)
     assert_non_null(strstr(e.msg, "no turn of the assistant"));
 }
 
+static int bytes_of(void *state, const struct dan_answer *a, size_t n, double *out, struct dan_err *e)
+{
+    (void)e;
+    for (size_t i = 0; i < n; i++) out[i] = (double)a[i].n;
+    *(size_t *)state += n;
+    return DAN_OK;
+}
+
+/* A reward that a caller wrote in C. */
+static void test_callback(void **state)
+{
+    (void)state;
+    static const struct dan_reward_kind mine = {.name = "bytes", .doc = "length", .score = bytes_of};
+    struct dan_prompt p = {.last = (char *)(uintptr_t) "one", .row = json_object(), .file = "f", .line = 1};
+    struct dan_said v = {.prompt = &p, .text = (char *)(uintptr_t) "four", .text_n = 4, .ended = true, .n = 6, .n_prompt = 2};
+    struct dan_rollouts x = {.v = &v, .n = 1, .samples = 1};
+    struct dan_rewards r;
+    struct dan_reward *one;
+    struct dan_err e = {0};
+    size_t called = 0;
+    double total;
+    assert_int_equal(dan_rewards_open(NULL, 0, NULL, 0, &r, &e), DAN_OK);
+    assert_int_equal(dan_reward_of(&mine, &called, &one, &e), DAN_OK);
+    assert_int_equal(dan_rewards_add(&r, one, 0.25, &e), DAN_OK);
+    assert_int_equal(dan_rewards_score(&r, &x, &total, NULL, &e), DAN_OK);
+    assert_true(total == 1 && called == 1);
+    assert_string_equal(dan_rewards_name(&r, 0), "bytes");
+    dan_rewards_close(&r);
+    json_decref(p.row);
+}
+
 static void test_rewards(void **state)
 {
     (void)state;
@@ -387,6 +418,6 @@ static void test_rewards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone), cmocka_unit_test(test_first_minibatch), cmocka_unit_test(test_learns),
-                                       cmocka_unit_test(test_flat), cmocka_unit_test(test_prompts), cmocka_unit_test(test_rewards)};
+                                       cmocka_unit_test(test_flat), cmocka_unit_test(test_prompts), cmocka_unit_test(test_rewards), cmocka_unit_test(test_callback)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
