@@ -34,6 +34,25 @@ int page_curves(struct dan_str *out, const char *dir, struct dan_err *e)
     return rc;
 }
 
+int page_calibration(struct dan_str *out, const json_t *bins, struct dan_err *e)
+{
+    enum { MOST = 64 };
+    double x[MOST], y[MOST];
+    size_t n = json_array_size(bins);
+    if (n < 2 || n > MOST) return DAN_OK;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *one = json_array_get(bins, i);
+        x[i] = json_number_value(json_object_get(one, "predicted"));
+        y[i] = json_number_value(json_object_get(one, "observed"));
+    }
+    const struct dan_svg_series series[] = {{"observed", x, y, n}, {"as predicted", x, x, n}};
+    page_heading(out, "Calibration on held-out pairs");
+    dan_str_puts(out, "<div class=\"curves\"><div>");
+    int rc = dan_svg_plot("share of pairs in order", "predicted", "observed", series, 2, out, e);
+    dan_str_puts(out, "</div></div>\n");
+    return rc;
+}
+
 static void put_cell(const json_t *v, struct dan_str *out)
 {
     dan_str_puts(out, "<td>");

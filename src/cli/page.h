@@ -12,6 +12,8 @@ void page_text(struct dan_str *out, const char *text, size_t n);           /* as
 void page_samples(struct dan_str *out, const json_t *samples);
 /* A curve for every number in DIR/log.jsonl. */
 int  page_curves(struct dan_str *out, const char *dir, struct dan_err *e);
+/* [{"predicted", "observed"}] in rising order, beside the diagonal; NULL: none. */
+int  page_calibration(struct dan_str *out, const json_t *bins, struct dan_err *e);
 int  page_write(struct dan_str *out, const char *dir, struct dan_err *e);  /* ends it */
 
 #endif

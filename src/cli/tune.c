@@ -194,14 +194,15 @@ int tune_save(struct tune *t, struct dan_err *e)
     return rc ? rc : dan_lm_copy_beside(t->m.dir, t->o.out, e);
 }
 
-static int write_page(const struct tune *t, const struct dan_str *text, const json_t *samples, struct dan_err *e)
+static int write_page(const struct tune *t, const struct dan_str *text, const json_t *report, struct dan_err *e)
 {
     struct dan_str out = {0}, title = {0};
     dan_str_printf(&title, "danlu %s %s", t->cli->path, t->o.model ? t->o.model : t->o.out);
     page_begin(&out, dan_str_c(&title));
     page_text(&out, dan_str_c(text), text->n);
-    page_samples(&out, samples);
-    int rc = page_curves(&out, t->o.out, e);
+    page_samples(&out, json_object_get(report, "samples"));
+    int rc = page_calibration(&out, dan_json_at(report, "eval.calibration"), e);
+    if (!rc) rc = page_curves(&out, t->o.out, e);
     if (!rc) rc = page_write(&out, t->o.out, e);
     dan_str_release(&out);
     dan_str_release(&title);
@@ -214,7 +215,7 @@ int tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct da
     tune_report_adapters(t, j);
     int rc = j ? out_path(t, "report.json", &path, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
     if (!rc) rc = dan_json_write(dan_str_c(&path), j, e);
-    if (!rc) rc = write_page(t, text, json_object_get(j, "samples"), e);
+    if (!rc) rc = write_page(t, text, j, e);
     if (!rc) tune_runs_end(t, "finished");
     if (!rc) rc = t->cli->json ? dan_out_json(&t->cli->ui, json_incref(j), e) : dan_out(&t->cli->ui, dan_str_c(text), text->n, e);
     if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu %s %s", t->o.out, t->try_it ? t->try_it : "chat", t->o.out);

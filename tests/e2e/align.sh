@@ -22,6 +22,7 @@ r = json.load(open(\"ppo/report.json\"))
 assert [s[\"stage\"] for s in r[\"stages\"]] == [\"sft\", \"reward\", \"ppo\"] and r[\"final\"] == \"ppo/3-ppo\" and r[\"method\"] == \"ppo\", r
 assert r[\"stages\"][2][\"report\"][\"forgetting\"][\"sequences\"] > 5
 page = open(\"ppo/report.html\").read()
+assert \"Calibration on held-out pairs\" in open(\"ppo/2-reward/report.html\").read() or len(r[\"stages\"][1][\"report\"][\"eval\"][\"calibration\"]) < 2
 assert page.count(\"<svg\") > 5 and \"objective/kl\" in page and \"http://\" not in page.replace(\"http://www.w3.org\", \"\")"'
 check "the same again does nothing again" '$danlu align base $a $p --ptx book.txt --out ppo >r2.txt 2>log2 && [ $(grep -c "done before" log2) -eq 3 ]'
 check "stopped between stages, it goes on to the same bytes" 'cp -r ppo half && rm -r half/3-ppo half/report.* && sed -i "s,ppo/,half/,g" half/*/arguments.json && $danlu align base $a $p --ptx book.txt --out half --quiet && cmp ppo/3-ppo/model.safetensors half/3-ppo/model.safetensors'
