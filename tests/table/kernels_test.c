@@ -449,7 +449,11 @@ static void all_kernels_with_rows(int64_t rows)
 static void kernels_match_references(void **state)
 {
     (void)state;
+#if defined(__SANITIZE_THREAD__)               /* races, not numbers */
+    const int64_t rows[] = {5, 37};
+#else
     const int64_t rows[] = {0, 1, 2, 5, 16, 37, 130};
+#endif
     n_failed = n_runs = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) all_kernels_with_rows(rows[i]);
     print_message("%d runs\n", n_runs);
