@@ -11,7 +11,7 @@ enum { DEFAULT_ROWS = 512, JOIN_BYTES = 64 << 20 };
 
 /* Weights in bf16 are laid out for the kernels, which takes about a second a gigabyte and as much memory again: at once where several sequences
  * share them, after PATIENCE short runs for one, whose first token should not wait; never for one beyond PACK_BYTES. */
-enum { PATIENCE = 32, SHORT = 4, PACK_BYTES = 512 << 20 };
+enum { PATIENCE = 4, SHORT = 4, PACK_BYTES = 512 << 20 };
 
 /* Row arrays of a run, all [max_rows] but select [max_select] and lane [slots]. */
 enum { TOKENS, POS, START, STOP, SELF, RESET, HOLD, N_ROW_ARRAYS };
