@@ -100,7 +100,7 @@ $(BUILD)/test/%: %.c $(BUILD)/libdanlu_all.so
 tests: $(TESTS) $(BUILD)/danlu
 
 test: deps-test
-	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory $(all_cores) tests
 	@BUILD=$(BUILD) sh tools/run_tests.sh $(TESTS)
 
 deps-test:
@@ -109,8 +109,10 @@ deps-run:
 	@sh tools/deps.sh run
 .PHONY: tests deps-test deps-run
 
+# Everything at once unless the caller said how many (-j).
+all_cores = $(if $(findstring jobserver,$(MAKEFLAGS))$(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 run: deps-run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(all_cores) all
 	@BUILD=$(BUILD) DATA='$(DATA)' bash tools/run.sh
 
 # What scripts in bench/ time directly: one program a file.
