@@ -9,7 +9,7 @@ adapters have rank 8 on all linear layers.  Tokens are those of the rows, paddin
 danlu always packs.  The peer is the fastest of its variants, found by a short probe: written-out attention or SDPA, and a padded batch or one flat sequence (padding_free).
 First the losses of a float32 run are compared, and the numbers of tokens, which tells that template and mask are the same; adapters begin with B = 0, so that their first
 losses are equal and the later ones alike.  Then every round measures the peer and danlu in turn.  The answers are medians over rounds: tokens per second of danlu / peer,
-by the clock and by CPU time, and peak resident memory; --checkpointing measures the peer's memory with gradient checkpointing as well (danlu: --remat).
+by the clock and by CPU time, and peak resident memory; --checkpointing measures the peer's memory with gradient checkpointing as well.
 danlu's times are differences of a long and a short run, so that loading and measuring before and after are left out on both sides; memory is that of the whole process.
 rollout: 16 sequences write 64 tokens each after prompts of 16; transformers' generate with sampling, and `danlu bench infer`.
 """

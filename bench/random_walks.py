@@ -121,7 +121,7 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--danlu", default="build/danlu")
     p.add_argument("--graph", type=int, default=6)
-    p.add_argument("--seeds", default="1,2")
+    p.add_argument("--seeds", default="1,2,3")
     p.add_argument("--steps", type=int, default=100)
     p.add_argument("--method", default="ppo", choices=["ppo", "grpo"])
     p.add_argument("--reward", type=int, default=None, help="be the reward command for this graph")

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "base/mem.h"
 #include "cli/fusion_report.h"
-#include "cli/run_log.h"
+#include "cli/page.h"
 
 enum { BOX_W = 150, BOX_H = 30, STEP_X = 164, STEP_Y = 56, WHOLE = 60 };
 

@@ -12,6 +12,17 @@ static const char style[] =
     ".curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(30em,1fr));gap:1em}svg{max-width:100%;height:auto}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#222}td,th{border-color:#444}}";
 
+void html_put(const char *s, size_t n, struct dan_str *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] == '&') dan_str_puts(out, "&amp;");
+        else if (s[i] == '<') dan_str_puts(out, "&lt;");
+        else if (s[i] == '>') dan_str_puts(out, "&gt;");
+        else if (s[i] == '"') dan_str_puts(out, "&quot;");
+        else dan_str_putc(out, s[i]);
+    }
+}
+
 /* Counters that only rise say nothing as a curve. */
 static bool counts(const char *key) { return !strcmp(key, "epoch") || !strcmp(key, "num_tokens") || !strcmp(key, "seconds") || !strcmp(key, "episode"); }
 
@@ -61,29 +72,37 @@ static void put_cell(const json_t *v, struct dan_str *out)
     dan_str_puts(out, "</td>");
 }
 
-void page_samples(struct dan_str *out, const json_t *samples)
+/* "prompt", "before" and "after" first, as far as there are such, then the others. */
+static size_t columns(const json_t *first, const char **key, size_t most)
 {
     static const char *const usual[] = {"prompt", "before", "after"};
-    size_t i;
-    const char *key;
-    json_t *one, *v, *first = json_array_get(samples, 0);
-    if (!json_is_object(first)) return;
-    dan_str_puts(out, "<table><tr>");
+    const char *name;
+    json_t *v;
+    size_t n = 0;
     for (size_t k = 0; k < 3; k++)
-        if (json_object_get(first, usual[k])) dan_str_printf(out, "<th>%s</th>", usual[k]);
-    json_object_foreach(first, key, v) {
-        if (!strcmp(key, "prompt") || !strcmp(key, "before") || !strcmp(key, "after")) continue;
+        if (json_object_get(first, usual[k])) key[n++] = usual[k];
+    json_object_foreach((json_t *)first, name, v)
+        if (n < most && strcmp(name, usual[0]) && strcmp(name, usual[1]) && strcmp(name, usual[2])) key[n++] = name;
+    return n;
+}
+
+void page_samples(struct dan_str *out, const json_t *samples)
+{
+    enum { MOST = 16 };
+    const char *key[MOST];
+    size_t n = columns(json_array_get(samples, 0), key, MOST), i;
+    json_t *one;
+    if (!n) return;
+    dan_str_puts(out, "<table><tr>");
+    for (size_t k = 0; k < n; k++) {
         dan_str_puts(out, "<th>");
-        html_put(key, strlen(key), out);
+        html_put(key[k], strlen(key[k]), out);
         dan_str_puts(out, "</th>");
     }
     dan_str_puts(out, "</tr>\n");
     json_array_foreach((json_t *)samples, i, one) {
         dan_str_puts(out, "<tr>");
-        for (size_t k = 0; k < 3; k++)
-            if (json_object_get(first, usual[k])) put_cell(json_object_get(one, usual[k]), out);
-        json_object_foreach(first, key, v)
-            if (strcmp(key, "prompt") && strcmp(key, "before") && strcmp(key, "after")) put_cell(json_object_get(one, key), out);
+        for (size_t k = 0; k < n; k++) put_cell(json_object_get(one, key[k]), out);
         dan_str_puts(out, "</tr>\n");
     }
     dan_str_puts(out, "</table>\n");

@@ -65,32 +65,14 @@ void run_log_release(struct run_log *l)
     *l = (struct run_log){0};
 }
 
-const struct log_column *run_log_find(const struct run_log *l, const char *key)
-{
-    for (size_t i = 0; i < l->n; i++)
-        if (!strcmp(l->v[i].key, key)) return &l->v[i];
-    return NULL;
-}
-
 const char *run_log_title(const char *key)
 {
     static const struct { const char *key, *title; } titles[] = {
-        {"loss", "training loss"}, {"val_loss", "validation loss"}, {"eval_loss", "held-out loss"}, {"accuracy", "accuracy"}, {"rewards/accuracies", "accuracy"},
+        {"loss", "training loss"}, {"val_loss", "validation loss"}, {"accuracy", "accuracy"}, {"rewards/accuracies", "accuracy"},
         {"rewards/margins", "reward margin"}, {"reward", "reward"}, {"objective/rlhf_reward", "reward less KL"}, {"objective/scores", "reward"},
         {"kl", "KL from the reference"}, {"objective/kl", "KL from the reference"}, {"entropy", "entropy"}, {"objective/entropy", "entropy"},
-        {"completions/mean_length", "tokens of an answer"}, {"lm_loss", "held-out LM loss"}};
+        {"completions/mean_length", "tokens of an answer"}};
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
         if (!strcmp(titles[i].key, key)) return titles[i].title;
     return NULL;
-}
-
-void html_put(const char *s, size_t n, struct dan_str *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] == '&') dan_str_puts(out, "&amp;");
-        else if (s[i] == '<') dan_str_puts(out, "&lt;");
-        else if (s[i] == '>') dan_str_puts(out, "&gt;");
-        else if (s[i] == '"') dan_str_puts(out, "&quot;");
-        else dan_str_putc(out, s[i]);
-    }
 }

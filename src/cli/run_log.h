@@ -10,10 +10,7 @@ struct run_log { struct log_column *v; size_t n, cap; };
  * -1: out of memory. */
 int  run_log_read(const char *dir, struct run_log *out);
 void run_log_release(struct run_log *l);
-const struct log_column *run_log_find(const struct run_log *l, const char *key);
 /* What people look at first: the column is worth a curve in a terminal; its title, or NULL. */
 const char *run_log_title(const char *key);
 
-/* &, <, > and quotes as HTML wants them. */
-void html_put(const char *s, size_t n, struct dan_str *out);
 #endif

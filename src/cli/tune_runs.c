@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/tune.h"
+#include "io/json.h"
 
 void tune_runs_start(struct tune *t)
 {
@@ -24,7 +25,7 @@ void tune_runs_start(struct tune *t)
 static double number(const json_t *line, const char *const *keys, double otherwise)
 {
     for (; *keys; keys++) {
-        const json_t *v = json_object_get(line, *keys);
+        const json_t *v = dan_json_at(line, *keys);
         if (json_is_number(v)) return json_number_value(v);
     }
     return otherwise;
@@ -32,8 +33,7 @@ static double number(const json_t *line, const char *const *keys, double otherwi
 
 void tune_runs_line(struct tune *t, const json_t *line)
 {
-    static const char *const step[] = {"step", NULL}, *const loss[] = {"loss", "loss/policy_avg", NULL}, *const val[] = {"eval_loss", "val_loss", "lm_loss", NULL},
-                             *const tokens[] = {"num_tokens", NULL};
+    static const char *const step[] = {"step", NULL}, *const loss[] = {"loss", "loss/policy_avg", NULL}, *const tokens[] = {"num_tokens", NULL}, *const val[] = {"eval_loss.after", "eval.loss", NULL};   /* of the report */
     struct dan_run *r = &t->record;
     r->steps = (int64_t)number(line, step, (double)r->steps);
     r->tokens = (int64_t)number(line, tokens, (double)r->tokens);

@@ -31,8 +31,11 @@ def greedy(args):
 ids, plain = run(None)
 _, with_it = run(adapter)
 print(f"llama.cpp: the adapter changes logits by at most {np.abs(with_it - plain).max():.3f}")
+bad = np.abs(with_it - plain).max() < 1e-3     # an adapter that changes nothing shows nothing
 for what, lora, args in (("base", None, [model]), ("adapter folder", adapter, [folder]), ("--adapter X.gguf", adapter, [model, "--adapter", adapter])):
     m = llama_cpp.Llama(model, lora_path=lora, n_ctx=128, verbose=False)
     text = m(PROMPT, max_tokens=12, temperature=0)["choices"][0]["text"]
     mine = greedy(args)["text"]
+    bad |= text.lstrip() != mine
     print(f"{what}: {'the same text' if text.lstrip() == mine else 'DIFFERS'}: {mine!r} {text!r}")
+sys.exit(int(bad))
