@@ -63,18 +63,20 @@ $(BUILD)/danlu: $(CLIOBJ) $(BUILD)/libdanlu.a
 $(BUILD)/libdanlu.a: $(OBJ)
 	@rm -f $@ && ar rcs $@ $(OBJ)
 
-# The tables are made anew on every make (milliseconds) and rewritten only when they change.
+# The tables are made anew on every make (milliseconds) and rewritten only when they change.  +: also by make -n, which then knows what is old.
 $(BUILD)/gen/%_table.c: FORCE
-	@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel probe,$*),$(ISAS:%=src/kernel/%))
+	+@mkdir -p $(@D) && sh tools/gen_tables.sh $* $@ src $(if $(filter kernel probe,$*),$(ISAS:%=src/kernel/%))
 FORCE:
 
 # Other flags make other objects.
+flags_text = $(CC) $(CFLAGS_ALL) $(OPT_KERNEL) $(foreach i,$(ISAS) amx,$(i): $(ISA_$(i)))
 $(BUILD)/flags: FORCE
-	@mkdir -p $(@D) && echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL))' | cmp -s - $@ || echo '$(CC) $(subst ','"'"',$(CFLAGS_ALL))' > $@
+	+@mkdir -p $(@D) && echo '$(subst ','"'"',$(flags_text))' > $@.new && if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(OBJ) $(CLIOBJ): $(BUILD)/flags
 
 # Elementwise loops over every weight: vectorised, the same bits (no contraction, no reassociation).
-$(BUILD)/obj/dtype/%.o $(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o $(BUILD)/obj/quant/%.o: CFLAGS += $(OPT_KERNEL)
+# private: what these objects are made of, such as the text of flags, does not inherit it.
+$(BUILD)/obj/dtype/%.o $(BUILD)/obj/train/optim%.o $(BUILD)/obj/train/step.o $(BUILD)/obj/infer/sampler.o $(BUILD)/obj/infer/sampler/%.o $(BUILD)/obj/quant/%.o: private CFLAGS += $(OPT_KERNEL)
 
 isa = $(ISA_$(word 2,$(subst /, ,$(1)))) $(if $(findstring amx,$(1)),$(ISA_amx))
 $(BUILD)/obj/kernel/%.o: src/kernel/%.c

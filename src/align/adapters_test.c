@@ -44,7 +44,7 @@ static void add(struct dan_lm *lm, bool dora, bool learnt)
         bool b = dan_str_ends(name, ".lora_b"), m = dan_str_ends(name, ".dora_m");
         for (int64_t k = 0; (b || m) && k < dan_shape_count(&t->shape); k++) x[k] = (float)(b ? 0.05 * dan_rng_normal(&r) : (double)x[k] * (1 + 0.1 * dan_rng_normal(&r)));
     }
-    if (dan_lora_refresh(lm, NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_refresh(lm, NULL, NULL, &e)) fail_msg("%s", e.msg);
 }
 
 static struct dan_tuner *tuner_of(struct dan_lm *lm, struct dan_tuner_opts o)
@@ -212,7 +212,7 @@ static void test_dora_steps(void **state)
     const struct dan_tensor *n = dan_lora_part(&lm, "blk.1.ffn_up.weight", "default", "dora_norm");
     float kept[8];
     memcpy(kept, n->data, sizeof kept);
-    if (dan_lora_refresh(&lm, NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_refresh(&lm, NULL, NULL, &e)) fail_msg("%s", e.msg);
     assert_memory_equal(kept, n->data, sizeof kept);
     dan_packed_release(&p);
     dan_tuner_free(t);

@@ -64,7 +64,8 @@ static void offsets(const struct dan_rollouts *said, int64_t *at)
     for (size_t i = 0; i < said->n; i++) at[i + 1] = at[i] + dan_said_tokens(&said->v[i]);
 }
 
-int dan_said_logp(struct dan_tuner *t, const struct dan_rollouts *said, bool exact, struct dan_packed *pack, double *out, struct dan_err *e)
+/* Log-probabilities of the answers' tokens, one answer after the other: out[said->tokens].  exact: by the program that trains. */
+static int said_logp(struct dan_tuner *t, const struct dan_rollouts *said, bool exact, struct dan_packed *pack, double *out, struct dan_err *e)
 {
     size_t n = said->n + 1;
     int64_t *memory = dan_malloc(3 * n * sizeof *memory);
@@ -118,8 +119,8 @@ static int start(struct update *u, struct dan_err *e)
 
 static int score(struct update *u, struct dan_err *e)
 {
-    int rc = dan_said_logp(u->g->policy, u->said, true, &u->g->pack, u->old, e);
-    if (!rc && u->g->ref) rc = dan_said_logp(u->g->ref, u->said, false, &u->g->pack, u->ref, e);
+    int rc = said_logp(u->g->policy, u->said, true, &u->g->pack, u->old, e);
+    if (!rc && u->g->ref) rc = said_logp(u->g->ref, u->said, false, &u->g->pack, u->ref, e);
     for (int64_t t = 0; t < u->said->tokens && !rc; t++) {
         if (!u->g->ref) u->ref[t] = u->old[t];
         if (!isfinite(u->old[t]) || !isfinite(u->ref[t])) rc = dan_fail(e, DAN_EINVAL, "the log-probability of an answer's token is not finite; lower --lr");

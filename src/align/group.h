@@ -50,7 +50,4 @@ void dan_grpo_release(struct dan_grpo *g);
  * fails; the weights are then those of the last step that was. */
 int  dan_grpo_update(struct dan_grpo *g, const struct dan_rollouts *said, const double *score, double lr, struct dan_grpo_stats *out, struct dan_err *e);
 
-/* Log-probabilities of the answers' tokens, one answer after the other: out[said->tokens].  exact: by the program that trains. */
-int  dan_said_logp(struct dan_tuner *t, const struct dan_rollouts *said, bool exact, struct dan_packed *pack, double *out, struct dan_err *e);
-
 #endif

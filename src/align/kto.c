@@ -8,18 +8,19 @@ static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not en
 
 /* ---- data ---- */
 
-static int add_answers(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_sft_data *out, enum dan_skip *skip, struct dan_err *e)
+static int add_answers(void *ctx, const struct dan_example *ex, enum dan_skip *skip, struct dan_err *e)
 {
+    const struct dan_sft_reading *r = ctx;
     *skip = DAN_SKIP_OTHER_KIND;
     if (ex->kind != DAN_EXAMPLE_LABELLED && ex->kind != DAN_EXAMPLE_PAIR)
         return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is of the kind '%s': expected an answer with a label (or chosen and rejected)", (long long)ex->line, ex->file,
                         dan_example_kind_name(ex->kind));
     for (size_t k = 0; k < json_array_size(ex->answers); k++) {
         struct dan_sft_row row;
-        int rc = dan_answer_row(ex, k, o, &row, skip, e);
+        int rc = dan_answer_row(ex, k, r->o, &row, skip, e);
         if (rc) return rc;
         row.desirable = ex->kind == DAN_EXAMPLE_PAIR ? k == DAN_CHOSEN : ex->desirable;
-        if ((rc = dan_sft_data_add(out, &row, e))) return rc;
+        if ((rc = dan_sft_data_add(r->out, &row, e))) return rc;
     }
     return DAN_OK;
 }
@@ -33,29 +34,10 @@ static int64_t desirable(const struct dan_sft_data *d)
 
 int dan_labelled_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e)
 {
-    struct dan_examples *x = NULL;
-    bool more = true;
+    struct dan_sft_reading r = {o, out};
     *out = (struct dan_sft_data){0};
-    int rc = dan_examples_open(paths, n, &x, e);
-    while (!rc) {
-        struct dan_err why = {0};
-        struct dan_example ex;
-        enum dan_skip skip = DAN_SKIP_BAD_ROW;
-        int bad = dan_examples_next(x, &ex, &more, &why);
-        if (!more) {
-            if (bad) rc = dan_fail(e, bad, "%s", why.msg);
-            break;
-        }
-        out->rows++;
-        if (!bad) bad = add_answers(&ex, o, out, &skip, &why);
-        if (bad == DAN_ENOMEM) rc = dan_fail(e, bad, "%s", why.msg);
-        else if (bad) dan_sft_data_skip(out, skip, why.msg);
-    }
-    dan_examples_free(x);
-    if (!rc && out->n == 0)
-        rc = dan_fail(e, DAN_EFORMAT, "none of %lld rows is a labelled answer that can be learnt from. The first: %.*s", (long long)out->rows,
-                      (int)strcspn(dan_str_c(&out->told), "\n"), dan_str_c(&out->told));
-    else if (!rc && (desirable(out) == 0 || desirable(out) == (int64_t)out->n))
+    int rc = dan_sft_data_each(paths, n, "is a labelled answer that can be learnt from", out, add_answers, &r, e);
+    if (!rc && (desirable(out) == 0 || desirable(out) == (int64_t)out->n))
         rc = dan_fail(e, DAN_EINVAL, "all %zu answers are %s: kto needs both kinds", out->n, desirable(out) ? "desirable" : "undesirable");
     if (rc) dan_sft_data_release(out);
     return rc;

@@ -30,7 +30,19 @@ int dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_
     return rc;
 }
 
-enum { MOST_ANSWERS = 64 };
+static bool is_blank(const json_t *content)
+{
+    const char *p = json_string_value(content);
+    return json_is_null(content) || (p && strspn(p, " \t\r\n") == json_string_length(content));
+}
+
+int dan_check_answer(const struct dan_example *ex, size_t which, enum dan_skip *skip, struct dan_err *e)
+{
+    const json_t *answer = json_array_get(ex->answers, which), *last = json_array_get(answer, json_array_size(answer) - 1);
+    *skip = DAN_SKIP_NOTHING;
+    if (!is_blank(json_object_get(last, "content")) || json_object_get(last, "tool_calls")) return DAN_OK;
+    return dan_fail(e, DAN_EINVAL, "line %lld of '%s' has an empty answer (number %zu): there is nothing to learn", (long long)ex->line, ex->file, which + 1);
+}
 
 static bool alike(const struct dan_sft_row *a, const struct dan_sft_row *b) { return a->n == b->n && !memcmp(a->ids, b->ids, (size_t)a->n * sizeof *a->ids); }
 
@@ -62,23 +74,25 @@ static int add_pairs_of(const struct dan_example *ex, const struct dan_sft_row *
 }
 
 /* All pairs of different rank; none where one of the answers cannot be learnt. */
-static int add_pairs(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_sft_data *out, enum dan_skip *skip, struct dan_err *e)
+static int add_pairs(void *ctx, const struct dan_example *ex, enum dan_skip *skip, struct dan_err *e)
 {
-    struct dan_sft_row row[MOST_ANSWERS] = {0};
+    const struct dan_sft_reading *r = ctx;
+    struct dan_sft_row row[DAN_MOST_ANSWERS] = {0};
     size_t n = ex->answers ? json_array_size(ex->answers) : 0, made = 0;
     int rc = DAN_OK;
     *skip = DAN_SKIP_OTHER_KIND;
     if (ex->kind != DAN_EXAMPLE_PAIR && ex->kind != DAN_EXAMPLE_RANKED)
         return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is of the kind '%s': expected a preference pair (chosen and rejected) or ranked answers", (long long)ex->line,
                         ex->file, dan_example_kind_name(ex->kind));
-    if (n > MOST_ANSWERS) return dan_fail(e, DAN_EINVAL, "line %lld of '%s' ranks %zu answers: at most %d", (long long)ex->line, ex->file, n, MOST_ANSWERS);
+    if (n > DAN_MOST_ANSWERS) return dan_fail(e, DAN_EINVAL, "line %lld of '%s' ranks %zu answers: at most %d", (long long)ex->line, ex->file, n, DAN_MOST_ANSWERS);
     while (made < n && !rc) {
-        rc = dan_answer_row(ex, made, o, &row[made], skip, e);
+        rc = dan_check_answer(ex, made, skip, e);
+        if (!rc) rc = dan_answer_row(ex, made, r->o, &row[made], skip, e);
         made += !rc;
     }
     if (!rc) {
         *skip = DAN_SKIP_NOTHING;
-        rc = add_pairs_of(ex, row, n, out, e);
+        rc = add_pairs_of(ex, row, n, r->out, e);
     }
     while (made) dan_sft_row_release(&row[--made]);
     return rc;
@@ -86,28 +100,9 @@ static int add_pairs(const struct dan_example *ex, const struct dan_sft_data_opt
 
 int dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e)
 {
-    struct dan_examples *x = NULL;
-    bool more = true;
+    struct dan_sft_reading r = {o, out};
     *out = (struct dan_sft_data){0};
-    int rc = dan_examples_open(paths, n, &x, e);
-    while (!rc) {
-        struct dan_err why = {0};
-        struct dan_example ex;
-        enum dan_skip skip = DAN_SKIP_BAD_ROW;
-        int bad = dan_examples_next(x, &ex, &more, &why);
-        if (!more) {
-            if (bad) rc = dan_fail(e, bad, "%s", why.msg);
-            break;
-        }
-        out->rows++;
-        if (!bad) bad = add_pairs(&ex, o, out, &skip, &why);
-        if (bad == DAN_ENOMEM) rc = dan_fail(e, bad, "%s", why.msg);
-        else if (bad) dan_sft_data_skip(out, skip, why.msg);
-    }
-    dan_examples_free(x);
-    if (!rc && out->n == 0)
-        rc = dan_fail(e, DAN_EFORMAT, "none of %lld rows is a pair that can be learnt from. The first: %.*s", (long long)out->rows,
-                      (int)strcspn(dan_str_c(&out->told), "\n"), dan_str_c(&out->told));
+    int rc = dan_sft_data_each(paths, n, "is a pair that can be learnt from", out, add_pairs, &r, e);
     if (rc) dan_sft_data_release(out);
     return rc;
 }

@@ -14,14 +14,15 @@ int  dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_
 /* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner. */
 int  dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e);
 
-/* Adds the gradient of sum over rows of seed[i] / by * (each learnt token's log-probability), in as few runs as it takes; weight: room for pack->max_rows + 1. */
-int  dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
-                       struct dan_err *e);
 /* Log-probabilities and gradient by one forward: rows in groups (2: pairs) are packed; seeds sees the log-probabilities of a group, first its row number, and
- * gives the derivatives with respect to them, which are divided by `by`.  A group that fits in no pack takes a forward more. */
+ * gives the derivatives with respect to them, which are divided by `by`.  A group that fits in no pack takes a forward more.
+ * weight: room for pack->max_rows + 1. */
 typedef void dan_group_seeds(void *ctx, size_t first, const double *logp, double *seed);
 int  dan_rows_learn(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, size_t group, double by, struct dan_packed *pack, float *weight,
                     dan_group_seeds *seeds, void *ctx, struct dan_err *e);
+enum { DAN_MOST_ANSWERS = 256 };               /* to one prompt: all their pairs are looked at */
+/* Fails where answer `which` says nothing: white space alone, and it calls no tool. */
+int  dan_check_answer(const struct dan_example *ex, size_t which, enum dan_skip *skip, struct dan_err *e);
 /* Prompt and answer `which` of an example as a row of which the answer alone is learnt; *skip says why not. */
 int  dan_answer_row(const struct dan_example *ex, size_t which, const struct dan_sft_data_opts *o, struct dan_sft_row *out, enum dan_skip *skip, struct dan_err *e);
 

@@ -277,12 +277,13 @@ static int mix(struct dan_ppo *p, struct dan_ppo_stats *out, struct dan_err *e)
 {
     bool first = out->minibatches == 0;
     double loss;
-    float *policy = first && p->ptx ? dan_malloc((size_t)dan_tuner_params(p->policy) * sizeof *policy) : NULL;
-    if (first && p->ptx && !policy) return dan_fail(e, DAN_ENOMEM, "not enough memory to compare gradients");
+    if (!p->ptx) return DAN_OK;
+    float *policy = first ? dan_malloc((size_t)dan_tuner_params(p->policy) * sizeof *policy) : NULL;
+    if (first && !policy) return dan_fail(e, DAN_ENOMEM, "not enough memory to compare gradients");
     if (first) out->policy_norm = sums(p->policy, NULL, policy);
-    int rc = p->ptx ? add_ptx(p, &loss, e) : DAN_OK;
-    if (!rc && p->ptx) out->ptx_loss += loss;
-    if (!rc && policy) out->ptx_norm = sums(p->policy, policy, NULL);
+    int rc = add_ptx(p, &loss, e);
+    if (!rc) out->ptx_loss += loss;
+    if (!rc && first) out->ptx_norm = sums(p->policy, policy, NULL);
     dan_free(policy);
     return rc;
 }

@@ -43,7 +43,7 @@ struct dan_ppo_stats {
     double first_ratio, first_approxkl;        /* of the first minibatch: 1 and 0 */
     double kl_coef;                            /* with which the rewards were made */
     double explained_variance;                 /* 1 - var(returns - values) / var(returns) before the update */
-    double ptx_loss, policy_norm, ptx_norm;    /* nats per token; norms of the two parts of the first minibatch's gradient */
+    double ptx_loss, policy_norm, ptx_norm;    /* nats per token; norms of the two parts of the first minibatch's gradient; 0 without ptx */
     double grad_norm, critic_norm;             /* of the last minibatch */
     int64_t eos, answers, tokens, minibatches; /* eos: answers that ended; minibatches: done */
 };

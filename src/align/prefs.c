@@ -107,8 +107,9 @@ static struct dan_pref_pair pair_of(const struct dan_sft_row *const *row, const 
 /* beta of a loss without one (orpo) shows rewards as they are. */
 static double reward_scale(const struct dan_prefs *p) { return p->opts.beta > 0 ? p->opts.beta : 1; }
 
-int dan_rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
-                      struct dan_err *e)
+/* Adds the gradient of sum over rows of seed[i] / by * (each learnt token's log-probability), in as few runs as it takes. */
+static int rows_gradient(struct dan_tuner *t, const struct dan_sft_row *const *row, const double *seed, size_t n, double by, struct dan_packed *pack, float *weight,
+                         struct dan_err *e)
 {
     int rc = DAN_OK;
     dan_packed_clear(pack);
@@ -167,7 +168,7 @@ static int learn_large(struct learning *l, struct dan_tuner *t, size_t k, struct
     double logp[MOST_IN_GROUP], seed[MOST_IN_GROUP];
     int rc = dan_rows_logp(t, l->row + k, l->group, pack, logp, e);
     if (!rc) l->seeds(l->ctx, k, logp, seed);
-    if (!rc) rc = dan_rows_gradient(t, l->row + k, seed, l->group, l->by, pack, weight, e);
+    if (!rc) rc = rows_gradient(t, l->row + k, seed, l->group, l->by, pack, weight, e);
     dan_packed_clear(pack);
     l->first = k + l->group;
     return rc;

@@ -10,41 +10,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include "align/kto.h"
+#include "align/test_chat.h"
 #include "model/lora.h"
 
 enum { ROWS = 256 };
-static struct dan_tokenizer *tok;
-static struct dan_chat_template chat;
-static char path[] = "/tmp/danlu-prefs-XXXXXX";
-
-static int setup(void **state)
-{
-    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    struct dan_tok_train_opts o = {.special = special, .n_special = 3};
-    struct dan_err e = {0};
-    (void)state;
-    return dan_tokenizer_new_bytes(&o, &tok, &e) || dan_chat_template_open(&chat, tok, NULL, NULL, &e) || mkstemp(path) < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    dan_chat_template_release(&chat);
-    dan_tokenizer_free(tok);
-    return remove(path);
-}
 
 static struct dan_sft_data pairs(int n, const char *more)
 {
     struct dan_sft_data_opts o = {.tok = tok, .chat = &chat, .longest = 90};
     struct dan_sft_data d;
     struct dan_err e = {0};
-    FILE *f = fopen(path, "wb");
+    struct dan_str rows = {0};
     const char *paths[] = {path};
-    assert_non_null(f);
-    for (int i = 0; i < n; i++) fprintf(f, "{\"prompt\":\"say %d\",\"chosen\":\"yes, %d\",\"rejected\":\"no no %c\"}\n", i, i, 'a' + i % 20);
-    fputs(more, f);
-    fclose(f);
+    for (int i = 0; i < n; i++) dan_str_printf(&rows, "{\"prompt\":\"say %d\",\"chosen\":\"yes, %d\",\"rejected\":\"no no %c\"}\n", i, i, 'a' + i % 20);
+    dan_str_puts(&rows, more);
+    write_rows(dan_str_c(&rows));
+    dan_str_release(&rows);
     if (dan_pairs_read(paths, 1, &o, &d, &e)) fail_msg("%s", e.msg);
     return d;
 }
@@ -73,8 +54,10 @@ static void test_pairs(void **state)
     struct dan_str text = {0};
     struct dan_err e = {0};
     struct dan_sft_data held, d = pairs(4, "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"one that is far too long, far too "
-                                           "long, far too long, far too long, indeed\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n");
+                                           "long, far too long, far too long, indeed\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\" \"}\n");
     assert_int_equal(d.n, 8);
+    assert_int_equal(d.skipped[DAN_SKIP_NOTHING], 1);
+    assert_non_null(strstr(dan_str_c(&d.told), "an empty answer (number 2)"));
     assert_int_equal(d.skipped[DAN_SKIP_OTHER_KIND], 1);
     assert_int_equal(d.skipped[DAN_SKIP_TOO_LONG], 1);
     assert_int_equal(d.skipped[DAN_SKIP_BAD_ROW], 1);

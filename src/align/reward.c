@@ -7,8 +7,9 @@
 
 struct dan_reward { const struct dan_reward_kind *kind; void *state; };
 
-static const struct dan_reward_kind *find(const char *spec, size_t n)
+const struct dan_reward_kind *dan_reward_find(const char *spec)
 {
+    size_t n = strcspn(spec, ":");
     for (int i = 0; dan_reward_kinds[i]; i++)
         if (strlen(dan_reward_kinds[i]->name) == n && !strncmp(dan_reward_kinds[i]->name, spec, n)) return dan_reward_kinds[i];
     return NULL;
@@ -34,7 +35,7 @@ int dan_reward_open_in(const char *spec, const struct dan_reward_env *env, struc
 {
     size_t n = strcspn(spec, ":");
     const char *arg = spec[n] ? spec + n + 1 : "";
-    const struct dan_reward_kind *kind = find(spec, n);
+    const struct dan_reward_kind *kind = dan_reward_find(spec);
     if (!kind) return unknown(spec, e);
     if (kind->arg && !*arg) return dan_fail(e, DAN_EINVAL, "reward '%s' lacks its argument: write %s:%s", kind->name, kind->name, kind->arg);
     if (!kind->arg && *arg) return dan_fail(e, DAN_EINVAL, "reward '%s' takes no argument", kind->name);

@@ -25,12 +25,14 @@ struct dan_reward_env { struct dan_pool *pool; uint64_t cpu_mask; };      /* poo
 
 struct dan_reward_kind {
     const char *name, *arg, *doc;              /* arg: what follows the colon, for help; NULL: nothing */
+    bool free_text;                            /* arg is anything to its end: no weight can follow it (rewards.h) */
     int  (*open)(const char *arg, void **state, struct dan_err *e);        /* NULL: no state */
     int  (*open_in)(const char *arg, const struct dan_reward_env *env, void **state, struct dan_err *e);     /* in its place where not NULL */
     int  (*score)(void *state, const struct dan_answer *a, size_t n, double *out, struct dan_err *e);
     void (*close)(void *state);
 };
 extern const struct dan_reward_kind *const dan_reward_kinds[];    /* generated; NULL-terminated */
+const struct dan_reward_kind *dan_reward_find(const char *spec);  /* that which stands before the first colon; NULL: none */
 
 struct dan_reward;
 int  dan_reward_open(const char *spec, struct dan_reward **out, struct dan_err *e);

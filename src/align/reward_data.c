@@ -6,23 +6,11 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-enum { SHUFFLE_STREAM = 0x72616e6b, MOST_ANSWERS = 256 };      /* answers of a prompt: all their pairs are looked at */
+enum { SHUFFLE_STREAM = 0x72616e6b };
 
 static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not enough memory for ranked answers"); }
 
 /* ---- one answer ---- */
-
-static bool is_blank(const json_t *content)
-{
-    const char *p = json_string_value(content);
-    return json_is_null(content) || (p && strspn(p, " \t\r\n") == json_string_length(content));
-}
-
-static bool is_empty(const json_t *answer)
-{
-    const json_t *last = json_array_get(answer, json_array_size(answer) - 1);
-    return is_blank(json_object_get(last, "content")) && !json_object_get(last, "tool_calls");
-}
 
 static void count_learnt(struct dan_sft_row *r)
 {
@@ -105,9 +93,9 @@ static int add_group(struct dan_ranked *d, struct dan_sft_row *row, const int32_
 static int check_kind(const struct dan_example *ex, enum dan_skip *skip, struct dan_err *e)
 {
     *skip = DAN_SKIP_OTHER_KIND;
-    if (ex->kind == DAN_EXAMPLE_RANKED && json_array_size(ex->answers) > MOST_ANSWERS)
+    if (ex->kind == DAN_EXAMPLE_RANKED && json_array_size(ex->answers) > DAN_MOST_ANSWERS)
         return dan_fail(e, DAN_EINVAL, "line %lld of '%s' has %zu answers to one prompt: at most %d are compared", (long long)ex->line, ex->file,
-                        json_array_size(ex->answers), MOST_ANSWERS);
+                        json_array_size(ex->answers), DAN_MOST_ANSWERS);
     if (ex->kind == DAN_EXAMPLE_PAIR || ex->kind == DAN_EXAMPLE_RANKED) return DAN_OK;
     return dan_fail(e, DAN_EINVAL, "line %lld of '%s' is a %s: expected a preference pair (chosen and rejected) or answers with ranks", (long long)ex->line, ex->file,
                     dan_example_kind_name(ex->kind));
@@ -124,13 +112,6 @@ static int check_group(const struct dan_example *ex, const struct dan_sft_row *r
     return DAN_OK;
 }
 
-static int check_answer(const struct dan_example *ex, size_t k, enum dan_skip *skip, struct dan_err *e)
-{
-    *skip = DAN_SKIP_NOTHING;
-    if (!is_empty(json_array_get(ex->answers, k))) return DAN_OK;
-    return dan_fail(e, DAN_EINVAL, "line %lld of '%s' has an empty answer (number %zu): there is nothing to judge", (long long)ex->line, ex->file, k + 1);
-}
-
 static int read_group(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_sft_row *row, int32_t *rank, struct dan_ranked *out, enum dan_skip *skip,
                       struct dan_err *e)
 {
@@ -138,7 +119,7 @@ static int read_group(const struct dan_example *ex, const struct dan_sft_data_op
     int rc = DAN_OK;
     for (; done < n && !rc; done++) {
         rank[done] = rank_of(ex, (size_t)done);
-        rc = check_answer(ex, (size_t)done, skip, e);
+        rc = dan_check_answer(ex, (size_t)done, skip, e);
         if (!rc) rc = dan_valued_row(ex, (size_t)done, true, o, &row[done], skip, e);
     }
     if (!rc) rc = check_group(ex, row, rank, n, skip, e);
@@ -147,14 +128,17 @@ static int read_group(const struct dan_example *ex, const struct dan_sft_data_op
     return rc;
 }
 
-static int add_example(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_ranked *out, enum dan_skip *skip, struct dan_err *e)
+struct reading { const struct dan_sft_data_opts *o; struct dan_ranked *out; };
+
+static int add_example(void *ctx, const struct dan_example *ex, enum dan_skip *skip, struct dan_err *e)
 {
+    const struct reading *r = ctx;
     int rc = check_kind(ex, skip, e);
     if (rc) return rc;
     size_t n = json_array_size(ex->answers);
     struct dan_sft_row *row = dan_calloc(n + 1, sizeof *row);
     int32_t *rank = dan_calloc(n + 1, sizeof *rank);
-    rc = row && rank ? read_group(ex, o, row, rank, out, skip, e) : no_memory(e);
+    rc = row && rank ? read_group(ex, r->o, row, rank, r->out, skip, e) : no_memory(e);
     dan_free(row);
     dan_free(rank);
     return rc;
@@ -162,28 +146,9 @@ static int add_example(const struct dan_example *ex, const struct dan_sft_data_o
 
 int dan_ranked_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_ranked *out, struct dan_err *e)
 {
-    struct dan_examples *x = NULL;
-    bool more = true;
+    struct reading r = {o, out};
     *out = (struct dan_ranked){0};
-    int rc = dan_examples_open(paths, n, &x, e);
-    while (!rc) {
-        struct dan_err why = {0};
-        struct dan_example ex;
-        enum dan_skip skip = DAN_SKIP_BAD_ROW;
-        int bad = dan_examples_next(x, &ex, &more, &why);
-        if (!more) {
-            if (bad) rc = dan_fail(e, bad, "%s", why.msg);
-            break;
-        }
-        out->rows.rows++;
-        if (!bad) bad = add_example(&ex, o, out, &skip, &why);
-        if (bad == DAN_ENOMEM) rc = dan_fail(e, bad, "%s", why.msg);
-        else if (bad) dan_sft_data_skip(&out->rows, skip, why.msg);
-    }
-    dan_examples_free(x);
-    if (!rc && out->n == 0)
-        rc = dan_fail(e, DAN_EFORMAT, "none of %lld rows is a pair that can be learnt from. The first: %.*s", (long long)out->rows.rows,
-                      (int)strcspn(dan_str_c(&out->rows.told), "\n"), dan_str_c(&out->rows.told));
+    int rc = dan_sft_data_each(paths, n, "is a pair that can be learnt from", &out->rows, add_example, &r, e);
     if (rc) dan_ranked_release(out);
     return rc;
 }

@@ -13,40 +13,18 @@
 #include "align/reward_eval.h"
 #include "align/reward_model.h"
 #include "align/sft_data_impl.h"
+#include "align/test_chat.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "model/score.h"
 
 enum { ROWS = 256 };
-static struct dan_tokenizer *tok;
-static struct dan_chat_template chat;
-static char path[] = "/tmp/danlu-reward-XXXXXX";
-
-static int setup(void **state)
-{
-    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    struct dan_tok_train_opts o = {.special = special, .n_special = 3};
-    struct dan_err e = {0};
-    (void)state;
-    return dan_tokenizer_new_bytes(&o, &tok, &e) || dan_chat_template_open(&chat, tok, NULL, NULL, &e) || mkstemp(path) < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    dan_chat_template_release(&chat);
-    dan_tokenizer_free(tok);
-    return remove(path);
-}
 
 static int read_rows(const char *text, const struct dan_chat_template *by, struct dan_ranked *d, struct dan_err *e)
 {
     struct dan_sft_data_opts o = {.tok = tok, .chat = by, .longest = 90};
     const char *paths[] = {path};
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
+    write_rows(text);
     return dan_ranked_read(paths, 1, &o, d, e);
 }
 

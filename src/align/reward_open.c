@@ -52,13 +52,14 @@ static int load_tokenizer(struct dan_rm_scorer *s, const char *dir, struct dan_e
     return s->prefix.failed ? no_memory(e) : DAN_OK;
 }
 
-static int load(struct dan_rm_scorer *s, const char *dir, struct dan_err *e)
+static int load(struct dan_rm_scorer *s, const char *dir, struct dan_pool *pool, struct dan_err *e)
 {
     struct dan_str base = {0};
-    bool adapter = dan_lora_is(dir);
+    bool adapter = dan_lora_is(dir), rounded;
     int rc = adapter ? dan_lora_base_model(dir, &base, e) : DAN_OK;
     const char *from = adapter ? dan_str_c(&base) : dir;
     if (!rc) rc = dan_lm_load(&s->lm, from, false, e);
+    if (!rc && adapter) rc = dan_lora_quantise_base(&s->lm, dir, pool, &rounded, e);
     if (!rc && adapter) rc = dan_lora_load(&s->lm, dir, "default", e);
     if (!rc) rc = load_tokenizer(s, from, e);
     if (!rc && !dan_lm_has_score(&s->lm))
@@ -85,7 +86,7 @@ int dan_rm_open(const char *dir, const struct dan_rm_open_opts *o, struct dan_rm
 {
     *s = (struct dan_rm_scorer){.now = o->now};
     if (!dan_path_exists(dir)) return dan_fail(e, DAN_EIO, "there is no reward model '%s'; give the folder that 'danlu reward' wrote", dir);
-    int rc = load(s, dir, e);
+    int rc = load(s, dir, o->pool, e);
     if (!rc) rc = read_bias(s, dir, &s->bias, e);
     if (!rc) rc = open_template(s, dir, o->template, e);
     if (!rc) {

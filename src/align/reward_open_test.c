@@ -125,6 +125,12 @@ static void test_refused(void **state)
     const struct dan_answer a = {.text = far, .n = strlen(far), .ended = true, .prompt = "p"};
     assert_int_not_equal(dan_reward_score(r, &a, 1, &got, &e), DAN_OK);
     assert_non_null(strstr(e.msg, "nothing is cut"));
+    json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "q");
+    const struct dan_answer b = {.text = far, .n = strlen(far), .ended = true, .messages = messages};
+    e = (struct dan_err){0};
+    assert_int_not_equal(dan_reward_score(r, &b, 1, &got, &e), DAN_OK);
+    assert_non_null(strstr(e.msg, "more tokens than the 64 that the reward model takes; lower --max-new"));
+    json_decref(messages);
     dan_reward_close(r);
     e.code = 0;
     snprintf(spec, sizeof spec, "model:%s", plain_folder);

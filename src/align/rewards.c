@@ -6,20 +6,12 @@
 
 static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not enough memory for rewards"); }
 
-static const struct dan_reward_kind *kind_of(const char *spec)
-{
-    size_t n = strcspn(spec, ":");
-    for (int i = 0; dan_reward_kinds[i]; i++)
-        if (strlen(dan_reward_kinds[i]->name) == n && !strncmp(dan_reward_kinds[i]->name, spec, n)) return dan_reward_kinds[i];
-    return NULL;
-}
-
 /* Cuts the weight off a copy of a spec; 1 where there is none. */
 static double take_weight(char *spec)
 {
-    const struct dan_reward_kind *kind = kind_of(spec);
+    const struct dan_reward_kind *kind = dan_reward_find(spec);
     char *last = strrchr(spec, ':'), *first = strchr(spec, ':'), *end;
-    if (!kind || !last || (kind->arg && last == first)) return 1;
+    if (!kind || kind->free_text || !last || (kind->arg && last == first)) return 1;
     double w = strtod(last + 1, &end);
     if (end == last + 1 || *end || !isfinite(w)) return 1;
     *last = 0;

@@ -9,7 +9,8 @@ struct dan_rewards {
     size_t  n;
 };
 /* Each SPEC[:WEIGHT]; what follows the last colon is a weight when it is a number and what stands before it is a whole SPEC
- * (number:2, length:5-20:0.5; but repetition:3 is repetition with its argument 3).  pool, cpu_mask: for rewards that are models. */
+ * (number:2, length:5-20:0.5; but repetition:3 is repetition with its argument 3).  A command takes none: all behind its colon is its argument.
+ * pool, cpu_mask: for rewards that are models. */
 int  dan_rewards_open(const char *const *specs, size_t n, struct dan_pool *pool, uint64_t cpu_mask, struct dan_rewards *out, struct dan_err *e);
 /* One more, which is taken over also when this fails. */
 int  dan_rewards_add(struct dan_rewards *r, struct dan_reward *reward, double weight, struct dan_err *e);

@@ -11,39 +11,17 @@
 #include <string.h>
 #include "align/group.h"
 #include "align/rewards.h"
+#include "align/test_chat.h"
 #include "base/mem.h"
 #include "model/lora.h"
 
 enum { ROWS = 512, NEW = 12 };
-static struct dan_tokenizer *tok;
-static struct dan_chat_template chat;
-static char path[] = "/tmp/danlu-rollout-XXXXXX";
-
-static int setup(void **state)
-{
-    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    struct dan_tok_train_opts o = {.special = special, .n_special = 3};
-    struct dan_err e = {0};
-    (void)state;
-    return dan_tokenizer_new_bytes(&o, &tok, &e) || dan_chat_template_open(&chat, tok, NULL, NULL, &e) || mkstemp(path) < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    dan_chat_template_release(&chat);
-    dan_tokenizer_free(tok);
-    return remove(path);
-}
 
 static int read_prompts(const char *rows, bool raw, struct dan_prompts *out, struct dan_err *e)
 {
     struct dan_prompts_opts o = {.tok = tok, .chat = &chat, .longest = 60, .raw = raw};
     const char *paths[] = {path};
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(rows, f);
-    fclose(f);
+    write_rows(rows);
     char *name = dan_strdup(path);
     char jsonl[64];
     snprintf(jsonl, sizeof jsonl, "%s.jsonl", name);
@@ -383,7 +361,8 @@ static void test_rewards(void **state)
     (void)state;
     static const struct { const char *spec, *name; double weight; } good[] = {
         {"number", "number", 1}, {"exact:2", "exact", 2}, {"length:3-5:0.5", "length", 0.5}, {"repetition:3", "repetition", 1}, {"repetition:3:0.25", "repetition", 0.25},
-        {"regex:a:b", "regex", 1}, {"regex:a:-1", "regex", -1}};
+        {"regex:a:b", "regex", 1}, {"regex:a:-1", "regex", -1},
+        {"command:cat - http://host:8080", "command", 1}, {"command:cat:0.5", "command", 1}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         struct dan_rewards r;
         struct dan_err e = {0};

@@ -84,6 +84,13 @@ static void choose_turns(const json_t *messages, enum dan_learn how, struct dan_
     }
 }
 
+static const char *why_nothing(const struct dan_example *ex)
+{
+    if (ex->kind == DAN_EXAMPLE_TEXT) return ex->text_bytes ? "the text is a single token, which nothing comes before" : "the text is empty";
+    return all_left_out(ex->messages) ? "every turn of the assistant is left out (\"weight\": 0 or \"train\": false)"
+                                      : "no token of an assistant's turn is in what the template renders";
+}
+
 int dan_sft_row_of(const struct dan_example *ex, const struct dan_sft_data_opts *o, struct dan_chat_out *shown, struct dan_sft_row *out,
                     enum dan_skip *skip, struct dan_err *e)
 {
@@ -107,9 +114,7 @@ int dan_sft_row_of(const struct dan_example *ex, const struct dan_sft_data_opts 
                       ex->file, (long long)out->n, (long long)o->longest);
     } else if (!rc && !out->learnt) {
         *skip = DAN_SKIP_NOTHING;
-        rc = dan_fail(e, DAN_EINVAL, "line %lld of '%s' has nothing to learn: %s", (long long)ex->line, ex->file,
-                      all_left_out(ex->messages) ? "every turn of the assistant is left out (\"weight\": 0 or \"train\": false)"
-                                                 : "no token of an assistant's turn is in what the template renders");
+        rc = dan_fail(e, DAN_EINVAL, "line %lld of '%s' has nothing to learn: %s", (long long)ex->line, ex->file, why_nothing(ex));
     }
     if (rc) dan_sft_row_release(out);
     return rc;
@@ -145,36 +150,48 @@ void dan_sft_data_skip(struct dan_sft_data *s, enum dan_skip why, const char *wo
     if (all <= TOLD) dan_str_printf(&s->told, "%s\n", words);
 }
 
-static int read_all(struct dan_examples *x, const struct dan_sft_data_opts *o, struct dan_sft_data *s, struct dan_err *e)
+static int read_all(struct dan_examples *x, struct dan_sft_data *out, dan_sft_data_row *add, void *ctx, struct dan_err *e)
 {
     for (;;) {
         struct dan_err why = {0};
         struct dan_example ex;
-        struct dan_sft_row q;
-        struct dan_chat_out shown = {0};
         enum dan_skip skip = DAN_SKIP_BAD_ROW;
         bool more;
         int rc = dan_examples_next(x, &ex, &more, &why);
         if (!more) return rc ? dan_fail(e, rc, "%s", why.msg) : DAN_OK;
-        s->rows++;
-        if (!rc) rc = dan_sft_row_of(&ex, o, &shown, &q, &skip, &why);
-        dan_chat_out_release(&shown);
+        out->rows++;
+        if (!rc) rc = add(ctx, &ex, &skip, &why);
         if (rc == DAN_ENOMEM) return dan_fail(e, rc, "%s", why.msg);
-        if (rc) dan_sft_data_skip(s, skip, why.msg);
-        else if ((rc = dan_sft_data_add(s, &q, e))) return rc;
+        if (rc) dan_sft_data_skip(out, skip, why.msg);
     }
+}
+
+int dan_sft_data_each(const char *const *paths, size_t n, const char *what, struct dan_sft_data *out, dan_sft_data_row *add, void *ctx, struct dan_err *e)
+{
+    struct dan_examples *x = NULL;
+    int rc = dan_examples_open(paths, n, &x, e);
+    if (!rc) rc = read_all(x, out, add, ctx, e);
+    dan_examples_free(x);
+    if (rc || out->n) return rc;
+    const char *told = dan_str_c(&out->told);
+    return dan_fail(e, DAN_EFORMAT, "none of %lld rows %s. The first: %.*s", (long long)out->rows, what, (int)strcspn(told, "\n"), told);
+}
+
+static int add_row(void *ctx, const struct dan_example *ex, enum dan_skip *skip, struct dan_err *e)
+{
+    const struct dan_sft_reading *r = ctx;
+    struct dan_chat_out shown = {0};
+    struct dan_sft_row q;
+    int rc = dan_sft_row_of(ex, r->o, &shown, &q, skip, e);
+    dan_chat_out_release(&shown);
+    return rc ? rc : dan_sft_data_add(r->out, &q, e);
 }
 
 int dan_sft_data_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e)
 {
-    struct dan_examples *x = NULL;
+    struct dan_sft_reading r = {o, out};
     *out = (struct dan_sft_data){0};
-    int rc = dan_examples_open(paths, n, &x, e);
-    if (!rc) rc = read_all(x, o, out, e);
-    dan_examples_free(x);
-    if (!rc && out->n == 0)
-        rc = dan_fail(e, DAN_EFORMAT, "none of %lld rows can be learnt from. The first: %.*s", (long long)out->rows, (int)strcspn(dan_str_c(&out->told), "\n"),
-                      dan_str_c(&out->told));
+    int rc = dan_sft_data_each(paths, n, "can be learnt from", out, add_row, &r, e);
     if (rc) dan_sft_data_release(out);
     return rc;
 }

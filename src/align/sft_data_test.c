@@ -9,35 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "align/sft.h"
-
-static struct dan_tokenizer *tok;
-static struct dan_chat_template chat;
-static char path[] = "/tmp/danlu-sft-XXXXXX";
-
-static int setup(void **state)
-{
-    static const char *const special[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
-    struct dan_tok_train_opts o = {.special = special, .n_special = 3};
-    struct dan_err e = {0};
-    (void)state;
-    return dan_tokenizer_new_bytes(&o, &tok, &e) || dan_chat_template_open(&chat, tok, NULL, NULL, &e) || mkstemp(path) < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    dan_chat_template_release(&chat);
-    dan_tokenizer_free(tok);
-    return remove(path);
-}
-
-static void write_rows(const char *text)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
+#include "align/test_chat.h"
 
 static int read_rows(const char *text, int64_t longest, enum dan_learn learn, struct dan_sft_data *d, struct dan_err *e)
 {
@@ -103,6 +75,10 @@ static void test_skipped(void **state)
     assert_non_null(strstr(dan_str_c(&d.told), "it is not cut"));
     assert_int_equal(d.v[1].line, 6);
     dan_sft_data_release(&d);
+    e = (struct dan_err){0};
+    assert_int_not_equal(read_rows("{\"text\":\"\"}\n", 60, DAN_LEARN_ALL, &d, &e), DAN_OK);
+    assert_non_null(strstr(e.msg, "the text is empty"));
+    e = (struct dan_err){0};
     assert_int_not_equal(read_rows("{\"a\":1}\n", 60, DAN_LEARN_ALL, &d, &e), DAN_OK);
     assert_non_null(strstr(e.msg, "none of 1 rows can be learnt from"));
 }

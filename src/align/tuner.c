@@ -262,17 +262,10 @@ int dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err 
         return dan_fail(e, DAN_EINVAL, "the gradient became %s at step %lld; lower --lr (now %g) or raise --warmup", isnan(*norm) ? "nan" : "infinite",
                         (long long)t->steps + 1, lr);
     t->steps++;
-    return dan_lora_refresh(t->lm, t->pool, e);
+    return dan_lora_refresh(t->lm, NULL, t->pool, e);
 }
 
-/* Norms of DoRA follow what they are of. */
-static void refresh(struct dan_tuner *t)
-{
-    struct dan_err ignored = {0};
-    (void)dan_lora_refresh(t->lm, t->pool, &ignored);
-}
-
-void dan_tuner_swap_ema(struct dan_tuner *t)
+int dan_tuner_swap_ema(struct dan_tuner *t, struct dan_err *e)
 {
     for (int32_t i = 0; i < t->n_params; i++)
         for (int64_t k = 0; t->span[i].ema && k < t->span[i].n; k++) {
@@ -280,11 +273,9 @@ void dan_tuner_swap_ema(struct dan_tuner *t)
             t->span[i].w[k] = t->span[i].ema[k];
             t->span[i].ema[k] = w;
         }
-    refresh(t);
+    return dan_lora_refresh(t->lm, NULL, t->pool, e);
 }
 
-int64_t dan_tuner_rows(const struct dan_tuner *t) { return t->o.max_rows; }
-enum dan_head dan_tuner_head(const struct dan_tuner *t) { return t->o.head; }
 int64_t dan_tuner_steps(const struct dan_tuner *t) { return t->steps; }
 void dan_tuner_set_steps(struct dan_tuner *t, int64_t steps) { t->steps = steps; }
 struct dan_store *dan_tuner_state(struct dan_tuner *t) { return t->state; }

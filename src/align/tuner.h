@@ -43,15 +43,11 @@ int  dan_tuner_add(struct dan_tuner *t, const struct dan_packed *p, float *out, 
  * dan_tuner_score (exact) and dan_tuner_add.  Where seed fails, nothing is added. */
 typedef int dan_seed_rows(void *ctx, const float *out, struct dan_packed *p, struct dan_err *e);
 int  dan_tuner_run(struct dan_tuner *t, struct dan_packed *p, dan_seed_rows *seed, void *ctx, struct dan_err *e);
-/* value[n]: the score of each text at its last id, forward alone, packed: the score head.  A text has 1 to max_rows ids. */
-struct dan_id_span { const int32_t *ids; int64_t n; };
-int  dan_tuner_scores(struct dan_tuner *t, const struct dan_id_span *text, size_t n, float *value, struct dan_err *e);
 /* One step of the optimiser by the sum of gradients, which is empty afterwards.  *norm: of the sum, before clipping; where it is not finite
  * nothing changes and the call fails. */
 int  dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err *e);
-void dan_tuner_swap_ema(struct dan_tuner *t);  /* as dan_trainer_swap_ema */
-int64_t dan_tuner_rows(const struct dan_tuner *t);               /* max_rows */
-enum dan_head dan_tuner_head(const struct dan_tuner *t);
+/* As dan_trainer_swap_ema; norms of DoRA follow what they are of, which can be out of memory. */
+int  dan_tuner_swap_ema(struct dan_tuner *t, struct dan_err *e);
 int64_t dan_tuner_steps(const struct dan_tuner *t);
 int64_t dan_tuner_params(const struct dan_tuner *t);             /* elements that learn */
 size_t  dan_tuner_bytes(const struct dan_tuner *t);              /* optimiser state, gradient sums, activations */

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include "align/tuner.h"
+#include "align/reward_model.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "model/lora.h"
@@ -180,25 +180,27 @@ static void test_scores(void **state)
 {
     (void)state;
     struct dan_lm lm = new_lm("qwen3", false);
+    struct dan_packed pack;
     struct dan_err e = {0};
-    struct dan_id_span text[20];
-    float value[20], alone, zero = 0;
+    struct dan_sft_row text[20];
+    const struct dan_sft_row *row[20];
+    double value[20], alone, zero = 0;
     add_head(&lm, NULL);
-    struct dan_tuner *t = new_tuner(&lm, (struct dan_tuner_opts){.head = DAN_HEAD_SCORE, .frozen = true}), *words = new_tuner(&lm, (struct dan_tuner_opts){.frozen = true});
-    for (int i = 0; i < 20; i++) text[i] = (struct dan_id_span){seq[i % 3], i < 3 ? seq_n[i] : 1 + i * 5 % seq_n[i % 3]};
-    assert_int_equal(dan_tuner_scores(t, text, 20, value, &e), DAN_OK);
+    struct dan_tuner *t = new_tuner(&lm, (struct dan_tuner_opts){.head = DAN_HEAD_SCORE, .frozen = true});
+    assert_int_equal(dan_packed_init(&pack, ROWS, &e), DAN_OK);
     for (int i = 0; i < 20; i++) {
-        assert_int_equal(dan_tuner_scores(t, &text[i], 1, &alone, &e), DAN_OK);
+        text[i] = (struct dan_sft_row){.ids = (int32_t *)(uintptr_t)seq[i % 3], .n = i < 3 ? seq_n[i] : 1 + i * 5 % seq_n[i % 3]};
+        row[i] = &text[i];
+    }
+    assert_int_equal(dan_rows_value(t, row, 20, &pack, value, &e), DAN_OK);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(dan_rows_value(t, row + i, 1, &pack, &alone, &e), DAN_OK);
         assert_memory_equal(&alone, &value[i], sizeof alone);
     }
-    assert_int_equal(dan_tuner_scores(t, text, 0, &zero, &e), DAN_OK);
-    assert_int_equal(dan_tuner_scores(words, text, 1, &alone, &e), DAN_EINVAL);
-    text[0].n = ROWS + 1;
-    e = (struct dan_err){0};
-    assert_int_equal(dan_tuner_scores(t, text, 1, &alone, &e), DAN_EINVAL);
-    assert_non_null(strstr(e.msg, "text 0 has 65 ids"));
+    assert_int_equal(dan_rows_value(t, row, 0, &pack, &zero, &e), DAN_OK);
+    assert_true(zero == 0);
+    dan_packed_release(&pack);
     dan_tuner_free(t);
-    dan_tuner_free(words);
     dan_lm_release(&lm);
 }
 

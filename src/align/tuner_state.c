@@ -16,7 +16,9 @@ static int share_parts(const struct gather *g, const char *full, struct dan_err 
         dan_str_clear(&name);
         dan_str_printf(&name, "%s%.*s%.*s", g->prefix, (int)kind, full, (int)n, p);
         const struct dan_tensor *w = name.failed ? NULL : dan_store_find(g->weights, dan_str_c(&name) + skip);
-        rc = w ? dan_store_share(g->into, dan_str_c(&name), g->state, full, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a name");
+        rc = w             ? dan_store_share(g->into, dan_str_c(&name), g->state, full, e)
+             : name.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a name")
+                           : dan_fail(e, DAN_EINVAL, "the tuner's state '%s' is of a weight that the model does not have; give the model that the tuner was made of", full);
         if (rc) break;
         int64_t count = dan_shape_count(&w->shape);
         *dan_store_find(g->into, dan_str_c(&name)) = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(count), at);

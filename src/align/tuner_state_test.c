@@ -1,4 +1,5 @@
 /* A tuner's state, taken after some steps and put into another one, goes on to the same bits, whatever is fused in either; two tuners fit one store. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -63,6 +64,14 @@ static struct dan_store *gathered(struct side *s)
     return out;
 }
 
+static void near_to(const char *name, const struct dan_tensor *a, const struct dan_tensor *b)
+{
+    const float *x = a->data, *y = b->data;
+    assert_int_equal(dan_shape_count(&a->shape), dan_shape_count(&b->shape));
+    for (int64_t k = 0; k < dan_shape_count(&b->shape); k++)
+        if (!(fabsf(x[k] - y[k]) <= 1e-4f)) fail_msg("%s[%lld] is %g, not %g", name, (long long)k, (double)x[k], (double)y[k]);
+}
+
 static void go_on(bool adapter, const char *fusion, bool same_bits)
 {
     struct side whole, first, second;
@@ -84,6 +93,7 @@ static void go_on(bool adapter, const char *fusion, bool same_bits)
         assert_non_null(a);
         assert_null(strchr(name, '+'));
         if (same_bits) assert_memory_equal(a->data, b->data, dan_tensor_bytes(b));
+        else near_to(name, a, b);
         weights += dan_str_starts(name, "w:");
     }
     assert_int_equal(dan_store_count(want), 4 * weights);          /* w, m, v, ema */

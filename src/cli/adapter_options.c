@@ -70,7 +70,7 @@ int adapters_load(struct dan_cli *cli, struct lm_files *m, const struct dan_stri
         dan_lora_find(&m->lm, name)->scale *= weight;
         warn_base(cli, m, path);
     }
-    return rc ? rc : dan_lora_refresh(&m->lm, m->pool, e);
+    return rc ? rc : dan_lora_refresh(&m->lm, NULL, m->pool, e);
 }
 
 static void list_names(const struct dan_lm *lm, struct dan_str *say)

@@ -34,28 +34,6 @@ static void options(struct args *a, const char *name, const struct dan_strings *
     for (size_t i = 0; i < v->n; i++) option(a, name, v->v[i]);
 }
 
-static const char *const stage_names[] = {"sft", "reward", "ppo", "grpo", "best", "tune", "dpo", NULL};
-
-/* STAGE.OPTION=VALUE of this stage. */
-static void settings(struct args *a, const struct align_opts *o, const char *stage)
-{
-    size_t n = strlen(stage);
-    for (size_t i = 0; i < o->set.n; i++)
-        if (!strncmp(o->set.v[i], stage, n) && o->set.v[i][n] == '.') add(a, dan_arena_printf(a->arena, "--%s", o->set.v[i] + n + 1));
-}
-
-int align_check_set(const struct align *a, struct dan_err *e)
-{
-    for (size_t i = 0; i < a->o->set.n; i++) {
-        const char *s = a->o->set.v[i], *dot = strchr(s, '.'), *eq = strchr(s, '=');
-        bool known = false;
-        for (int k = 0; stage_names[k] && dot; k++) known = known || (strlen(stage_names[k]) == (size_t)(dot - s) && !strncmp(stage_names[k], s, (size_t)(dot - s)));
-        if (!known || (eq && eq < dot) || !dot[1])
-            return dan_fail(e, DAN_EUSAGE, "--set '%s' is no STAGE.OPTION=VALUE; stages are sft, reward, ppo, grpo, best (and tune, which learns from its answers), dpo", s);
-    }
-    return DAN_OK;
-}
-
 static void common(struct args *a, const struct align *g, const char *dir, bool merge)
 {
     const struct align_opts *o = g->o;
@@ -65,39 +43,61 @@ static void common(struct args *a, const struct align *g, const char *dir, bool 
     option(a, "out", dir);
 }
 
+/* What the result does not depend on: a stage goes on with another. */
 static void machine(struct args *a, const struct dan_cli *cli)
 {
     if (cli->quiet) add(a, "--quiet");
-    add(a, dan_arena_printf(a->arena, "--seed=%lld", (long long)cli->seed));
+    if (cli->json) add(a, "--json");
     if (cli->threads) add(a, dan_arena_printf(a->arena, "--threads=%lld", (long long)cli->threads));
-    option(a, "isa", cli->isa);
+    if (dan_given(cli, "isa")) option(a, "isa", cli->isa);
 }
 
 /* ---- one stage ---- */
 
-struct stage { const char *name, *command, *dir, *report; struct args args; };   /* report: file name in dir */
+/* name: of the folder; report, partial: file names in dir, partial (or NULL) is one that a stopped command leaves and does not go on with. */
+struct stage { const char *name, *dir, *report, *partial; const struct align_kind *kind; struct args args; };
+
+/* STAGE.OPTION=VALUE of this stage. */
+static void settings(struct stage *s, const struct align_opts *o)
+{
+    const char *stage = s->kind->name;
+    size_t n = strlen(stage);
+    for (size_t i = 0; i < o->set.n; i++)
+        if (!strncmp(o->set.v[i], stage, n) && o->set.v[i][n] == '.') add(&s->args, dan_arena_printf(s->args.arena, "--%s", o->set.v[i] + n + 1));
+}
 
 static char *beside(const struct align *g, const char *dir, const char *name) { return dan_arena_printf(g->cli->arena, "%s/%s", dir, name); }
 
-/* DIR/arguments.json: what the stage was told.  A folder that was made by other arguments is not gone on with. */
-static int same_arguments(const struct stage *s, const char *path, bool *same, struct dan_err *e)
+/* DIR/arguments.json: what the stage was told. */
+static json_t *arguments(const struct stage *s)
 {
-    json_t *was = NULL, *now = json_array();
-    for (int i = 0; i < s->args.n; i++) json_array_append_new(now, json_string(s->args.v[i]));
-    json_t *all = json_pack("{s:s,s:o}", "command", s->command, "arguments", now);
-    int rc = all ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for a stage");
-    *same = false;
-    if (!rc && dan_path_exists(path)) {
-        rc = dan_json_read(path, &was, e);
-        *same = !rc && json_equal(was, all);
-        if (!rc && !*same)
-            rc = dan_fail(e, DAN_EUSAGE, "stage %s in '%s' was made with other options; give another --out, or remove that folder and those of the stages behind it", s->name, s->dir);
-    } else if (!rc) {
-        rc = dan_mkdirs(s->dir, e);
-        if (!rc) rc = dan_json_write(path, all, e);
-    }
+    json_t *list = json_array();
+    for (int i = 0; i < s->args.n; i++) json_array_append_new(list, json_string(s->args.v[i]));
+    return json_pack("{s:s,s:o}", "command", s->kind->command, "arguments", list);
+}
+
+/* A folder that was made by other arguments is not gone on with. */
+static int same_arguments(const struct stage *s, const char *told, struct dan_err *e)
+{
+    json_t *was = NULL, *now = arguments(s);
+    int rc = now ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for a stage");
+    if (!rc && dan_path_exists(told)) rc = dan_json_read(told, &was, e);
+    if (!rc && !json_equal(was, now))
+        rc = dan_fail(e, DAN_EUSAGE, "stage %s in '%s' was made with other options; give another --out, or remove that folder and those of the stages behind it", s->name, s->dir);
     json_decref(was);
-    json_decref(all);
+    json_decref(now);
+    return rc;
+}
+
+/* A stage of which there is nothing yet, or nothing to go on with.  A file in a folder that was never told anything is not ours to remove. */
+static int start_over(const struct align *g, const struct stage *s, const char *told, struct dan_err *e)
+{
+    const char *partial = s->partial && dan_path_exists(told) ? beside(g, s->dir, s->partial) : NULL;
+    json_t *now = arguments(s);
+    int rc = now ? dan_mkdirs(s->dir, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a stage");
+    if (!rc && partial && dan_path_exists(partial)) rc = dan_remove_tree(partial, e);
+    if (!rc) rc = dan_json_write(told, now, e);
+    json_decref(now);
     return rc;
 }
 
@@ -112,6 +112,7 @@ static int call(struct align *g, const struct dan_cmd *cmd, struct args *args, s
     for (int i = 0; i < args->n; i++)
         if (!(argv[i] = dan_arena_strdup(cli->arena, args->v[i]))) return dan_fail(e, DAN_ENOMEM, "not enough memory for a stage");
     cli->path = NULL;
+    cli->recipe = NULL;                        /* that of align is none of the stage's */
     int rc = dan_options_parse(cli, cmd, args->n, argv, opts, e);
     cli->path = cmd->name;
     cli->ui.quiet = before.quiet;
@@ -130,35 +131,37 @@ static int keep_report(struct align *g, const struct stage *s, double seconds, s
 {
     json_t *report = NULL;
     int rc = dan_json_read(beside(g, s->dir, s->report), &report, e);
-    json_t *j = json_pack("{s:s,s:s,s:s,s:f,s:o}", "stage", s->name, "command", s->command, "folder", s->dir, "seconds", seconds, "report", report ? report : json_null());
+    json_t *j = json_pack("{s:s,s:s,s:s,s:f,s:o}", "stage", s->name, "command", s->kind->command, "folder", s->dir, "seconds", seconds, "report", report ? report : json_null());
     return json_array_append_new(g->stages, j) && !rc ? dan_fail(e, DAN_ENOMEM, "not enough memory for the report") : rc;
 }
 
 static int run_stage(struct align *g, struct stage *s, struct dan_err *e)
 {
-    const struct dan_cmd *cmd = dan_cmd_find(g->cli->cmds, s->command);
+    const struct dan_cmd *cmd = dan_cmd_find(g->cli->cmds, s->kind->command);
     const char *told = beside(g, s->dir, "arguments.json"), *report = beside(g, s->dir, s->report), *recipe = beside(g, s->dir, "recipe.json");
-    bool same;
     if (!cmd || s->args.failed || !told || !report || !recipe) return dan_fail(e, DAN_ENOMEM, "not enough memory for stage %s", s->name);
-    int rc = same_arguments(s, told, &same, e);
+    bool done = dan_path_exists(report), begun = dan_path_exists(recipe);
+    int rc = done || begun ? same_arguments(s, told, e) : start_over(g, s, told, e);
     if (rc) return rc;
-    if (same && dan_path_exists(report)) {
+    if (done) {
         dan_say(&g->cli->ui, "== %s: done before, in '%s'", s->name, s->dir);
         return keep_report(g, s, 0, e);
     }
-    dan_say(&g->cli->ui, "== %s: danlu %s, into '%s'", s->name, s->command, s->dir);
-    if (same && dan_path_exists(recipe)) add(&s->args, "--resume");
+    dan_say(&g->cli->ui, "== %s: danlu %s, into '%s'", s->name, s->kind->command, s->dir);
+    if (begun) add(&s->args, "--resume");
     machine(&s->args, g->cli);
     double start = dan_now();
     rc = call(g, cmd, &s->args, e);
     return rc ? rc : keep_report(g, s, dan_now() - start, e);
 }
 
-static struct stage begin(const struct align *g, const char *name, const char *command)
+/* kind: sft, reward, ...; name: of its folder. */
+static struct stage begin(const struct align *g, const char *kind, const char *name)
 {
-    struct stage s = {.name = name, .command = command, .report = "report.json", .args = {.arena = g->cli->arena}};
+    struct stage s = {.name = name, .kind = align_kind(kind, strlen(kind)), .report = "report.json", .args = {.arena = g->cli->arena}};
     s.dir = dan_arena_printf(g->cli->arena, "%s/%zu-%s", g->o->out, json_array_size(g->stages) + 1, name);
     add(&s.args, g->model);
+    add(&s.args, dan_arena_printf(s.args.arena, "--seed=%lld", (long long)g->cli->seed));
     s.args.failed = s.args.failed || !s.dir;
     return s;
 }
@@ -167,11 +170,11 @@ static struct stage begin(const struct align *g, const char *name, const char *c
 
 static int sft(struct align *g, struct dan_err *e)
 {
-    struct stage s = begin(g, "sft", "finetune");
+    struct stage s = begin(g, "sft", "sft");
     options(&s.args, "data", &g->o->sft);
     options(&s.args, "forget-eval", &g->o->forget);
     common(&s.args, g, s.dir, true);
-    settings(&s.args, g->o, "sft");
+    settings(&s, g->o);
     int rc = run_stage(g, &s, e);
     g->model = s.dir;
     return rc;
@@ -182,7 +185,7 @@ static int reward(struct align *g, const char **dir, struct dan_err *e)
     struct stage s = begin(g, "reward", "reward");
     options(&s.args, "data", &g->o->pairs);
     common(&s.args, g, s.dir, false);
-    settings(&s.args, g->o, "reward");
+    settings(&s, g->o);
     *dir = s.dir;
     return run_stage(g, &s, e);
 }
@@ -192,7 +195,7 @@ static int dpo(struct align *g, struct dan_err *e)
     struct stage s = begin(g, "dpo", "dpo");
     options(&s.args, "data", &g->o->pairs);
     common(&s.args, g, s.dir, true);
-    settings(&s.args, g->o, "dpo");
+    settings(&s, g->o);
     int rc = run_stage(g, &s, e);
     g->model = s.dir;
     return rc;
@@ -208,14 +211,14 @@ static void rewards(struct args *a, const struct align *g, const char *model)
 static int policy(struct align *g, const char *method, const char *model, struct dan_err *e)
 {
     bool ppo = !strcmp(method, "ppo");
-    struct stage s = begin(g, method, ppo ? "ppo" : "grpo");
+    struct stage s = begin(g, ppo ? "ppo" : "grpo", method);
     rewards(&s.args, g, model);
     options(&s.args, "forget-eval", &g->o->forget);
     if (ppo) options(&s.args, "ptx", &g->o->ptx);
     if (ppo) option(&s.args, "value", model);
     else option(&s.args, "variant", method);
     common(&s.args, g, s.dir, true);
-    settings(&s.args, g->o, ppo ? "ppo" : "grpo");
+    settings(&s, g->o);
     int rc = run_stage(g, &s, e);
     g->model = s.dir;
     return rc;
@@ -227,15 +230,16 @@ static int best(struct align *g, const char *model, struct dan_err *e)
     rewards(&s.args, g, model);
     option(&s.args, "template", g->o->template);
     option(&s.args, "out", beside(g, s.dir, "best.jsonl"));
-    settings(&s.args, g->o, "best");
+    settings(&s, g->o);
     s.report = "best.jsonl.report.json";
+    s.partial = "best.jsonl";
     int rc = run_stage(g, &s, e);
     if (rc) return rc;
-    struct stage t = begin(g, "tune", "finetune");
+    struct stage t = begin(g, "tune", "tune");
     option(&t.args, "data", beside(g, s.dir, "best.jsonl"));
     options(&t.args, "forget-eval", &g->o->forget);
     common(&t.args, g, t.dir, true);
-    settings(&t.args, g->o, "tune");
+    settings(&t, g->o);
     rc = run_stage(g, &t, e);
     g->model = t.dir;
     return rc;

@@ -15,7 +15,14 @@ struct align {
     json_t *stages;                            /* [{"stage", "command", "folder", "seconds", "report"}] */
 };
 const char *align_method(const struct align_opts *o);            /* auto is resolved */
-/* --set names stages and options that there are. */
+struct align_kind {
+    const char *name, *command;                /* as --set calls the stage; what it runs */
+    const char *methods;                       /* those that run it, "ppo|grpo"; NULL: all */
+    uint16_t    data;                          /* offset in align_opts of the dan_strings without which it does not run; 0: none */
+    const char *give;                          /* how these are given */
+};
+const struct align_kind *align_kind(const char *name, size_t n); /* NULL: there is none */
+/* --set names stages that run, options that these have, and values that fit. */
 int  align_check_set(const struct align *a, struct dan_err *e);
 /* All stages; a->model is the last one's. */
 int  align_run(struct align *a, struct dan_err *e);

@@ -110,6 +110,8 @@ int  dan_cli_parse(struct dan_cli *cli, int argc, char **argv, const void **opts
 /* The same for a command that is known; argv[0] is its first argument. */
 int  dan_options_parse(struct dan_cli *cli, const struct dan_cmd *cmd, int argc, char **argv, void *opts, struct dan_err *e);
 bool dan_given(const struct dan_cli *cli, const char *option);    /* on the command line or in the recipe */
+/* The option of that name or alias (n bytes), the command's own or a common one; NULL: none, and *near is what may be meant, or NULL. */
+const struct dan_opt *dan_option_find(const struct dan_cmd *cmd, const char *name, size_t n, const struct dan_opt **near);
 const struct dan_cmd *dan_cmd_find(const struct dan_cmd *const *cmds, const char *name);   /* NULL when there is none */
 /* Fails with "unknown command ..." and the nearest name. */
 int  dan_cmd_unknown(const struct dan_cmd *const *cmds, const char *parent, const char *name, struct dan_err *e);

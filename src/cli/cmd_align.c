@@ -16,11 +16,11 @@ static const struct dan_opt options[] = {
     {.name = "pairs", .type = 'S', .offset = AT(pairs), .meta = "PATH", .help = "preferences: for the reward model, or for dpo"},
     {.name = "prompts", .type = 'S', .offset = AT(prompts), .meta = "PATH", .help = "prompts that are answered in ppo, grpo and best (none: those of --pairs, else of --sft)"},
     {.name = "ptx", .type = 'S', .offset = AT(ptx), .meta = "PATH", .help = "plain text that ppo goes on predicting (PPO-ptx), against forgetting"},
-    {.name = "forget-eval", .type = 'S', .offset = AT(forget), .meta = "PATH", .help = "plain text whose loss is measured before and after every stage"},
+    {.name = "forget-eval", .type = 'S', .offset = AT(forget), .meta = "PATH", .help = "plain text whose loss is measured before and after sft, ppo, grpo and tune"},
     {.name = "method", .type = 'e', .offset = AT(method), .dflt = "auto", .choices = "auto|ppo|grpo|rloo|dr_grpo|best|dpo", .section = "Stages",
      .help = "the last stage; auto: ppo where there are --prompts, --reward or --ptx, else dpo; best: rejection sampling, then fine-tuning on the best answers"},
     {.name = "reward", .type = 'S', .offset = AT(reward), .meta = "SPEC[:WEIGHT]", .help = "more rewards beside the reward model's, or instead of one where there are no --pairs (as in danlu grpo)"},
-    {.name = "set", .type = 'S', .offset = AT(set), .meta = "STAGE.OPTION=VALUE", .help = "an option of a stage's command: sft.epochs=1, reward.lr=1e-4, ppo.steps=50"},
+    {.name = "set", .type = 'S', .offset = AT(set), .meta = "STAGE.OPTION=VALUE", .help = "an option of a stage's command: sft.epochs=1, reward.lr=1e-4, ppo.steps=50; grpo.* for rloo and dr_grpo too"},
     {.name = "template", .type = 's', .offset = AT(template), .meta = "NAME|FILE", .alias = "chat-template", .help = "chat template of all stages (none: the model's)"},
     {.name = "lora-rank", .type = 'i', .offset = AT(lora_rank), .dflt = "0", .meta = "R", .min = 0, .max = 65536, .alias = "lora-r|rank",
      .help = "learn through adapters of this rank, merged after each stage (0: all weights)"},
@@ -36,6 +36,8 @@ static int check(const struct align_opts *o, struct dan_err *e)
     if (answers && !o->pairs.n && !o->reward.n)
         return dan_fail(e, DAN_EUSAGE, "%s needs a reward: --pairs FILE to train a reward model, or --reward SPEC (number, regex:PATTERN, ... as in danlu grpo)", m);
     if (answers && !o->prompts.n && !o->pairs.n && !o->sft.n) return dan_fail(e, DAN_EUSAGE, "%s needs prompts to answer: give them with --prompts", m);
+    if (!answers && !o->sft.n && o->forget.n)
+        return dan_fail(e, DAN_EUSAGE, "--forget-eval: dpo does not measure it, and there is no other stage; leave it out, or add --sft");
     if (!answers && o->ptx.n) return dan_fail(e, DAN_EUSAGE, "--ptx is of ppo, not of dpo");
     return DAN_OK;
 }
@@ -62,10 +64,11 @@ static int write_report(const struct align *a, struct dan_err *e)
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    struct align a = {.o = opts, .cli = cli, .model = a.o->model, .stages = json_array()};
-    int rc = a.stages ? check(a.o, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to start");
+    const struct align_opts *o = opts;
+    struct align a = {.o = o, .cli = cli, .model = o->model, .stages = json_array()};
+    int rc = a.stages ? check(o, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to start");
     if (!rc) rc = align_check_set(&a, e);
-    if (!rc) rc = dan_mkdirs(a.o->out, e);
+    if (!rc) rc = dan_mkdirs(o->out, e);
     if (!rc) rc = align_run(&a, e);
     if (!rc) rc = write_report(&a, e);
     json_decref(a.stages);

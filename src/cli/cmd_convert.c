@@ -55,7 +55,7 @@ static bool taken(const struct work *w)
     return holds(w->o->dst, "config.json") || holds(w->o->dst, "adapter_config.json") || holds(w->o->dst, "model.safetensors") || holds(w->o->dst, "model.safetensors.index.json");
 }
 
-static bool same_place(const char *a, const char *b)
+bool convert_same_place(const char *a, const char *b)
 {
     char *x = realpath(a, NULL), *y = realpath(b, NULL);
     bool same = x && y && !strcmp(x, y);
@@ -79,7 +79,7 @@ static int check(struct work *w, struct dan_err *e)
     if (w->to && w->to->block > 1 && !w->to_gguf)
         return dan_fail(e, DAN_EUSAGE, "--dtype %s is for .gguf files; for a folder: danlu quantize MODEL --to %s", w->to->name, w->to->name);
     if (w->to_gguf && o->shard_size) return dan_fail(e, DAN_EUSAGE, "--shard-size is for folders");
-    if (same_place(o->src, o->dst)) return dan_fail(e, DAN_EINVAL, "'%s' is source and destination; choose another name", o->dst);
+    if (convert_same_place(o->src, o->dst)) return dan_fail(e, DAN_EINVAL, "'%s' is source and destination; choose another name", o->dst);
     if (!o->force && taken(w)) return dan_fail(e, DAN_EINVAL, "'%s' already holds a model; choose another name, or add --force", o->dst);
     return DAN_OK;
 }
@@ -231,9 +231,7 @@ static int merge_adapter(struct work *w, const struct convert_opts *o, struct da
     int rc = find_base(w, &base, e);
     if (!rc) rc = dan_file_kind(dan_str_c(&base), &w->kind, e);
     if (!rc) rc = dan_lm_load(lm, dan_str_c(&base), true, e);
-    if (!rc) rc = dan_lora_load(lm, o->src, "default", e);
-    if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
-    if (!rc) rc = dan_lora_drop(lm, e);
+    if (!rc) rc = dan_lora_merge_into(lm, o->src, NULL, e);
     of_base.src = dan_str_c(&base);
     w->o = &of_base;
     if (!rc) rc = w->to_gguf ? to_gguf(w, lm, e) : to_dir(w, lm, e);
@@ -242,10 +240,23 @@ static int merge_adapter(struct work *w, const struct convert_opts *o, struct da
     return rc;
 }
 
+/* A .gguf has no place to say so. */
+static int tell_format(const struct work *w, struct dan_err *e)
+{
+    struct dan_str format = {0};
+    int rc = dan_lora_base_format(w->o->src, &format, e);
+    if (!rc && format.n)
+        dan_warn(&w->cli->ui, "'%s' learned over its base quantised to %s: use '%s' over that base quantised to %s, too, or write the model that was trained (--merge)", w->o->src,
+                 dan_str_c(&format), w->o->dst, dan_str_c(&format));
+    dan_str_release(&format);
+    return rc;
+}
+
 static int convert_adapter(struct work *w, struct dan_lm *lm, struct dan_err *e)
 {
     struct dan_str base = {0};
-    int rc = find_base(w, &base, e);
+    int rc = tell_format(w, e);
+    if (!rc) rc = find_base(w, &base, e);
     if (!rc) rc = dan_lm_load(lm, dan_str_c(&base), false, e);
     if (!rc) rc = dan_lora_load(lm, w->o->src, "default", e);
     if (!rc) rc = w->to_gguf ? dan_lora_save_gguf(lm, "default", w->o->dst, e) : dan_lora_save(lm, "default", w->o->dst, dan_str_c(&base), e);

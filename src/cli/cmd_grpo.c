@@ -176,10 +176,11 @@ static int report(struct grpo *g, struct dan_err *e)
 {
     struct dan_str out = {0};
     double rate = g->rollout_seconds > 0 ? (double)g->tokens / g->rollout_seconds : 0;
-    json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:I,s:f,s:f,s:f}", "model", g->t.o.model, "out", g->t.o.out, "variant", g->o->variant, "steps", (json_int_t)g->t.steps, "num_tokens",
-                          (json_int_t)g->tokens, "rollout_tokens_per_second", rate, "seconds", g->seconds, "kl", g->last.kl_answer);
+    bool stepped = g->t.first_step < g->t.steps;                    /* one that only had to be measured has no last step */
+    json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:I,s:f,s:f,s:o*}", "model", g->t.o.model, "out", g->t.o.out, "variant", g->o->variant, "steps", (json_int_t)g->t.steps, "num_tokens",
+                          (json_int_t)g->tokens, "rollout_tokens_per_second", rate, "seconds", g->seconds, "kl", stepped ? json_real(g->last.kl_answer) : NULL);
     int rc = j ? rl_report(&g->rl, j, &out, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
-    if (g->rl.ref) dan_str_printf(&out, "KL               %.3f nats an answer at the last step\n", g->last.kl_answer);
+    if (g->rl.ref && stepped) dan_str_printf(&out, "KL               %.3f nats an answer at the last step\n", g->last.kl_answer);
     dan_str_printf(&out, "rollouts         %.0f tokens/s, %.0f %% of the time\n", rate, g->seconds > 0 ? 100 * g->rollout_seconds / g->seconds : 0);
     if (!rc) rc = tune_report(&g->t, json_incref(j), &out, e);
     json_decref(j);
@@ -187,11 +188,18 @@ static int report(struct grpo *g, struct dan_err *e)
     return rc;
 }
 
+/* All steps are done: what fails from here on must not lose them. */
+static int measure_after(struct grpo *g, struct dan_err *e)
+{
+    int rc = rl_measure(&g->rl, true, e);
+    return rc ? rl_failed(&g->rl, rc, g->t.steps, progress(g), e) : DAN_OK;
+}
+
 static int work(struct grpo *g, struct dan_err *e)
 {
     int rc = prepare(g, e);
     if (!rc) rc = loop(g, e);
-    if (!rc) rc = rl_measure(&g->rl, true, e);
+    if (!rc) rc = measure_after(g, e);
     if (!rc) rc = tune_save(&g->t, e);
     return rc ? rc : report(g, e);
 }

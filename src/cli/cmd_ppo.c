@@ -186,14 +186,24 @@ static int loop(struct ppo *p, struct dan_err *e)
     return !rc && cli->stop && p->ppo.updates < p->t.steps ? tune_interrupted(&p->t, p->ppo.updates, progress(p), e) : rc;
 }
 
+/* All updates are done: what fails from here on must not lose them.  A checkpoint has the weights that learn, not their average. */
+static int measure_after(struct ppo *p, struct dan_err *e)
+{
+    struct dan_err second = {0};               /* the first is what is told */
+    int rc = p->o->ema > 0 ? dan_tuner_swap_ema(p->t.tuner, e) : DAN_OK;
+    if (!rc) rc = rl_measure(&p->rl, true, e);
+    if (!rc) return DAN_OK;
+    if (p->o->ema > 0) (void)dan_tuner_swap_ema(p->t.tuner, &second);
+    return rl_failed(&p->rl, rc, p->ppo.updates, progress(p), e);
+}
+
 static int work(struct ppo *p, struct dan_err *e)
 {
     int rc = prepare(p, e);
     if (!rc) rc = rl_measure(&p->rl, false, e);
     if (!rc) rc = begin(p, e);
     if (!rc) rc = loop(p, e);
-    if (!rc && p->o->ema > 0) dan_tuner_swap_ema(p->t.tuner);
-    if (!rc) rc = rl_measure(&p->rl, true, e);
+    if (!rc) rc = measure_after(p, e);
     if (!rc) rc = tune_save(&p->t, e);
     return rc ? rc : ppo_report(p, e);
 }

@@ -14,5 +14,7 @@ int convert_tokenizer_to_dir(struct dan_ui *ui, const char *src, enum dan_file_k
                              struct dan_err *e);
 /* Where the tokenizer of a llama2.c checkpoint is: false when nowhere. */
 bool convert_find_llama2c_tokenizer(const char *checkpoint, int64_t vocab, struct dan_str *out);
+/* Two paths to one file or folder that is there. */
+bool convert_same_place(const char *a, const char *b);
 
 #endif

@@ -4,11 +4,11 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/adapter_options.h"
+#include "cli/convert.h"
 #include "cli/finetune.h"
 #include "io/json.h"
 #include "model/gguf_write.h"
 #include "model/lora_files.h"
-#include "model/quantize.h"
 
 struct merge_opts { const char *adapter, *merged, *out, *base, *dtype, *into; };
 struct stack_opts { struct dan_strings adapters; const char *weights, *method, *out, *base; };
@@ -68,7 +68,7 @@ static int base_of(struct dan_cli *cli, const char *told, const char *adapter, c
     return rc;
 }
 
-/* The storage format of a model's matrices; NULL: blocks. */
+/* The storage format of a model's matrices; f32 where they are in blocks, or the model does not open. */
 static const struct dan_dtype *format_of(const char *model)
 {
     struct dan_lm lm = {0};
@@ -129,30 +129,19 @@ static int write_model(struct dan_lm *lm, const struct dan_dtype *to, const char
 
 /* ---- merge ---- */
 
-static const char *in_layers(void *ctx, const char *name)
-{
-    (void)ctx;
-    return strncmp(name, "blk.", 4) ? "not in a layer" : NULL;
-}
-
-/* The weights that an adapter of --qlora learned over, as floats. */
-static int round_base(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm *lm, struct dan_err *e)
+/* Into the weights that an adapter of --qlora learned over, as floats, unless the original ones are wanted. */
+static int put_in(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm *lm, struct dan_err *e)
 {
     struct dan_str format = {0};
-    const struct dan_dtype *to;
-    struct dan_quantize_opts q = {.keep = in_layers};
-    int rc = dan_path_is_dir(o->adapter) ? dan_lora_base_format(o->adapter, &format, e) : DAN_OK;
     bool trained = !strcmp(o->into, "trained");
+    int rc = dan_lora_base_format(o->adapter, &format, e);
     if (!rc && format.n && !trained)
         dan_warn(&cli->ui, "the adapter learned over the base in %s: merged into the original weights it is another function; measure it (danlu eval)", dan_str_c(&format));
-    if (!rc && format.n && trained) {
-        rc = dan_quant_format(dan_str_c(&format), &to, e);
-        if (!rc) rc = dan_lm_quantize_with(lm, to, &q, e);
-        if (!rc) rc = dan_lm_cast(lm, &dan_dtype_f32, &dan_dtype_f32, e);
-        if (!rc) dan_say(&cli->ui, "base     rounded to %s, as the adapter learned over it, and back to floats", dan_str_c(&format));
-    }
+    if (!rc && format.n && trained) dan_say(&cli->ui, "base     rounded to %s, as the adapter learned over it, and back to floats", dan_str_c(&format));
     dan_str_release(&format);
-    return rc;
+    if (!rc && trained) return dan_lora_merge_into(lm, o->adapter, NULL, e);
+    if (!rc) rc = dan_lora_load(lm, o->adapter, "default", e);
+    return rc ? rc : dan_lora_merge(lm, "default", 1, e);
 }
 
 static int report(struct dan_cli *cli, const char *out, const char *against, const struct distance *d, const char *text, struct dan_err *e)
@@ -172,9 +161,7 @@ static int merge(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm 
     int rc = check_out(o->out, e);
     if (!rc) rc = base_of(cli, o->base, o->adapter, &base, e);
     if (!rc) rc = dan_lm_load(lm, base, true, e);
-    if (!rc) rc = round_base(cli, o, lm, e);
-    if (!rc) rc = dan_lora_load(lm, o->adapter, "default", e);
-    if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
+    if (!rc) rc = put_in(cli, o, lm, e);
     if (!rc) rc = write_model(lm, wanted(o->dtype, base), base, o->out, e);
     if (!rc) rc = compare(lm, base, &d, e);
     return rc ? rc : report(cli, o->out, base, &d, "merged   against", e);
@@ -231,13 +218,21 @@ static int parse_weights(const char *text, size_t n, double *w, struct dan_err *
     return DAN_OK;
 }
 
-static bool same_place(const char *a, const char *b)
+static const char *said(const struct dan_str *format) { return format->n ? dan_str_c(format) : "its own format"; }
+
+/* Appended: over which format of the base all of them learned; nothing: as it is. */
+static int common_format(const struct stack_opts *o, struct dan_str *format, struct dan_err *e)
 {
-    char *x = realpath(a, NULL), *y = realpath(b, NULL);
-    bool same = x && y && !strcmp(x, y);
-    free(x);
-    free(y);
-    return same;
+    int rc = dan_lora_base_format(o->adapters.v[0], format, e);
+    for (size_t i = 1; i < o->adapters.n && !rc; i++) {
+        struct dan_str own = {0};
+        rc = dan_lora_base_format(o->adapters.v[i], &own, e);
+        if (!rc && strcmp(dan_str_c(&own), dan_str_c(format)))
+            rc = dan_fail(e, DAN_EINVAL, "'%s' learned over the base in %s, '%s' over the base in %s: only adapters over the same weights stack; merge one, and train the other "
+                                         "over that", o->adapters.v[i], said(&own), o->adapters.v[0], said(format));
+        dan_str_release(&own);
+    }
+    return rc;
 }
 
 static int load_all(struct dan_cli *cli, const struct stack_opts *o, const char *base, struct dan_lm *lm, const char **name, struct dan_err *e)
@@ -247,7 +242,7 @@ static int load_all(struct dan_cli *cli, const struct stack_opts *o, const char 
         const char *own = base;
         char text[sizeof lm->adapter[0].name];
         if (!o->base) rc = base_of(cli, NULL, o->adapters.v[i], &own, e);
-        if (!rc && own != base && !same_place(own, base))
+        if (!rc && own != base && !convert_same_place(own, base))
             rc = dan_fail(e, DAN_EINVAL, "'%s' is an adapter of '%s', '%s' one of '%s': only adapters of one model stack (--base MODEL says that they are)", o->adapters.v[i], own,
                           o->adapters.v[0], base);
         if (rc) return rc;
@@ -259,7 +254,7 @@ static int load_all(struct dan_cli *cli, const struct stack_opts *o, const char 
     return rc;
 }
 
-static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm *lm, struct dan_err *e)
+static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm *lm, struct dan_str *format, struct dan_err *e)
 {
     const char *base, *name[DAN_MAX_ADAPTERS];
     double weight[DAN_MAX_ADAPTERS];
@@ -268,10 +263,12 @@ static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm 
     int rc = parse_weights(o->weights, o->adapters.n, weight, e);
     if (!rc) rc = check_out(o->out, e);
     if (!rc) rc = base_of(cli, o->base, o->adapters.v[0], &base, e);
+    if (!rc) rc = common_format(o, format, e);
     if (!rc) rc = dan_lm_load(lm, base, false, e);
     if (!rc) rc = load_all(cli, o, base, lm, name, e);
     if (!rc) rc = dan_lora_stack(lm, name, weight, (int)o->adapters.n, linear ? DAN_LORA_LINEAR : DAN_LORA_CAT, "=", e);
     if (!rc) rc = dan_lora_save(lm, "=", o->out, base, e);
+    if (!rc && format->n) rc = dan_lora_save_base_format(o->out, dan_str_c(format), e);
     if (rc) return rc;
     if (linear && o->adapters.n > 1) dan_warn(&cli->ui, "linear mixes A and B apart: the result is not the sum of the adapters; --method cat is");
     if (cli->json) return dan_out_json(&cli->ui, json_pack("{s:s,s:s,s:I}", "out", o->out, "method", o->method, "adapters", (json_int_t)o->adapters.n), e);
@@ -282,7 +279,9 @@ static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm 
 static int run_stack(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     struct dan_lm lm = {0};
-    int rc = stack(cli, opts, &lm, e);
+    struct dan_str format = {0};
+    int rc = stack(cli, opts, &lm, &format, e);
+    dan_str_release(&format);
     dan_lm_release(&lm);
     return rc;
 }

@@ -2,11 +2,10 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/threads.h"
-#include "base/utf8.h"
 #include "cli/convert.h"
+#include "io/json.h"
 #include "io/sniff.h"
 #include "model/lora_files.h"
-#include "model/quantize.h"
 
 static void add_eos(struct lm_files *m, int64_t id)
 {
@@ -86,24 +85,14 @@ static int load_generation(const char *path, struct dan_hf_generation *gen, stru
 
 static int open_base(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e);
 
-static const char *in_layers(void *ctx, const char *name)
-{
-    (void)ctx;
-    return strncmp(name, "blk.", 4) ? "not in a layer" : NULL;
-}
-
 /* The base that an adapter of --qlora learned over. */
 static int quantise_as_trained(struct dan_cli *cli, const char *dir, struct lm_files *m, struct dan_err *e)
 {
     struct dan_str format = {0};
-    const struct dan_dtype *to = NULL;
-    struct dan_quantize_opts o = {.pool = m->pool, .keep = in_layers};
+    bool done = false;
     int rc = dan_lora_base_format(dir, &format, e);
-    if (!rc && format.n && !dan_quant_already(&m->lm)) {
-        rc = dan_quant_format(dan_str_c(&format), &to, e);
-        if (!rc) rc = dan_lm_quantize_with(&m->lm, to, &o, e);
-        if (!rc) dan_say(&cli->ui, "the base of '%s' is quantised to %s in memory, as it was when the adapter learned", dir, to->name);
-    }
+    if (!rc) rc = dan_lora_quantise_base(&m->lm, dir, m->pool, &done, e);
+    if (!rc && done) dan_say(&cli->ui, "the base of '%s' is quantised to %s in memory, as it was when the adapter learned", dir, dan_str_c(&format));
     dan_str_release(&format);
     return rc;
 }
@@ -141,6 +130,13 @@ static int open_base(struct dan_cli *cli, const char *dir, bool tokenizer, struc
     return tokenizer ? open_tokenizer(m, e) : DAN_OK;
 }
 
+int lm_reload_own(struct lm_files *m, const char *from, struct dan_err *e)
+{
+    dan_lm_release(&m->lm);
+    int rc = dan_lm_load(&m->lm, m->dir, true, e);
+    return rc || !dan_lora_is(from) ? rc : dan_lora_merge_into(&m->lm, from, m->pool, e);
+}
+
 void lm_close(struct lm_files *m)
 {
     dan_lm_release(&m->lm);
@@ -161,16 +157,4 @@ struct dan_sampling lm_sampling_of(const struct dan_cli *cli, const struct lm_sa
     return s;
 }
 
-json_t *lm_json_text(const char *p, size_t n)
-{
-    struct dan_str clean = {0};
-    for (size_t i = 0; i < n;) {
-        int32_t cp;
-        char bytes[4];
-        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
-        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
-    }
-    json_t *j = json_stringn(dan_str_c(&clean), clean.n);
-    dan_str_release(&clean);
-    return j;
-}
+json_t *lm_json_text(const char *p, size_t n) { return dan_json_string_of(p, n); }

@@ -16,6 +16,8 @@ struct lm_files {
     struct dan_pool *pool;
 };
 int  lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_files *m, struct dan_err *e);
+/* The weights again, in own f32 memory, for what learns all of them; from: what lm_open was given.  Where that is an adapter it is merged in: m->dir is its base. */
+int  lm_reload_own(struct lm_files *m, const char *from, struct dan_err *e);
 void lm_close(struct lm_files *m);
 
 /* Options that every command that samples has; put LM_SAMPLING_OPTIONS(struct opts, field) in its table. */

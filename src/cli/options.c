@@ -116,17 +116,32 @@ static void nearest_in(const struct dan_opt *o, const char *given, int *best, co
     }
 }
 
-static int unknown_option(const struct parse *p, const char *arg, size_t name_len)
+static const struct dan_opt *nearest(const struct dan_cmd *cmd, const char *name, size_t n)
 {
     char given[64] = "";
-    const char *name = arg + strspn(arg, "-");
-    size_t n = name_len < sizeof given ? name_len : sizeof given - 1;
+    n = n < sizeof given ? n : sizeof given - 1;
     memcpy(given, name, n);
     given[n] = 0;
     const struct dan_opt *found = NULL;
     int best = 99;
-    nearest_in(p->cmd->opts, given, &best, &found);
+    nearest_in(cmd->opts, given, &best, &found);
     nearest_in(dan_common_opts, given, &best, &found);
+    return found;
+}
+
+const struct dan_opt *dan_option_find(const struct dan_cmd *cmd, const char *name, size_t n, const struct dan_opt **near)
+{
+    const struct dan_opt *o = NULL;
+    *near = NULL;
+    if (!find_in(cmd->opts, name, n, false, &o) && !find_in(dan_common_opts, name, n, false, &o))
+        *near = nearest(cmd, name, n);
+    return o;
+}
+
+static int unknown_option(const struct parse *p, const char *arg, size_t name_len)
+{
+    const char *name = arg + strspn(arg, "-");
+    const struct dan_opt *found = nearest(p->cmd, name, name_len);
     int shown = (int)(name - arg + (ptrdiff_t)name_len);
     if (found)
         return dan_fail(p->e, DAN_EUSAGE, "unknown option '%.*s'; did you mean '--%s'? '--help' lists all options",

@@ -4,21 +4,27 @@
  * of a model of its own.  It begins as --value says, as the reward model, or as the policy with a head of zeros. */
 #include <string.h>
 #include "base/file.h"
+#include "cli/adapter_options.h"
 #include "cli/ppo.h"
-#include "model/lora.h"
 #include "model/score.h"
 
 static const char adapter[] = "critic";
 
-/* NULL: the policy. */
-static const char *source(const struct ppo *p)
+/* *from: NULL: the policy.  A reward may have its weight behind it. */
+static int source(const struct ppo *p, const char **from, struct dan_err *e)
 {
     static const char model[] = "model:";
-    if (p->o->value) return p->o->value;
-    for (size_t i = 0; i < p->o->rl.reward.n; i++)
-        if (!strncmp(p->o->rl.reward.v[i], model, sizeof model - 1) && dan_path_exists(p->o->rl.reward.v[i] + sizeof model - 1))
-            return p->o->rl.reward.v[i] + sizeof model - 1;
-    return NULL;
+    const struct dan_strings *reward = &p->o->rl.reward;
+    int rc = DAN_OK;
+    *from = p->o->value;
+    for (size_t i = 0; i < reward->n && !*from && !rc; i++) {
+        double weight;
+        const char *path;
+        if (strncmp(reward->v[i], model, sizeof model - 1)) continue;
+        rc = adapter_spec(p->t.cli->arena, reward->v[i] + sizeof model - 1, &path, &weight, e);
+        if (!rc && dan_path_exists(path)) *from = path;
+    }
+    return rc;
 }
 
 static int check(const struct ppo *p, const struct dan_lm *lm, const char *from, struct dan_err *e)
@@ -38,10 +44,7 @@ static int open_own(struct ppo *p, const char *from, struct dan_err *e)
 {
     struct lm_files *m = &p->critic;
     int rc = lm_open(p->t.cli, from, false, m, e);
-    if (!rc && !p->t.o.lora_rank) {            /* again, in own f32 memory */
-        dan_lm_release(&m->lm);
-        rc = dan_lm_load(&m->lm, m->dir, true, e);
-    }
+    if (!rc && !p->t.o.lora_rank) rc = lm_reload_own(m, from, e);
     return rc ? rc : check(p, &m->lm, from, e);
 }
 
@@ -54,12 +57,14 @@ static int add_head(struct dan_lm *lm, bool lora, const char *like, struct dan_e
 
 int ppo_open_critic(struct ppo *p, struct dan_err *e)
 {
-    const char *from = source(p), *like = NULL;
+    const char *from, *like = NULL;
+    int rc = source(p, &from, e);
+    if (rc) return rc;
     bool lora = p->t.o.lora_rank > 0, shared = lora && !from;
     struct dan_lm *lm = shared ? &p->t.m.lm : &p->critic.lm;
     struct dan_tuner_opts o = tune_tuner_opts(&p->t);
     struct dan_adapter was[DAN_MAX_ADAPTERS];
-    int rc = shared ? DAN_OK : open_own(p, from ? from : p->t.o.model, e);
+    rc = shared ? DAN_OK : open_own(p, from ? from : p->t.o.model, e);
     if (rc) return rc;
     int32_t n = lm->n_adapters;
     memcpy(was, lm->adapter, sizeof was);

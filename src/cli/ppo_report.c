@@ -27,12 +27,13 @@ json_t *ppo_metrics(const struct ppo *p, double seconds)
 int ppo_report(struct ppo *p, struct dan_err *e)
 {
     struct dan_str out = {0};
-    json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:f,s:o}", "model", p->t.o.model, "out", p->t.o.out, "updates", (json_int_t)p->ppo.updates, "episodes", (json_int_t)p->episodes,
-                          "episodes_per_second", p->seconds > 0 ? (double)p->episodes / p->seconds : 0, "train", ppo_metrics(p, 0));
+    bool stepped = p->last.answers > 0;                             /* one that only had to be measured has no last update */
+    json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:f,s:o*}", "model", p->t.o.model, "out", p->t.o.out, "updates", (json_int_t)p->ppo.updates, "episodes", (json_int_t)p->episodes,
+                          "episodes_per_second", p->seconds > 0 ? (double)p->episodes / p->seconds : 0, "train", stepped ? ppo_metrics(p, 0) : NULL);
     int rc = j ? rl_report(&p->rl, j, &out, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
     if (rc) json_decref(j);
-    dan_str_printf(&out, "last update    KL %.3f nats an answer (coefficient %.4g), entropy %.3f, critic explains %.0f %% of the returns\n", p->last.kl, p->ppo.kl.beta, p->last.entropy,
-                   100 * p->last.explained_variance);
+    if (stepped) dan_str_printf(&out, "last update    KL %.3f nats an answer (coefficient %.4g), entropy %.3f, critic explains %.0f %% of the returns\n", p->last.kl, p->ppo.kl.beta, p->last.entropy,
+                                100 * p->last.explained_variance);
     if (!rc) rc = tune_report(&p->t, j, &out, e);
     dan_str_release(&out);
     return rc;

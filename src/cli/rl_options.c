@@ -71,6 +71,7 @@ int rl_open(struct rl *r, struct tune *t, const struct rl_opts *o, struct dan_er
     *r = (struct rl){.t = t, .o = o, .epoch = -1};
     t->temperature = o->temperature;
     int rc = dan_rewards_open(o->reward.v, o->reward.n, t->m.pool, dan_isa_mask(t->cli->isa), &r->rewards, e);
+    for (size_t i = 0; i < r->rewards.n && !rc; i++) dan_say(&t->cli->ui, "reward   %s x %g", dan_rewards_name(&r->rewards, i), r->rewards.weight[i]);
     if (!rc) rc = read_prompts(r, e);
     if (!rc) rc = find_stop(r, e);
     if (!rc && o->forget.n) rc = dan_sft_data_text(o->forget.v, o->forget.n, t->m.tok, t->longest, TEXT_WINDOWS, &r->text, e);
@@ -94,6 +95,7 @@ static int make_reference(struct rl *r, struct dan_err *e)
     o.frozen = true;
     if (!t->o.lora_rank) {
         int rc = lm_open(t->cli, t->o.model, false, &r->ref_model, e);
+        if (!rc) rc = lm_reload_own(&r->ref_model, t->o.model, e);     /* as the policy: what a format of fewer bits rounds would be a KL */
         return rc ? rc : dan_tuner_new(&r->ref_model.lm, &o, t->m.pool, &r->ref, e);
     }
     int last = lm->n_adapters - 1;

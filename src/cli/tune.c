@@ -48,14 +48,21 @@ static bool rounds_products(const struct dan_lm *lm)
     return bf16;
 }
 
+/* What an adapter names as its base has to be a model. */
+static int check_base(const struct tune *t, struct dan_err *e)
+{
+    if (!t->o.lora_rank || t->o.merge || !dan_lora_is(t->o.model)) return DAN_OK;
+    return dan_fail(e, DAN_EUSAGE, "'%s' is an adapter; merge it first: danlu finetune merge %s --out DIR", t->o.model, t->o.model);
+}
+
 static int open_model(struct tune *t, struct dan_err *e)
 {
     struct lm_files *m = &t->m;
-    int rc = lm_open(t->cli, t->o.model, true, m, e);
+    int rc = check_base(t, e);
+    if (!rc) rc = lm_open(t->cli, t->o.model, true, m, e);
     if (rc) return rc;
     bool written = t->o.lora_rank == 0 || t->o.merge || dan_qat_on(&t->qat) || (!strcmp(t->o.dtype, "f32") && rounds_products(&m->lm));
-    if (written) dan_lm_release(&m->lm);       /* again, in own f32 memory */
-    if (written) rc = dan_lm_load(&m->lm, m->dir, true, e);
+    if (written) rc = lm_reload_own(m, t->o.model, e);
     return rc ? rc : tune_quantise_base(t, e);
 }
 
@@ -216,6 +223,7 @@ int tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct da
     int rc = j ? out_path(t, "report.json", &path, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for the report");
     if (!rc) rc = dan_json_write(dan_str_c(&path), j, e);
     if (!rc) rc = write_page(t, text, j, e);
+    tune_runs_line(t, j);
     if (!rc) tune_runs_end(t, "finished");
     if (!rc) rc = t->cli->json ? dan_out_json(&t->cli->ui, json_incref(j), e) : dan_out(&t->cli->ui, dan_str_c(text), text->n, e);
     if (!rc) dan_say(&t->cli->ui, "wrote '%s'; try it: danlu %s %s", t->o.out, t->try_it ? t->try_it : "chat", t->o.out);

@@ -116,7 +116,7 @@ struct tune {
     struct dan_run record;
     int64_t run_id;
 };
-/* The run's row in the runs database: by tune_begin, tune_log, tune_report and tune_release (status: finished, interrupted, failed). */
+/* The run's row in the runs database: by tune_begin, tune_log and tune_report (a line of the log, the report), and tune_release (status: finished, interrupted, failed). */
 void tune_runs_start(struct tune *t);
 void tune_runs_line(struct tune *t, const json_t *line);
 void tune_runs_end(struct tune *t, const char *status);

@@ -22,23 +22,13 @@ int tune_check_adapters(const struct tune *t, struct dan_err *e)
     return DAN_OK;
 }
 
-/* As in QLoRA, and so that embeddings and logits keep their precision. */
-static const char *keeps(void *ctx, const char *name)
-{
-    (void)ctx;
-    return dan_str_starts(name, "blk.") ? NULL : "embeddings and head stay as they are";
-}
-
 int tune_quantise_base(struct tune *t, struct dan_err *e)
 {
-    const struct dan_dtype *to;
-    struct dan_quantize_opts o = {.pool = t->m.pool, .keep = keeps};
     if (!t->o.qlora) return DAN_OK;
     const char *already = dan_quant_already(&t->m.lm);
     if (already) return dan_fail(e, DAN_EINVAL, "'%s' of '%s' is quantised already; leave --qlora out: an adapter learns over it as it is", already, t->o.model);
-    int rc = dan_quant_format(t->o.qlora, &to, e);
     t->base_before = dan_store_bytes(t->m.lm.store);
-    return rc ? rc : dan_lm_quantize_with(&t->m.lm, to, &o, e);
+    return dan_lora_quantise(&t->m.lm, t->o.qlora, t->m.pool, e);
 }
 
 void tune_tell_adapters(const struct tune *t)

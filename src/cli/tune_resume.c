@@ -194,7 +194,7 @@ static int restore(struct tune *t, struct dan_err *e)
     if (!rc) rc = gather(t, &mine, e);
     if (!rc) rc = dan_store_restore(mine, t->saved, e);
     dan_store_free(mine);
-    for (size_t i = 0; i < t->n_parts && !rc; i++) rc = dan_lora_refresh((struct dan_lm *)(uintptr_t)t->part[i].lm, t->m.pool, e);
+    for (size_t i = 0; i < t->n_parts && !rc; i++) rc = dan_lora_refresh((struct dan_lm *)(uintptr_t)t->part[i].lm, NULL, t->m.pool, e);
     for (size_t i = 0; i < t->n_parts && !rc; i++) dan_tuner_set_steps(t->part[i].tuner, integer(t, "step"));
     json_t *steps = json_object_get(t->state, "tuner_steps");
     for (size_t i = 0; i < t->n_parts && !rc && steps; i++) dan_tuner_set_steps(t->part[i].tuner, json_integer_value(json_array_get(steps, i)));

@@ -43,8 +43,8 @@ int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *
 void dan_program_pack_floats(struct dan_program *p);
 int  dan_run(struct dan_program *p, struct dan_err *e);
 /* A run in two parts, for an input that depends on an output: dan_run_first goes as far as output `known`, dan_run_rest from there with the values that `input`
- * has by then.  Together they are one dan_run, bit for bit; what is bound must stay bound, but for its values.  dan_program_cut fails (DAN_EUNSUPPORTED, without
- * a message) where the program cannot be cut so: run all of it twice. */
+ * has by then.  Together they are one dan_run, bit for bit; what is bound between them has to be tensors of the same shapes.  dan_program_cut fails
+ * (DAN_EUNSUPPORTED, without a message) where the program cannot be cut so: run all of it twice. */
 struct dan_cut { int32_t first_end, rest; };   /* steps */
 int  dan_program_cut(const struct dan_program *p, const char *input, const char *known, struct dan_cut *out);
 int  dan_run_first(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e);

@@ -4,7 +4,6 @@
  * the first reader of the input, that reader has to be the step which gives the output, and to leave its inputs as they were: it runs twice (a head that
  * gives loss and gradient in one pass). */
 #include <string.h>
-#include "base/mem.h"
 #include "exec/program.h"
 
 static int32_t root_of(const struct dan_program *p, int32_t u)
@@ -63,21 +62,5 @@ int dan_program_cut(const struct dan_program *p, const char *input, const char *
     return DAN_OK;
 }
 
-struct part { struct dan_program *p; int32_t from, to; };
-
-static void part_main(void *ctx, int ith, int nth)
-{
-    const struct part *w = ctx;
-    dan_program_steps(w->p, w->from, w->to, ith, nth);
-}
-
-static int run_part(struct dan_program *p, int32_t from, int32_t to, struct dan_err *e)
-{
-    struct part w = {p, from, to};
-    int rc = dan_program_prepare(p, e);
-    if (!rc) dan_pool_run(p->opts.pool, part_main, &w);
-    return rc;
-}
-
-int dan_run_first(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e) { return run_part(p, 0, cut->first_end, e); }
-int dan_run_rest(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e) { return run_part(p, cut->rest, p->n_steps, e); }
+int dan_run_first(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e) { return dan_run_range(p, 0, cut->first_end, e); }
+int dan_run_rest(struct dan_program *p, const struct dan_cut *cut, struct dan_err *e) { return dan_run_range(p, cut->rest, p->n_steps, e); }

@@ -67,6 +67,7 @@ size_t dan_step_workspace(const struct dan_program *p, struct step *s, int nth);
 const char *dan_step_kernel(const struct step *s);
 void dan_program_thread(struct dan_program *p, int ith, int nth);     /* exec/run.c: one thread's share of a run */
 void dan_program_steps(struct dan_program *p, int32_t from, int32_t to, int ith, int nth);   /* of steps from .. to - 1 */
+int  dan_run_range(struct dan_program *p, int32_t from, int32_t to, struct dan_err *e);      /* a run of steps from .. to - 1 on all threads */
 void dan_program_pack(struct dan_program *p, struct dan_packs *packs);  /* exec/pack.c; NULL packs: out of memory, nothing is packed */
 void dan_program_unpack(struct dan_program *p);
 bool dan_is_folded(const char *name);                                 /* exec/store_fold.c: a param that fold_cbr asks for */

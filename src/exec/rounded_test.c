@@ -42,6 +42,7 @@ static void write_note(void *ctx, const struct dan_fusion_note *n)
     "%5 = param \"c\" : f32[8,64]\n%6 = param \"i\" : q8_0[64,64]\n"
 #define MATMUL(x, w) "matmul(%" #x ", %" #w ") {tb=1}\n"
 #define ALONE "no other product reads these rows, and no norm makes them: its kernel rounds them"
+#define OTHERS "others read the normed rows, but not rounded so: its kernel rounds them"
 
 static const struct { const char *graph, *says, *ops; } cases[] = {
     {LEAVES "%7 = " MATMUL(1, 3) "output \"y\" = %7\n", "rows 7: " ALONE, "matmul"},
@@ -51,9 +52,14 @@ static const struct { const char *graph, *says, *ops; } cases[] = {
     {LEAVES "%7 = layer_norm(%1, %2, _) {eps=0.1}\n%8 = " MATMUL(7, 3) "%9 = " MATMUL(7, 4) "output \"y\" = %8\noutput \"z\" = %9\n",
      "rows 8 9; norm 7 8", "layer_norm matmul matmul"},
     {LEAVES "%7 = rms_norm(%1, %2) {eps=0.1}\n%8 = " MATMUL(7, 3) "%9 = " MATMUL(7, 5) "output \"y\" = %8\noutput \"z\" = %9\n",
-     "rows 8; norm 7 8: matmul reads the normed rows, too", "rms_norm quantise_rows matmul matmul"},
+     "rows 8: " OTHERS, "rms_norm matmul matmul"},
+    {LEAVES "%7 = rms_norm(%1, %2) {eps=0.1}\n%8 = " MATMUL(7, 3) "%9 = " MATMUL(7, 5) "%10 = " MATMUL(7, 4)
+     "output \"y\" = %8\noutput \"z\" = %9\noutput \"a\" = %10\n",
+     "rows 8 10; norm 7 8: matmul reads the normed rows, too", "rms_norm quantise_rows matmul matmul matmul"},
     {LEAVES "%7 = rms_norm(%1, %2) {eps=0.1}\n%8 = " MATMUL(7, 3) "output \"y\" = %8\noutput \"n\" = %7\n",
-     "rows 8; norm 7 8: an output reads the normed rows, too", "rms_norm quantise_rows matmul"},
+     "rows 8: " OTHERS, "rms_norm matmul"},
+    {LEAVES "%7 = rms_norm(%1, %2) {eps=0.1}\n%8 = " MATMUL(7, 3) "%9 = " MATMUL(7, 4) "output \"y\" = %8\noutput \"z\" = %9\noutput \"n\" = %7\n",
+     "rows 8 9; norm 7 8: an output reads the normed rows, too", "rms_norm quantise_rows matmul matmul"},
     {LEAVES "%7 = " MATMUL(1, 6) "%8 = add(%1, %7)\n%9 = rms_norm(%8, %2) {eps=0.1}\n%10 = " MATMUL(9, 3) "output \"s\" = %8\noutput \"y\" = %10\n",
      "rows 7: " ALONE "; rows 11; norm 8 11", "matmul skip_rms_norm matmul"},
 };

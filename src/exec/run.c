@@ -136,7 +136,13 @@ void dan_program_steps(struct dan_program *p, int32_t from, int32_t to, int ith,
 
 void dan_program_thread(struct dan_program *p, int ith, int nth) { dan_program_steps(p, 0, p->n_steps, ith, nth); }
 
-static void thread_main(void *ctx, int ith, int nth) { dan_program_thread(ctx, ith, nth); }
+struct range { struct dan_program *p; int32_t from, to; };
+
+static void range_main(void *ctx, int ith, int nth)
+{
+    const struct range *w = ctx;
+    dan_program_steps(w->p, w->from, w->to, ith, nth);
+}
 
 static int check_bound(const struct dan_program *p, struct dan_err *e)
 {
@@ -163,14 +169,16 @@ int dan_program_prepare(struct dan_program *p, struct dan_err *e)
     return DAN_OK;
 }
 
-int dan_run(struct dan_program *p, struct dan_err *e)
+int dan_run_range(struct dan_program *p, int32_t from, int32_t to, struct dan_err *e)
 {
+    struct range w = {p, from, to};
     if (p->opts.plan_only) return dan_fail(e, DAN_EINVAL, "a program that was only planned cannot run; compile it without plan_only");
     int rc = dan_program_prepare(p, e);
-    if (rc) return rc;
-    dan_pool_run(p->opts.pool, thread_main, p);
-    return DAN_OK;
+    if (!rc) dan_pool_run(p->opts.pool, range_main, &w);
+    return rc;
 }
+
+int dan_run(struct dan_program *p, struct dan_err *e) { return dan_run_range(p, 0, p->n_steps, e); }
 
 const struct dan_tensor *dan_result(const struct dan_program *p, int i) { return &p->unit[p->first_unit[p->g.out[i]]].t; }
 

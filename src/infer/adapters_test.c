@@ -16,6 +16,8 @@
 #include "infer/session.h"
 #include "model/lora_files.h"
 #include "model/quantize.h"
+#include "model/score.h"
+#include "pass/fake_quant.h"
 
 enum { VOCAB = 37, N = 11 };
 static const int32_t text[N] = {1, 5, 9, 2, 30, 7, 8, 1, 3, 36, 4};
@@ -45,7 +47,7 @@ static void add(struct dan_lm *lm, const char *name, const char *targets, int64_
         if (!dan_lora_owns(tensor, name) || (!b && !m)) continue;
         for (int64_t k = 0; k < dan_shape_count(&t->shape); k++) x[k] = b ? (float)(0.1 * dan_rng_normal(&r)) : x[k] * (float)(1 + 0.1 * dan_rng_normal(&r));
     }
-    if (dan_lora_refresh(lm, NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_refresh(lm, name, NULL, &e)) fail_msg("%s", e.msg);
 }
 
 static uint64_t mask;                          /* CPU features; 0: all */
@@ -162,6 +164,76 @@ static void test_merge(void **state)
     }
 }
 
+static double first_weight(const struct dan_lm *lm) { return (double)((const float *)dan_store_find(lm->store, "blk.0.attn_q.weight")->data)[3]; }
+
+/* What is refused changes no matrix: the last of the adapter's in another format; a head that the adapter replaced. */
+static void test_merge_refused(void **state)
+{
+    (void)state;
+    struct dan_lm lm = new_lm("llama");
+    struct dan_err e = {0};
+    add(&lm, "a", "all-linear", 4, false, 5);
+    double before = first_weight(&lm);
+    struct dan_tensor *last = dan_store_find(lm.store, "blk.1.ffn_down.weight"), kept = *last;
+    last->dtype = &dan_dtype_q8_0;
+    assert_int_equal(dan_lora_merge(&lm, "a", 1, &e), DAN_EUNSUPPORTED);
+    assert_true(first_weight(&lm) == before);
+    *last = kept;
+    assert_int_equal(dan_lm_add_score(&lm, &(struct dan_score_opts){.adapter = "a", .std = 1}, &e), DAN_OK);
+    assert_int_equal(dan_lora_merge(&lm, "a", 1, &e), DAN_OK);
+    assert_non_null(dan_lm_score_of(&lm, NULL));
+    double merged = first_weight(&lm);
+    assert_true(merged != before && !lm.adapter[0].on);
+    e = (struct dan_err){0};
+    assert_int_equal(dan_lora_merge(&lm, "a", -1, &e), DAN_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "go back to the base model"));
+    assert_true(first_weight(&lm) == merged && !lm.adapter[0].on);
+    dan_lm_release(&lm);
+}
+
+/* The session's adapters are those that were on when it was made, whatever comes or goes later. */
+static void test_session_set(void **state)
+{
+    (void)state;
+    struct dan_lm lm = with_both("llama", false);
+    set_on(&lm, "a");
+    run(&lm, alone[0]);
+    struct dan_session *s = open_session(&lm, 2, true);
+    struct dan_err e = {0};
+    assert_int_equal(dan_session_adapter(s, 0, "b", 1, &e), DAN_EINVAL);
+    assert_non_null(strstr(e.msg, "adapter 'b' was off when the session was made"));
+    add(&lm, "c", "mlp", 2, false, 7);
+    assert_int_equal(dan_session_adapter(s, 0, "c", 1, &e), DAN_EINVAL);
+    assert_int_equal(dan_session_adapter(s, 1, NULL, 0, &e), DAN_OK);
+    assert_int_equal(dan_session_adapter(s, 1, "a", 1, &e), DAN_OK);
+    feed(s, 2, got);
+    for (int i = 0; i < 2; i++) assert_memory_equal(got[i], alone[0], sizeof *got);
+    dan_session_free(s);
+    dan_lm_release(&lm);
+}
+
+/* Rounded products have room for one adapter, whichever comes first; where they do not meet, each keeps its place. */
+static void test_qat_takes_one(void **state)
+{
+    (void)state;
+    struct dan_quant_policy q = {.method = DAN_QAT_STE, .weight_bits = 8, .act_bits = 8};
+    struct dan_io io = {.max_rows = 4, .loss = true};
+    struct dan_pass_opts o = {.quant = &q};
+    for (int k = 0; k < 3; k++) {              /* the frozen one first, last, and on other matrices */
+        struct dan_lm lm = new_lm("llama");
+        struct dan_graph *g = NULL;
+        struct dan_err e = {0};
+        add(&lm, "a", "attn", 4, false, 5);
+        add(&lm, "b", k == 2 ? "mlp" : "all-linear", 4, false, 6);
+        lm.adapter[k != 1].trained = true;
+        int rc = dan_lm_graph(&lm, &io, DAN_PIPELINE_TRAIN, &o, &g, &e);
+        assert_int_equal(rc, k == 2 ? DAN_OK : DAN_EINVAL);
+        if (k < 2) assert_non_null(strstr(e.msg, k ? "merge 'b' first" : "merge 'a' first"));
+        else dan_graph_free(g);
+        dan_lm_release(&lm);
+    }
+}
+
 /* cat is the sum to rounding, whatever matrices each has; linear is another function. */
 static void test_stack(void **state)
 {
@@ -188,6 +260,10 @@ static void test_stack(void **state)
     add(&lm, "c", "attn", 2, true, 7);
     assert_int_not_equal(dan_lora_stack(&lm, (const char *const[]){"a", "c"}, weights, 2, DAN_LORA_CAT, "d", &e), DAN_OK);
     assert_non_null(strstr(e.msg, "is DoRA"));
+    e = (struct dan_err){0};
+    assert_int_equal(dan_lm_add_score(&lm, &(struct dan_score_opts){.adapter = "b", .std = 1}, &e), DAN_OK);
+    assert_int_equal(dan_lora_stack(&lm, names, weights, 2, DAN_LORA_CAT, "d", &e), DAN_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "adapter 'b' has a score head of its own"));
     assert_int_equal(dan_lora_drop(&lm, &e), DAN_OK);
     assert_int_equal(lm.n_adapters, 0);
     for (size_t i = 0; i < dan_store_count(lm.store); i++) assert_null(strchr(dan_store_name(lm.store, i), '@'));
@@ -237,6 +313,8 @@ static void test_files(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_switch), cmocka_unit_test(test_merge), cmocka_unit_test(test_stack), cmocka_unit_test(test_files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_switch), cmocka_unit_test(test_merge), cmocka_unit_test(test_merge_refused),
+                                       cmocka_unit_test(test_session_set), cmocka_unit_test(test_qat_takes_one), cmocka_unit_test(test_stack),
+                                       cmocka_unit_test(test_files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

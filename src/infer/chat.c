@@ -1,5 +1,5 @@
 #include "infer/chat.h"
-#include "base/utf8.h"
+#include "io/json.h"
 
 int dan_chat_init(struct dan_chat *c, const struct dan_chat_template *by, int64_t now, struct dan_err *e)
 {
@@ -22,16 +22,7 @@ void dan_chat_clear(struct dan_chat *c)
 /* A message; NULL: out of memory. */
 static json_t *message(const char *role, const char *text, size_t n)
 {
-    struct dan_str clean = {0};
-    for (size_t i = 0; i < n;) {
-        int32_t cp;
-        char bytes[4];
-        i += (size_t)dan_utf8_next(text + i, n - i, &cp);
-        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
-    }
-    json_t *m = clean.failed ? NULL : json_pack("{s:s, s:o}", "role", role, "content", json_stringn(dan_str_c(&clean), clean.n));
-    dan_str_release(&clean);
-    return m;
+    return json_pack("{s:s, s:o}", "role", role, "content", dan_json_string_of(text, n));
 }
 
 static int add(struct dan_chat *c, const char *role, const char *text, size_t n, struct dan_err *e)

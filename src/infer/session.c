@@ -28,6 +28,8 @@ struct dan_session {
     struct slot *slot;
     int32_t *row[N_ROW_ARRAYS], *select, *lane;
     int32_t *memory;
+    struct dan_adapter adapter[DAN_MAX_ADAPTERS];  /* as they were when the graph was made: lm's may change */
+    int32_t  n_adapters;
     float   *weight, *weight_row;              /* of adapters: [slots, n_adapters]; [n_adapters, max_rows] of the run */
     float  **to;                               /* where the logits of select[i] go */
     int64_t rows, selected;                    /* of the run that is being made */
@@ -150,10 +152,10 @@ static int make_arrays(struct dan_session *s, struct dan_err *e)
     if (!s->memory || !s->slot || !s->to)
         return dan_fail(e, DAN_ENOMEM, "not enough memory for runs of %lld rows", (long long)s->o.max_rows);
     if (s->o.adapters) {
-        size_t n_adapters = (size_t)s->lm->n_adapters + 1;
+        size_t n_adapters = (size_t)s->n_adapters + 1;
         s->weight = dan_malloc(n_adapters * (size_t)s->o.slots * sizeof *s->weight);
         s->weight_row = dan_calloc(n_adapters * rows, sizeof *s->weight_row);
-        if (!s->weight || !s->weight_row) return dan_fail(e, DAN_ENOMEM, "not enough memory for the weights of %d adapters", s->lm->n_adapters);
+        if (!s->weight || !s->weight_row) return dan_fail(e, DAN_ENOMEM, "not enough memory for the weights of %d adapters", s->n_adapters);
         for (size_t i = 0; i < n_adapters * (size_t)s->o.slots; i++) s->weight[i] = 1;
     }
     for (int i = 0; i < N_ROW_ARRAYS; i++) s->row[i] = s->memory + rows * (size_t)i;
@@ -170,6 +172,8 @@ int dan_session_new(struct dan_lm *lm, const struct dan_session_opts *o, struct 
     struct dan_session *s = dan_calloc(1, sizeof *s);
     if (!s) return dan_fail(e, DAN_ENOMEM, "not enough memory for a session");
     s->lm = lm;
+    memcpy(s->adapter, lm->adapter, sizeof s->adapter);
+    s->n_adapters = lm->n_adapters;
     if (o) s->o = *o;
     int rc = check_opts(lm, &s->o, e);
     if (!rc) rc = compile(s, e);
@@ -222,9 +226,9 @@ static int bind_ints(struct dan_session *s, const char *name, int32_t *data, int
 static int bind_adapters(struct dan_session *s, struct dan_err *e)
 {
     int rc = DAN_OK;
-    for (int k = 0; k < s->lm->n_adapters && !rc; k++) {
+    for (int k = 0; k < s->n_adapters && !rc; k++) {
         char name[64];
-        snprintf(name, sizeof name, "adapter:%s", s->lm->adapter[k].name);
+        snprintf(name, sizeof name, "adapter:%s", s->adapter[k].name);
         struct dan_tensor t = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(s->rows, 1), s->weight_row + k * s->o.max_rows);
         if (dan_leaf(s->graph, name)) rc = dan_bind(s->program, name, &t, e);
     }
@@ -234,21 +238,22 @@ static int bind_adapters(struct dan_session *s, struct dan_err *e)
 /* The row of the run that belongs to a slot. */
 static void weigh_row(struct dan_session *s, int64_t slot, int64_t row)
 {
-    const int n = s->lm->n_adapters;
+    const int n = s->n_adapters;
     for (int k = 0; s->o.adapters && k < n; k++) s->weight_row[k * s->o.max_rows + row] = s->weight[slot * n + k];
 }
 
 int dan_session_adapter(struct dan_session *s, int32_t slot, const char *name, double weight, struct dan_err *e)
 {
-    const int n = s->lm->n_adapters;
-    int found = 0;
+    const int n = s->n_adapters;
+    bool found = false;
     if (!s->o.adapters || slot < 0 || slot >= s->o.slots)
         return dan_fail(e, DAN_EINVAL, "the session has no adapters to weigh for slot %d; this is a bug of the caller", slot);
-    for (int k = 0; k < n; k++)
-        if (!name || !strcmp(s->lm->adapter[k].name, name)) {
-            s->weight[slot * n + k] = (float)weight;
-            found++;
-        }
+    for (int k = 0; k < n; k++) {
+        if (name && strcmp(s->adapter[k].name, name)) continue;
+        if (name && !s->adapter[k].on) return dan_fail(e, DAN_EINVAL, "adapter '%s' was off when the session was made", name);
+        s->weight[slot * n + k] = (float)weight;
+        found = true;
+    }
     return found || !name ? DAN_OK : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
 }
 

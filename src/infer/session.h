@@ -48,7 +48,7 @@ int  dan_session_feed(struct dan_session *s, const struct dan_feed *feeds, int64
 /* The weight of an adapter for the tokens that a slot is fed from now on: 0 off, 1 as it was trained; NULL: of all.  A session that was made with
  * `adapters` begins with 1 for those that are on.  What the slot holds was computed with other weights: reset it, unless that is wanted.  A row depends
  * on its own slot's weights alone: requests with different adapters share a run, and each has the bits that it would have alone.  Adapters that were off
- * when the session was made are unknown to it. */
+ * when the session was made, or came later, are refused by name. */
 int  dan_session_adapter(struct dan_session *s, int32_t slot, const char *name, double weight, struct dan_err *e);
 
 void    dan_session_reset(struct dan_session *s, int32_t slot);          /* empties the slot */

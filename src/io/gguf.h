@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "core/buffer.h"
 #include "io/pair.h"
 
@@ -14,6 +15,7 @@ enum dan_gguf_type {
     DAN_GGUF_ARRAY, DAN_GGUF_U64, DAN_GGUF_I64, DAN_GGUF_F64, DAN_N_GGUF_TYPES
 };
 struct dan_gguf_text { const char *p; size_t n; };         /* not NUL-terminated */
+static inline bool dan_gguf_text_is(struct dan_gguf_text t, const char *s) { return t.n == strlen(s) && (!t.n || !memcmp(t.p, s, t.n)); }
 struct dan_gguf_value {
     enum dan_gguf_type type;                   /* of the value; ARRAY: `of` is the type of its n elements */
     enum dan_gguf_type of;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /* Deepest nesting of brackets outside strings.  Counted before parsing: jansson recurses. */
 static int nesting(const char *p, size_t n)
@@ -117,6 +118,20 @@ static int put_text(const char *text, size_t n, void *out)
 }
 
 int dan_json_text(const json_t *j, struct dan_str *out) { return json_dump_callback(j, put_text, out, JSON_COMPACT) || out->failed ? -1 : 0; }
+
+json_t *dan_json_string_of(const char *p, size_t n)
+{
+    struct dan_str clean = {0};
+    for (size_t i = 0; i < n;) {
+        int32_t cp;
+        char bytes[4];
+        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
+        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
+    }
+    json_t *j = clean.failed ? NULL : json_stringn(dan_str_c(&clean), clean.n);
+    dan_str_release(&clean);
+    return j;
+}
 
 int dan_json_write(const char *path, const json_t *j, struct dan_err *e)
 {

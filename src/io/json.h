@@ -18,6 +18,9 @@ int dan_json_write(const char *path, const json_t *j, struct dan_err *e);       
 
 int dan_json_text(const json_t *j, struct dan_str *out);                              /* compact; -1: out of memory */
 
+/* n bytes as a JSON string; each byte that is no UTF-8 (models of bytes say it, answers that were cut end in it) becomes U+FFFD.  NULL: out of memory. */
+json_t *dan_json_string_of(const char *p, size_t n);
+
 /* Looks a key up; dots descend: "rope_parameters.rope_theta".  NULL when absent or JSON null. */
 json_t *dan_json_at(const json_t *object, const char *dotted);
 /* A JSON number with an integral value.  False when it is none or out of int64. */

@@ -1,4 +1,4 @@
-/* JSON as people's files have it: whole numbers of more than 64 bits. */
+/* JSON as people's files have it: whole numbers of more than 64 bits; and bytes as strings. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,8 +38,20 @@ static void test_refused(void **state)
     }
 }
 
+static void test_string_of(void **state)
+{
+    (void)state;
+    json_t *j = dan_json_string_of("a\xe2\x82\0z\xc3\xa9", 7);
+    assert_int_equal(json_string_length(j), 11);
+    assert_memory_equal(json_string_value(j), "a\xef\xbf\xbd\xef\xbf\xbd\0z\xc3\xa9", 11);
+    json_decref(j);
+    j = dan_json_string_of("", 0);
+    assert_string_equal(json_string_value(j), "");
+    json_decref(j);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_big_numbers), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_big_numbers), cmocka_unit_test(test_refused), cmocka_unit_test(test_string_of)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,8 +190,6 @@ static double number_or(const struct reading *r, const char *name, double dflt)
     return dan_gguf_number(r->g, key, &v) && fabs(v) < INT32_MAX ? plain_decimal(v) : dflt;
 }
 
-static bool is_text(struct dan_gguf_text t, const char *s) { return t.n == strlen(s) && !memcmp(t.p, s, t.n); }
-
 /* llama.cpp multiplies its attn_factor with the formula's; the other readers' attention_factor is the product. */
 static void read_yarn(const struct reading *r, struct dan_rope *rope)
 {
@@ -212,9 +210,9 @@ static int read_scaling(struct reading *r)
     dan_gguf_string(r->g, key, &type);
     rope->dim = (int64_t)number_or(r, "rope.dimension_count", 0);
     rope->factor = number_or(r, "rope.scaling.factor", 0);
-    if (is_text(type, "linear")) rope->kind = DAN_ROPE_LINEAR;
-    else if (is_text(type, "yarn")) read_yarn(r, rope);
-    else if (type.n && !is_text(type, "none"))
+    if (dan_gguf_text_is(type, "linear")) rope->kind = DAN_ROPE_LINEAR;
+    else if (dan_gguf_text_is(type, "yarn")) read_yarn(r, rope);
+    else if (type.n && !dan_gguf_text_is(type, "none"))
         return dan_fail(r->e, DAN_EUNSUPPORTED, "unsupported '%s' (%.*s) in '%s'; supported: none, linear, yarn", key, (int)(type.n < 32 ? type.n : 32), type.p,
                         dan_gguf_path(r->g));
     return DAN_OK;

@@ -34,19 +34,21 @@ int  dan_lora_register(struct dan_lm *lm, const char *name, double scale, struct
 struct dan_adapter *dan_lora_find(struct dan_lm *lm, const char *name);          /* NULL when there is none */
 int64_t dan_lora_params(const struct dan_lm *lm, const char *name);              /* elements of its tensors */
 
-/* Sets "dora_norm" of every adapter from W, A and B, a row a thread; does nothing for adapters without DoRA.  Call it after A or B changed. */
-int  dan_lora_refresh(struct dan_lm *lm, struct dan_pool *pool, struct dan_err *e);
+/* Sets "dora_norm" of adapter `name` (NULL: of every one) from W, A and B, a row a thread; does nothing for adapters without DoRA.  Call it after A or B
+ * changed. */
+int  dan_lora_refresh(struct dan_lm *lm, const char *name, struct dan_pool *pool, struct dan_err *e);
 bool dan_lora_is_dora(const struct dan_lm *lm, const char *name);
 
 /* W += by s B A for every target, in f32, rounded once to W's format (f32 or bf16; a quantised W is refused: dequantise it first, and know
  * that this is another function).  lm's weights must be in memory of its own (dan_lm_load, writable).  by 1 merges, -1 takes away what was merged (exact but for
- * rounding; not for DoRA, whose rows' norms are gone).  A score head of the adapter's own becomes the model's.  The adapter
- * stays, switched off. */
+ * rounding; not for DoRA, whose rows' norms are gone, nor with a score head of the adapter's own).  When merging, such a head becomes the model's.  What is refused
+ * changes nothing.  The adapter stays: switched off where it was merged, on where it was taken away. */
 int  dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_err *e);
 
 /* Adapters of one model as one, registered as `as` with scale 1 and switched on; the others are switched off.  CAT: ranks one after the other, A = [w1 s1 A1; ...],
  * B = [B1, ...], which is the weighted sum of the adapters; LINEAR: A = sum of sign(w s) sqrt|w s| A_i, B = sum of sqrt|w s| B_i, for equal
- * ranks, which is not (it has cross terms).  Both as PEFT's add_weighted_adapter.  Without DoRA. */
+ * ranks, which is not (it has cross terms).  Both as PEFT's add_weighted_adapter.  Without DoRA and without
+ * score heads of their own. */
 enum dan_lora_mix { DAN_LORA_CAT, DAN_LORA_LINEAR };
 int  dan_lora_stack(struct dan_lm *lm, const char *const *names, const double *weights, int n, enum dan_lora_mix how, const char *as, struct dan_err *e);
 /* Removes all tensors of adapters, and the adapters.  Before lm is bound to a program. */

@@ -153,17 +153,33 @@ static dan_ref frozen_copy(struct dan_rewrite *r, dan_ref i)
     return p;
 }
 
+/* Q(W + s B A) has no place for a second adapter: of several that are on and have parts here, the one to merge first; NULL where there are not several. */
+static const struct dan_adapter *one_too_many(const struct dan_lm *lm, const char *base)
+{
+    const struct dan_adapter *first = NULL;
+    int n = 0;
+    for (int k = 0; k < lm->n_adapters; k++) {
+        const struct dan_adapter *a = &lm->adapter[k];
+        if (!a->on || !dan_lora_part(lm, base, a->name, "lora_a") || !dan_lora_part(lm, base, a->name, "lora_b")) continue;
+        if (!first || (first->trained && !a->trained)) first = a;
+        n++;
+    }
+    return n > 1 ? first : NULL;
+}
+
 static dan_ref with_adapters(struct dan_rewrite *r, dan_ref i)
 {
     const struct ctx *c = r->ctx;
     const char *base = r->old->node[r->old->node[i].in[1]].name;
     bool rounded = c->quant && dan_quant_is_product(r->old, i, c->quant);
     struct place p = {.i = i, .x = r->map[r->old->node[i].in[0]], .base = base};
+    const struct dan_adapter *extra = rounded ? one_too_many(c->lm, base) : NULL;
     dan_ref sum = 0;
+    if (extra) return dan_poison(&r->b, DAN_EINVAL, "with --qat one adapter is on: merge '%s' first", extra->name);
     for (p.k = 0; p.k < c->lm->n_adapters; p.k++) {
         p.a = &c->lm->adapter[p.k];
         if (!p.a->on || !find_place(r, &p)) continue;
-        if (rounded && p.a->trained && !sum) sum = merged(r, &p);
+        if (rounded && p.a->trained) sum = merged(r, &p);
         else {
             if (!sum) sum = dan_rewrite_copy(r, i);
             if (!p.y) p.y = sum;

@@ -358,7 +358,7 @@ static int take_all(struct reading *r, const struct dan_store *file, struct dan_
     for (size_t i = 0; i < dan_store_count(file) && !rc; i++) rc = take_tensor(r, dan_store_name(file, i), dan_store_at(file, i), e);
     if (!rc) rc = check_pairs(r->lm, r->name, r->dora, e);
     if (!rc) rc = fold_scales(r, e);
-    return rc ? rc : dan_lora_refresh(r->lm, NULL, e);
+    return rc ? rc : dan_lora_refresh(r->lm, r->name, NULL, e);
 }
 
 static int load_dir(struct dan_lm *lm, const char *dir, const char *name, struct dan_err *e)
@@ -384,52 +384,4 @@ static int load_dir(struct dan_lm *lm, const char *dir, const char *name, struct
 int dan_lora_load(struct dan_lm *lm, const char *path, const char *name, struct dan_err *e)
 {
     return dan_str_ends(path, ".gguf") && !dan_path_is_dir(path) ? dan_lora_load_gguf(lm, path, name, e) : load_dir(lm, path, name, e);
-}
-
-/* ---- which base ---- */
-
-int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e)
-{
-    struct dan_str path = {0}, beside = {0};
-    json_t *c = NULL;
-    dan_path_join(&path, dir, "adapter_config.json");
-    int rc = path.failed ? no_memory(e) : dan_json_read(dan_str_c(&path), &c, e);
-    const char *base = rc ? NULL : json_string_value(json_object_get(c, "base_model_name_or_path"));
-    if (!rc && !base) rc = dan_fail(e, DAN_EFORMAT, "'%s' names no base model (base_model_name_or_path)", dan_str_c(&path));
-    if (!rc) dan_str_printf(&beside, "%s/../%s", dir, base);
-    if (!rc && dan_path_exists(base)) dan_str_puts(out, base);
-    else if (!rc && *base != '/' && dan_path_exists(dan_str_c(&beside))) dan_str_puts(out, dan_str_c(&beside));
-    else if (!rc) rc = dan_fail(e, DAN_EIO, "the adapter '%s' is of the model '%s', which is not there: put it there, or change base_model_name_or_path", dir, base);
-    json_decref(c);
-    dan_str_release(&path);
-    dan_str_release(&beside);
-    return rc;
-}
-
-/* PEFT warns of keys in adapter_config.json that it does not know, so this stands in a file of its own. */
-static const char base_file[] = "danlu_adapter.json";
-
-int dan_lora_save_base_format(const char *dir, const char *format, struct dan_err *e)
-{
-    struct dan_str path = {0};
-    json_t *j = json_pack("{s:s}", "base_format", format);
-    dan_path_join(&path, dir, base_file);
-    int rc = !j || path.failed ? no_memory(e) : dan_json_write(dan_str_c(&path), j, e);
-    json_decref(j);
-    dan_str_release(&path);
-    return rc;
-}
-
-int dan_lora_base_format(const char *dir, struct dan_str *out, struct dan_err *e)
-{
-    struct dan_str path = {0};
-    json_t *j = NULL;
-    dan_path_join(&path, dir, base_file);
-    int rc = path.failed ? no_memory(e) : DAN_OK;
-    if (!rc && dan_path_exists(dan_str_c(&path))) rc = dan_json_read(dan_str_c(&path), &j, e);
-    const char *format = json_string_value(json_object_get(j, "base_format"));
-    if (format) dan_str_puts(out, format);
-    json_decref(j);
-    dan_str_release(&path);
-    return rc;
 }

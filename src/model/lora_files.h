@@ -19,11 +19,18 @@ int  dan_lora_save_gguf(const struct dan_lm *lm, const char *name, const char *p
 int  dan_lora_load_gguf(struct dan_lm *lm, const char *path, const char *name, struct dan_err *e);
 bool dan_lora_is_gguf(const char *path);       /* a GGUF whose general.type is adapter */
 
-/* The storage format that the base was quantised to while the adapter learned (QLoRA), beside the adapter; appended, nothing: as it is. */
-int  dan_lora_save_base_format(const char *dir, const char *format, struct dan_err *e);
-int  dan_lora_base_format(const char *dir, struct dan_str *out, struct dan_err *e);
 bool dan_lora_is(const char *dir);             /* holds an adapter_config.json */
 /* The base model that an adapter folder names, appended: as it says or, when nothing lies there, beside the folder. */
 int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e);
+
+/* The storage format that the base was quantised to while the adapter learned (QLoRA), beside the adapter; appended, nothing: as it is.  A .gguf says nothing. */
+int  dan_lora_save_base_format(const char *dir, const char *format, struct dan_err *e);
+int  dan_lora_base_format(const char *path, struct dan_str *out, struct dan_err *e);
+/* The one rule of what that is: the matrices of layers; embeddings and head stay.  Before lm is bound to a program. */
+int  dan_lora_quantise(struct dan_lm *lm, const char *format, struct dan_pool *pool, struct dan_err *e);
+/* Makes lm the base that the adapter learned over, before the adapter is loaded; *done: it had to be quantised, which it is not where it is already. */
+int  dan_lora_quantise_base(struct dan_lm *lm, const char *adapter, struct dan_pool *pool, bool *done, struct dan_err *e);
+/* lm, the adapter's base in own f32 memory, becomes the model that was trained: of floats, the adapter in it, its score head the model's, no adapter left. */
+int  dan_lora_merge_into(struct dan_lm *lm, const char *adapter, struct dan_pool *pool, struct dan_err *e);
 
 #endif

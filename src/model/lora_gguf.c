@@ -7,14 +7,13 @@
 #include "io/gguf.h"
 #include "model/files_impl.h"
 #include "model/lora_files.h"
-
-static bool is_text(struct dan_gguf_text t, const char *s) { return t.n == strlen(s) && !memcmp(t.p, s, t.n); }
+#include "model/score.h"
 
 bool dan_lora_is_gguf(const char *path)
 {
     struct dan_gguf *g = NULL;
     struct dan_gguf_text type;
-    bool is = dan_str_ends(path, ".gguf") && !dan_gguf_open(path, &g, NULL) && dan_gguf_string(g, "general.type", &type) && is_text(type, "adapter");
+    bool is = dan_str_ends(path, ".gguf") && !dan_gguf_open(path, &g, NULL) && dan_gguf_string(g, "general.type", &type) && dan_gguf_text_is(type, "adapter");
     dan_gguf_close(g);
     return is;
 }
@@ -82,20 +81,13 @@ static int write(const struct saving *s, const char *path, struct dan_err *e)
     return rc;
 }
 
-static bool saves_modules(const struct dan_lm *lm, const char *name)
-{
-    for (size_t i = 0; i < dan_store_count(lm->store); i++)
-        if (dan_lora_owns(dan_store_name(lm->store, i), name) && dan_str_ends(dan_store_name(lm->store, i), ".saved")) return true;
-    return false;
-}
-
 int dan_lora_save_gguf(const struct dan_lm *lm, const char *name, const char *path, struct dan_err *e)
 {
     size_t n = dan_store_count(lm->store);
     struct saving s = {.lm = lm, .a = dan_lora_find((struct dan_lm *)(uintptr_t)lm, name)};
     if (!s.a) return dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
     if (!lm->model->gguf_arch) return dan_fail(e, DAN_EUNSUPPORTED, "family '%s' has no GGUF form", lm->model->name);
-    if (saves_modules(lm, name)) return dan_fail(e, DAN_EUNSUPPORTED, "the adapter has a head of its own, which has no form in GGUF: merge it (danlu finetune merge)");
+    if (dan_lm_score_of(lm, name)) return dan_fail(e, DAN_EUNSUPPORTED, "the adapter has a head of its own, which has no form in GGUF: merge it (danlu finetune merge)");
     if (dan_lora_is_dora(lm, name)) return dan_fail(e, DAN_EUNSUPPORTED, "DoRA has no form in GGUF: merge the adapter (danlu finetune merge) and convert the model");
     s.list = dan_calloc(n + 1, sizeof *s.list);
     s.name = dan_calloc(n + 1, sizeof *s.name);
@@ -117,8 +109,8 @@ static int check(const struct dan_lm *lm, const struct dan_gguf *g, double *alph
     dan_gguf_string(g, "general.type", &type);
     dan_gguf_string(g, "adapter.type", &kind);
     dan_gguf_string(g, "general.architecture", &arch);
-    if (!is_text(type, "adapter") || !is_text(kind, "lora")) return dan_fail(e, DAN_EFORMAT, "'%s' is no LoRA adapter: general.type or adapter.type says otherwise", path);
-    if (!lm->model->gguf_arch || !is_text(arch, lm->model->gguf_arch))
+    if (!dan_gguf_text_is(type, "adapter") || !dan_gguf_text_is(kind, "lora")) return dan_fail(e, DAN_EFORMAT, "'%s' is no LoRA adapter: general.type or adapter.type says otherwise", path);
+    if (!lm->model->gguf_arch || !dan_gguf_text_is(arch, lm->model->gguf_arch))
         return dan_fail(e, DAN_EFORMAT, "'%s' is an adapter of architecture '%.*s', the model is '%s'", path, (int)(arch.n < 40 ? arch.n : 40), arch.p, lm->model->name);
     if (!dan_gguf_number(g, "adapter.lora.alpha", alpha) || !isfinite(*alpha)) return dan_fail(e, DAN_EFORMAT, "'%s' has no number 'adapter.lora.alpha'", path);
     return DAN_OK;

@@ -84,17 +84,24 @@ static int refresh_one(const struct pair *p, struct dan_pool *pool, struct dan_e
     return rc;
 }
 
-int dan_lora_refresh(struct dan_lm *lm, struct dan_pool *pool, struct dan_err *e)
+static int refresh_adapter(struct dan_lm *lm, const struct dan_adapter *ad, struct dan_pool *pool, struct dan_err *e)
 {
     char base[DAN_LORA_NAME];
     int rc = DAN_OK;
-    for (int k = 0; k < lm->n_adapters; k++)
-        for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
-            struct pair p;
-            if (!dan_lora_base_of(dan_store_name(lm->store, i), lm->adapter[k].name, base) || !dan_lora_part(lm, base, lm->adapter[k].name, "dora_m")) continue;
-            rc = find_pair(lm, base, &lm->adapter[k], &p, e);
-            if (!rc) rc = refresh_one(&p, pool, e);
-        }
+    for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
+        struct pair p;
+        if (!dan_lora_base_of(dan_store_name(lm->store, i), ad->name, base) || !dan_lora_part(lm, base, ad->name, "dora_m")) continue;
+        rc = find_pair(lm, base, ad, &p, e);
+        if (!rc) rc = refresh_one(&p, pool, e);
+    }
+    return rc;
+}
+
+int dan_lora_refresh(struct dan_lm *lm, const char *name, struct dan_pool *pool, struct dan_err *e)
+{
+    int rc = DAN_OK;
+    for (int k = 0; k < lm->n_adapters && !rc; k++)
+        if (!name || !strcmp(lm->adapter[k].name, name)) rc = refresh_adapter(lm, &lm->adapter[k], pool, e);
     return rc;
 }
 
@@ -122,7 +129,7 @@ int dan_lora_add_dora(struct dan_lm *lm, const char *adapter, const char *base, 
 int dan_lora_set_magnitudes(struct dan_lm *lm, const char *adapter, struct dan_err *e)
 {
     char base[DAN_LORA_NAME];
-    int rc = dan_lora_refresh(lm, NULL, e);
+    int rc = dan_lora_refresh(lm, adapter, NULL, e);
     for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++) {
         if (!dan_lora_base_of(dan_store_name(lm->store, i), adapter, base)) continue;
         struct dan_tensor *m = dan_lora_part(lm, base, adapter, "dora_m"), *norm = dan_lora_part(lm, base, adapter, "dora_norm");
@@ -144,7 +151,7 @@ static void merge_row(const struct pair *p, int64_t i, double by, float *row, do
     p->w->dtype->from_f32(row, dan_row(p->w, i), in);
 }
 
-static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapter *ad, double by, struct dan_err *e)
+static int check_one(const struct dan_lm *lm, const char *base, const struct dan_adapter *ad, double by, struct dan_err *e)
 {
     struct pair p;
     int rc = find_pair(lm, base, ad, &p, e);
@@ -154,6 +161,29 @@ static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapt
                         p.w->dtype->name);
     if (p.m && by < 0)
         return dan_fail(e, DAN_EUNSUPPORTED, "adapter '%s' is DoRA: what merging did to the rows' norms cannot be taken away; go back to the base model", ad->name);
+    return DAN_OK;
+}
+
+/* Before the first matrix is changed: a model that is merged by half is of no use. */
+static int check_merge(const struct dan_lm *lm, const struct dan_adapter *ad, double by, struct dan_err *e)
+{
+    char base[DAN_LORA_NAME];
+    const struct dan_tensor *own = dan_lm_score_of(lm, ad->name), *head = dan_lm_score_of(lm, NULL);
+    int rc = DAN_OK;
+    if (own && by < 0)
+        return dan_fail(e, DAN_EUNSUPPORTED, "adapter '%s' has a score head of its own, and what it replaced is not kept; go back to the base model", ad->name);
+    if (own && head && !head->dtype->from_f32)
+        return dan_fail(e, DAN_EUNSUPPORTED, "the model's score head is stored as %s, which takes no floats; merge into the float model", head->dtype->name);
+    for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++)
+        if (dan_lora_base_of(dan_store_name(lm->store, i), ad->name, base)) rc = check_one(lm, base, ad, by, e);
+    return rc;
+}
+
+static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapter *ad, double by, struct dan_err *e)
+{
+    struct pair p;
+    int rc = find_pair(lm, base, ad, &p, e);
+    if (rc) return rc;
     float *row = dan_malloc((size_t)p.w->shape.d[1] * sizeof *row);
     double *sum = dan_malloc((size_t)p.w->shape.d[1] * sizeof *sum);
     if (!row || !sum) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to merge '%s'", base);
@@ -178,7 +208,8 @@ int dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_er
 {
     struct dan_adapter *ad = dan_lora_find(lm, name);
     char base[DAN_LORA_NAME];
-    int rc = ad ? dan_lora_refresh(lm, NULL, e) : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
+    int rc = ad ? check_merge(lm, ad, by, e) : dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", name);
+    if (!rc) rc = dan_lora_refresh(lm, name, NULL, e);
     for (size_t i = 0; i < dan_store_count(lm->store) && !rc; i++)
         if (dan_lora_base_of(dan_store_name(lm->store, i), name, base)) rc = merge_one(lm, base, ad, by, e);
     if (!rc && by > 0) rc = take_head(lm, name, e);

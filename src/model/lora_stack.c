@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/str.h"
 #include "model/lora.h"
+#include "model/score.h"
 
 struct stack { struct dan_lm *lm; const struct dan_adapter *of[DAN_MAX_ADAPTERS]; const double *weight; int n; enum dan_lora_mix how; const char *as; };
 
@@ -62,6 +63,8 @@ static int find_all(struct stack *s, const char *const *names, int64_t *rank, st
         if (!s->of[k]) return dan_fail(e, DAN_EINVAL, "there is no adapter '%s'", names[k]);
         if (dan_lora_is_dora(s->lm, names[k]))
             return dan_fail(e, DAN_EUNSUPPORTED, "adapter '%s' is DoRA, whose magnitudes do not add: merge it into the model instead", names[k]);
+        if (dan_lm_score_of(s->lm, names[k]))
+            return dan_fail(e, DAN_EUNSUPPORTED, "adapter '%s' has a score head of its own, which does not stack: merge it", names[k]);
         int64_t r = rank_of(s->lm, names[k]);
         if (s->how == DAN_LORA_LINEAR && k && r != *rank)
             return dan_fail(e, DAN_EINVAL, "adapters of rank %lld and %lld do not mix linearly: use cat, which is exact, too", (long long)*rank, (long long)r);

@@ -10,7 +10,8 @@
 static int infer(const struct dan_graph *g, struct dan_node *n, struct dan_err *e)
 {
     const struct dan_node *x = dan_in(g, n, 0), *w = dan_in(g, n, 1), *t = dan_in(g, n, 2);
-    if (!dan_is_float(x->dtype) || !dan_head_takes(x->dtype, w->dtype)) return dan_infer_fail(n, e, "x and w must both be f32 or both f64");
+    if (!dan_is_float(x->dtype) || !dan_head_takes(x->dtype, w->dtype))
+        return dan_infer_fail(n, e, "x must be f32 or f64, w the same or, beside an f32 x, any storage format");
     if (x->shape.n != 2 || w->shape.n != 2 || x->shape.d[1] != w->shape.d[1])
         return dan_infer_fail(n, e, "x must be [N,C] and w [V,C] with the same C");
     if (t->dtype != &dan_dtype_i32 || t->shape.n != 1 || t->shape.d[0] != x->shape.d[0])

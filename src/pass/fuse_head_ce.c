@@ -21,15 +21,17 @@ struct state {
 };
 enum { CHUNK = 1024 };
 
-/* Why product m is no head that can go without its logits; NULL when it is one. */
-static const char *why_no_head(const struct dan_graph *g, dan_ref m)
+/* Why its product is no head that can go without its logits; NULL when it is one. */
+static const char *why_no_head(const struct dan_graph *g, const struct head *h)
 {
-    const struct dan_node *n = &g->node[m];
+    const struct dan_node *n = &g->node[h->logits];
+    const struct dan_dtype *x = g->node[n->in[0]].dtype, *w = g->node[n->in[1]].dtype;
     if (n->attr[DAN_MATMUL_TA].i || !n->attr[DAN_MATMUL_TB].i || n->shape.n != 2) return "the logits are not x W^T of [N,C] and [V,C]";
     if (n->attr[DAN_MATMUL_ACT].i || n->in[3]) return "the product has an activation or residual";
     if (n->in[2]) return "the head has a bias";
     if (n->in[DAN_MATMUL_SCALE]) return "the head's weights have a scale per row";
-    return dan_head_takes(g->node[n->in[0]].dtype, g->node[n->in[1]].dtype) ? NULL : "the head's weights are stored in another format than its rows";
+    if (h->learns && w != x) return "the head learns and is stored in another format than its rows";
+    return dan_head_takes(x, w) ? NULL : "the head's weights are stored in another format than its rows";
 }
 
 static void find_readers(const struct dan_graph *g, struct head *h)
@@ -83,7 +85,7 @@ static void find(const struct dan_graph *g, struct state *s)
         if (!h.ce) continue;
         h.learns = h.dw && s->uses[h.dw];
         const dan_ref place[] = {i, h.ce, 0};
-        const char *why = why_no_head(g, i);
+        const char *why = why_no_head(g, &h);
         if (!why && s->uses[i] != 1 + (h.grad != 0)) {
             dan_not_fused(s->o, g, place, "%s reads the logits, too", other_reader(g, &h));
             continue;

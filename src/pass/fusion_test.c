@@ -90,6 +90,11 @@ static void classes(void **state)
     "%1 = input \"x\" : f32[4,8]\n%2 = param \"w\" : f32[6,8]\n%3 = input \"t\" : i32[4]\n%4 = " MATMUL(1, 2) "%5 = softmax_ce(%4, %3)\n" \
     "output \"y\" = %5\n"
 
+#define BACKWARD(w) \
+    "%1 = input \"x\" : f32[4,8]\n%2 = param \"w\" : " w "[6,8]\n%3 = input \"t\" : i32[4]\n%4 = " MATMUL(1, 2) "%5 = softmax_ce(%4, %3)\n" \
+    "%6 = input \"d\" : f32[4]\n%7 = softmax_ce_grad(%4, %3, %6)\n%8 = matmul(%7, %2) {ta=0, tb=0}\n%9 = matmul(%7, %1) {ta=1, tb=0}\n" \
+    "output \"y\" = %5\noutput \"dx\" = %8\noutput \"dw\" = %9\n"
+
 static const struct note_case { const char *rule, *graph, *says; } cases[] = {
     {"fuse_bias_act", X "%5 = " MATMUL(1, 2) "%6 = act(%5) {kind=2}\noutput \"y\" = %6\n", "5 6: fused"},
     {"fuse_bias_act", X "%5 = " MATMUL(1, 2) "%6 = act(%5) {kind=2}\noutput \"y\" = %6\noutput \"z\" = %5\n",
@@ -127,6 +132,8 @@ static const struct note_case { const char *rule, *graph, *says; } cases[] = {
     {"fuse_skip_norm", X "%5 = add(%1, %1)\n%6 = exp(%5)\n%7 = rms_norm(%5, %4) {eps=0.001}\noutput \"y\" = %7\noutput \"e\" = %6\n",
      "5 7: exp reads the sum before the norm"},
     {"fuse_head_ce", HEAD, "4 5: the vocabulary of 6 is below 4096"},
+    {"fuse_head_ce", BACKWARD("f32"), "4 5: the vocabulary of 6 is below 4096"},
+    {"fuse_head_ce", BACKWARD("bf16"), "4 5: the head learns and is stored in another format than its rows"},
     {"cse", X "%5 = exp(%1)\n%6 = exp(%1)\noutput \"y\" = %5\noutput \"z\" = %6\n", "5 6: fused"},
     {"simplify", X "%5 = scale(%1) {by=1}\noutput \"y\" = %5\n", "5: fused"},
 };

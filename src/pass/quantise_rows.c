@@ -1,7 +1,8 @@
 /* Products with quantised weights round their input to int8.  Where several read the same input, or a norm makes it, it is rounded once:
  *   x W1^T, x W2^T  ->  q = quantise_rows(x);  q W1^T, q W2^T
  * The kernels round in the same way and take what was rounded: the same bits (E0).  Which products round, and how, depends on the CPU:
- * dan_pass_opts.rounds.  One reader of what no norm makes keeps rounding by itself: a node of its own would cost a barrier. */
+ * dan_pass_opts.rounds.  A product alone keeps rounding by itself (a node of its own would cost a barrier), unless a norm makes rows for nobody else: the
+ * norm can round them. */
 #include "base/mem.h"
 #include "core/rounded.h"
 #include "op/ops.h"
@@ -11,6 +12,7 @@ enum { MOST = 8 };                             /* products that a note names */
 
 struct state {
     uint8_t *can, *form;                       /* by product: enum dan_rounded that its kernel takes, that it gets; 0: none */
+    int32_t *uses;
     dan_ref *made[DAN_ROUNDED_ROWS + 1];       /* by input and form: its rounded rows in the new graph */
     const struct dan_pass_opts *o;
 };
@@ -43,12 +45,14 @@ static void look(const struct dan_graph *g, struct state *s, dan_ref i)
         if (n < MOST) place[n++] = j;
         s->form[j] = s->can[i];
     }
-    if (n > 1 || from_norm(g, x)) {
+    bool normed = from_norm(g, x);
+    if (n > 1 || (normed && s->uses[x] == 1)) {
         dan_fused(s->o, g, place);
         return;
     }
     s->form[i] = DAN_ROUNDED_NOT;
-    dan_not_fused(s->o, g, place, "no other product reads these rows, and no norm makes them: its kernel rounds them");
+    dan_not_fused(s->o, g, place, normed ? "others read the normed rows, but not rounded so: its kernel rounds them"
+                                         : "no other product reads these rows, and no norm makes them: its kernel rounds them");
 }
 
 static dan_ref visit(struct dan_rewrite *r, dan_ref i)
@@ -73,10 +77,11 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
 {
     size_t n = (size_t)g->n;
     if (!o->rounds) return DAN_OK;
-    struct state s = {.can = dan_calloc(n, 1), .form = dan_calloc(n, 1), .o = o};
+    struct state s = {.can = dan_calloc(n, 1), .form = dan_calloc(n, 1), .uses = dan_calloc(n, sizeof *s.uses), .o = o};
     dan_ref *made = dan_calloc(2 * n, sizeof *made);
-    int rc = s.can && s.form && made ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
+    int rc = s.can && s.form && s.uses && made ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory for fusion");
     if (!rc) {
+        dan_count_uses(g, s.uses);
         s.made[DAN_ROUNDED_GROUPS] = made;
         s.made[DAN_ROUNDED_ROWS] = made + n;
         for (int32_t i = 1; i < g->n; i++) s.can[i] = (uint8_t)can_take(g, &s, i);
@@ -86,10 +91,11 @@ static int run(struct dan_graph *g, const struct dan_pass_opts *o, struct dan_er
     }
     dan_free(s.can);
     dan_free(s.form);
+    dan_free(s.uses);
     dan_free(made);
     return rc;
 }
 
 const struct dan_pass dan_pass_quantise_rows = {
     .name = "quantise_rows", .doc = "rows that products of quantised weights share are rounded once", .run = run, .exact = DAN_E0,
-    .needs = "products whose kernels round their input to int8, two of one input or an input that a norm makes"};
+    .needs = "products whose kernels round their input to int8, two of one input or an input that a norm makes for one alone"};

@@ -61,7 +61,7 @@ static int check_type(const struct dan_gguf *g, const char *path, struct dan_err
 {
     struct dan_gguf_text type = {.p = "", .n = 0};
     dan_gguf_string(g, "general.type", &type);
-    if (type.n == strlen("imatrix") && !memcmp(type.p, "imatrix", type.n)) return DAN_OK;
+    if (dan_gguf_text_is(type, "imatrix")) return DAN_OK;
     return dan_fail(e, DAN_EFORMAT, "'%s' is a GGUF file of type '%.*s', not an importance matrix; make one with llama-imatrix or --save-imatrix", path,
                     (int)(type.n < 40 ? type.n : 40), type.p);
 }

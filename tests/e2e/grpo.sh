@@ -35,7 +35,7 @@ echo 'while read -r line; do echo 1; done' >ones.sh
 c="${rl/--reward exact/}"
 refused "a reward command that dies mid-run: saved, and said" 1 "the run stops, saved as of step 5: go on with danlu grpo --resume dead" "$danlu" grpo base $c --reward "command:sh dies.sh" --steps 30 --out dead
 refused "one that answers garbage" 1 "is no number: 'well, rather good'.*saved as of step 5" "$danlu" grpo base $c --reward "command:sh garbage.sh" --steps 30 --out garbled
-check "a command, alone and beside another reward" '$danlu grpo base ${rl/--reward exact/} --reward "command:sh ones.sh:0.5" --reward exact --steps 2 --val-fraction 0 --out two --quiet && grep -q "rewards/command/mean\":1.0" two/log.jsonl'
+check "a command, alone and beside another reward" '$danlu grpo base ${rl/--reward exact/} --reward "command:sh ones.sh x:0.5" --reward exact:0.5 --steps 2 --val-fraction 0 --out two >two.txt 2>&1 && grep -q "reward   command x 1$" two.txt && grep -q "reward   exact x 0.5" two.txt && grep -q "rewards/command/mean\":1.0" two/log.jsonl'
 sed 's/answer/unused/' prompts.jsonl >none.jsonl
 refused "rewards that apply to nothing" 1 "no reward applies to any of" "$danlu" grpo base ${rl/prompts.jsonl/none.jsonl} --steps 2 --out n1
 printf '{"text":"1+1+1+1+1+1+1+1+1+1+1+1+1="}\n{oops\n' | cat - prompts.jsonl >long.jsonl

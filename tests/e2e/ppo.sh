@@ -41,6 +41,15 @@ check "the same seed, the same bytes, any threads" '$danlu ppo chat $p --steps 4
 check "stopped, it goes on to the same bytes" '$danlu ppo chat $p --steps 4 --lr 1e-2 --lora-rank 4 --ema 0.5 --temperature 0.8 --save-every 2 --out stopped --quiet && rm stopped/adapter_* stopped/report.json && rm -rf stopped/checkpoints/step-*4 && $danlu ppo --resume stopped --quiet && cmp lora/adapter_model.safetensors stopped/adapter_model.safetensors && test "$(wc -l <stopped/log.jsonl)" -eq 4'
 check "stopped by a signal, it says how to go on" 'timeout --foreground -s INT 1 $danlu ppo chat $p --steps 100000 --lora-rank 4 --out sig --quiet 2>s.txt; grep -q "go on with danlu ppo --resume sig" s.txt'
 check "adaptive KL, a limit of it" '$danlu ppo chat $p --steps 9 --lr 1e-2 --kl-target 1 --kl-horizon 100 --max-kl 0.5 --out far 2>&1 | grep -q "more than --max-kl 0.5"'
+first_kl() { # DIR MOST: what the policy is off the reference before it has learnt
+    python3 -c "import json, sys; x = json.loads(open(sys.argv[1] + '/log.jsonl').readline())['objective/kl']; assert abs(x) < float(sys.argv[2]), x" "$1" "$2"
+}
+export -f first_kl
+check "all weights of an adapter's folder: the reference has the adapter, too" '$danlu finetune base --data chats.jsonl --template zephyr --lora-rank 4 --steps 30 --batch 16 --lr 2e-2 --out tuned --quiet && $danlu ppo tuned $p --steps 1 --out from-adapter --quiet && first_kl from-adapter 1e-3'
+check "a model stored in bf16, products in f32: the reference is the policy" '$danlu convert chat half --dtype bf16 --quiet && $danlu ppo half $p --steps 1 --dtype f32 --out from-half --quiet && first_kl from-half 1e-6'
+awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"does the %s like fish, %d?\",\"chosen\":\"yes\",\"rejected\":\"it likes birds\"}\n", i % 2 ? "cat" : "dog", i }' >pairs.jsonl
+check "a reward model is the critic, with and without a weight behind it" '$danlu reward chat --data pairs.jsonl --template zephyr --lora-rank 4 --steps 5 --batch 8 --lr 1e-3 --out rm --quiet && for w in rm rm:1; do $danlu ppo chat $p --reward model:$w --steps 1 --out critic-$w --quiet || exit 1; done; cmp critic-rm/model.safetensors critic-rm:1/model.safetensors'
+check "an adapter as the critic of all weights keeps its head" '$danlu finetune merge rm --out rm-merged --quiet && for m in rm rm-merged; do $danlu ppo chat $p --value $m --steps 1 --out value-$m --quiet || exit 1; done; cmp value-rm/model.safetensors value-rm-merged/model.safetensors'
 refused "a reward that is none" 1 "unknown reward 'cheer'" "$danlu" ppo chat --data prompts.jsonl --template zephyr --reward cheer --out x1
 refused "no room for a prompt" 1 "leaves no room|longer|too long" "$danlu" ppo chat --data prompts.jsonl --template zephyr --reward length:1-2 --max-new 128 --out x2
 refused "the mix at another temperature" 2 "goes with --temperature 1" "$danlu" ppo chat $p --temperature 0.5 --ptx book.txt --out x3

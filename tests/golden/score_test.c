@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "align/tuner.h"
+#include "align/reward_model.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "io/safetensors.h"
@@ -84,14 +84,18 @@ static void check_values(const struct golden *g, struct dan_tuner *t)
     struct dan_err e = {0};
     const int32_t *tokens = golden(g, "tokens"), *length = golden(g, "length");
     float got[ROWS], score[TEXTS];
-    struct dan_id_span text[TEXTS];
+    double value[TEXTS];
+    struct dan_sft_row text[TEXTS];
+    const struct dan_sft_row *row[TEXTS];
     assert_int_equal(dan_tuner_score(t, &p, false, got, &e), DAN_OK);
     int64_t r = 0;
     for (int i = 0; i < TEXTS; r += length[i++]) {
         near_to(g->kind, got + r, (const float *)golden(g, "values") + (ptrdiff_t)i * T, length[i], 1e-5);
-        text[i] = (struct dan_id_span){tokens + (ptrdiff_t)i * T, length[i]};
+        text[i] = (struct dan_sft_row){.ids = (int32_t *)(uintptr_t)tokens + (ptrdiff_t)i * T, .n = length[i]};
+        row[i] = &text[i];
     }
-    assert_int_equal(dan_tuner_scores(t, text, TEXTS, score, &e), DAN_OK);
+    assert_int_equal(dan_rows_value(t, row, TEXTS, &p, value, &e), DAN_OK);
+    for (int i = 0; i < TEXTS; i++) score[i] = (float)value[i];
     near_to("scores", score, golden(g, "logits"), TEXTS, 1e-5);
     dan_packed_release(&p);
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 #include "align/reward.h"
 #include "base/child.h"
-#include "base/utf8.h"
 #include "io/json.h"
 
 enum { PATIENCE = 600 };                       /* seconds that it may say nothing */
@@ -17,27 +16,12 @@ static int start(const char *arg, void **state, struct dan_err *e)
     return rc;
 }
 
-/* Models of bytes say what is no UTF-8; it becomes U+FFFD. */
-static json_t *clean_text(const char *p, size_t n)
-{
-    struct dan_str clean = {0};
-    for (size_t i = 0; i < n;) {
-        int32_t cp;
-        char bytes[4];
-        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
-        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
-    }
-    json_t *j = clean.failed ? NULL : json_stringn(dan_str_c(&clean), clean.n);
-    dan_str_release(&clean);
-    return j;
-}
-
 static int append(const struct dan_answer *a, struct dan_str *out, struct dan_err *e)
 {
     json_t *line = json_copy((json_t *)(uintptr_t)a->row);
     if (!line) line = json_object();
-    int bad = json_object_set_new(line, "prompt", clean_text(a->prompt ? a->prompt : "", a->prompt ? strlen(a->prompt) : 0)) |
-              json_object_set_new(line, "completion", clean_text(a->text, a->n)) | json_object_set_new(line, "ended", json_boolean(a->ended));
+    int bad = json_object_set_new(line, "prompt", dan_json_string_of(a->prompt ? a->prompt : "", a->prompt ? strlen(a->prompt) : 0)) |
+              json_object_set_new(line, "completion", dan_json_string_of(a->text, a->n)) | json_object_set_new(line, "ended", json_boolean(a->ended));
     if (!bad) bad = dan_json_text(line, out);
     json_decref(line);
     if (bad) return dan_fail(e, DAN_ENOMEM, "out of memory asking a reward command");
@@ -77,5 +61,5 @@ static int score(void *state, const struct dan_answer *a, size_t n, double *out,
 static void stop(void *state) { dan_child_stop(state); }
 
 const struct dan_reward_kind dan_reward_kind_command = {
-    .name = "command", .arg = "PROGRAM ARGS", .doc = "a program that reads a JSON object a line and answers each with a number",
+    .name = "command", .arg = "PROGRAM ARGS", .doc = "a program that reads a JSON object a line and answers each with a number", .free_text = true,
     .open = start, .score = score, .close = stop};

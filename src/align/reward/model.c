@@ -6,7 +6,7 @@
 #include "align/sft_data_impl.h"
 #include "base/mem.h"
 #include "base/sys.h"
-#include "base/utf8.h"
+#include "io/json.h"
 
 static enum dan_prec precision(uint64_t mask)
 {
@@ -24,21 +24,6 @@ static int open_model(const char *arg, const struct dan_reward_env *env, void **
     return rc;
 }
 
-/* Half a character at the end of an answer becomes U+FFFD. */
-static json_t *clean_text(const char *p, size_t n)
-{
-    struct dan_str clean = {0};
-    for (size_t i = 0; i < n;) {
-        int32_t cp;
-        char bytes[4];
-        i += (size_t)dan_utf8_next(p + i, n - i, &cp);
-        dan_str_append(&clean, bytes, (size_t)dan_utf8_put(cp < 0 ? 0xFFFD : cp, bytes));
-    }
-    json_t *j = clean.failed ? NULL : json_stringn(dan_str_c(&clean), clean.n);
-    dan_str_release(&clean);
-    return j;
-}
-
 /* *none: the template renders nothing of the answer, so it has no value. */
 static int row_of(const struct dan_rm_scorer *s, const struct dan_answer *a, struct dan_sft_row *out, bool *none, struct dan_err *e)
 {
@@ -46,12 +31,14 @@ static int row_of(const struct dan_rm_scorer *s, const struct dan_answer *a, str
     if (!a->messages) return dan_rm_text_row(s, a->prompt, a->text, a->n, a->ended, out, e);
     struct dan_sft_data_opts o = dan_rm_data_opts(s);
     struct dan_err why = {0};
-    json_t *answers = json_pack("[[{s:s,s:o}]]", "role", "assistant", "content", clean_text(a->text, a->n));
+    json_t *answers = json_pack("[[{s:s,s:o}]]", "role", "assistant", "content", dan_json_string_of(a->text, a->n));
     struct dan_example ex = {.kind = DAN_EXAMPLE_LABELLED, .messages = (json_t *)(uintptr_t)a->messages, .answers = answers, .file = "a prompt"};
     enum dan_skip skip = DAN_SKIP_BAD_ROW;
     int rc = answers ? dan_valued_row(&ex, 0, a->ended || !a->n, &o, out, &skip, &why) : dan_fail(&why, DAN_ENOMEM, "not enough memory for an answer");
     json_decref(answers);
     *none = rc && rc != DAN_ENOMEM && skip == DAN_SKIP_NOTHING;
+    if (rc && rc != DAN_ENOMEM && skip == DAN_SKIP_TOO_LONG)
+        return dan_fail(e, rc, "prompt and answer have more tokens than the %lld that the reward model takes; lower --max-new or leave long prompts out", (long long)o.longest);
     return rc && !*none ? dan_fail(e, rc, "%s", why.msg) : DAN_OK;
 }
 

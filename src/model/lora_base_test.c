@@ -1,0 +1,107 @@
+/* The base of an adapter of --qlora: which matrices are quantised, that it is done once, and that merging leaves a model of floats. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/file.h"
+#include "model/lora_files.h"
+#include "model/quantize.h"
+#include "model/score.h"
+
+enum { HIDDEN = 64 };
+static char folder[] = "/tmp/danlu-lora-XXXXXX", plain[] = "/tmp/danlu-lora-XXXXXX";
+
+static void make_lm(struct dan_lm *lm)
+{
+    struct dan_lm_config cfg = {.vocab = 64, .context = 32, .hidden = HIDDEN, .layers = 1, .heads = 2, .bos = -1, .eos = -1, .pad = -1};
+    struct dan_err e = {0};
+    *lm = (struct dan_lm){0};
+    if (dan_lm_init(lm, dan_model_find("llama"), &cfg, 3, &e)) fail_msg("%s", e.msg);
+}
+
+/* With a score head of its own; the base has none. */
+static void save_adapter(const char *dir, const char *format)
+{
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    make_lm(&lm);
+    int rc = dan_lora_add(&lm, &(struct dan_lora_opts){.rank = 2, .alpha = 4, .targets = "all-linear", .last_layer = -1}, &e);
+    if (!rc) rc = dan_lm_add_score(&lm, &(struct dan_score_opts){.adapter = "default", .std = 1}, &e);
+    struct dan_tensor *b = dan_lora_part(&lm, "blk.0.attn_q.weight", "default", "lora_b");
+    for (int64_t i = 0; b && i < dan_shape_count(&b->shape); i++) ((float *)b->data)[i] = 0.5F;
+    if (!rc) rc = dan_lora_save(&lm, "default", dir, "base", &e);
+    if (!rc && format) rc = dan_lora_save_base_format(dir, format, &e);
+    if (rc) fail_msg("%s", e.msg);
+    dan_lm_release(&lm);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    if (!mkdtemp(folder) || !mkdtemp(plain)) return -1;
+    save_adapter(folder, "q8_0");
+    save_adapter(plain, NULL);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct dan_err e = {0};
+    (void)state;
+    return dan_remove_tree(folder, &e) | dan_remove_tree(plain, &e);
+}
+
+static const char *format_of(const struct dan_lm *lm, const char *name) { return dan_store_find(lm->store, name)->dtype->name; }
+
+static void test_rule(void **state)
+{
+    struct dan_lm lm;
+    struct dan_err e = {0};
+    bool done;
+    (void)state;
+    make_lm(&lm);
+    assert_int_equal(dan_lora_quantise_base(&lm, plain, NULL, &done, &e), DAN_OK);
+    assert_false(done);
+    assert_null(dan_quant_already(&lm));
+    assert_int_equal(dan_lora_quantise_base(&lm, folder, NULL, &done, &e), DAN_OK);
+    assert_true(done);
+    assert_string_equal(format_of(&lm, "blk.0.attn_q.weight"), "q8_0");
+    assert_string_equal(format_of(&lm, "token_embd.weight"), "f32");
+    assert_string_equal(format_of(&lm, "output.weight"), "f32");
+    assert_int_equal(dan_lora_quantise_base(&lm, folder, NULL, &done, &e), DAN_OK);
+    assert_false(done);
+    dan_lm_release(&lm);
+}
+
+/* In the end W' = Q(W) + s B A, and nothing else is there. */
+static void test_merged(void **state)
+{
+    struct dan_lm lm, want;
+    struct dan_err e = {0};
+    bool done;
+    float row[HIDDEN];
+    (void)state;
+    make_lm(&lm);
+    make_lm(&want);
+    size_t n = dan_store_count(lm.store);
+    if (dan_lora_merge_into(&lm, folder, NULL, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_quantise_base(&want, folder, NULL, &done, &e) || dan_lora_load(&want, folder, "default", &e)) fail_msg("%s", e.msg);
+    assert_int_equal(lm.n_adapters, 0);
+    assert_int_equal(dan_store_count(lm.store), n + 1);
+    assert_memory_equal(dan_lm_score_of(&lm, NULL)->data, dan_lm_score_of(&want, "default")->data, HIDDEN * sizeof *row);
+    const struct dan_tensor *q = dan_store_find(want.store, "blk.0.attn_q.weight"), *a = dan_lora_part(&want, "blk.0.attn_q.weight", "default", "lora_a");
+    const float *got = dan_row(dan_store_find(lm.store, "blk.0.attn_q.weight"), 5), *a0 = dan_row(a, 0), *a1 = dan_row(a, 1);
+    q->dtype->to_f32(dan_row(q, 5), row, HIDDEN);
+    for (int k = 0; k < HIDDEN; k++) assert_float_equal(got[k], row[k] + 2 * 0.5F * (a0[k] + a1[k]), 1e-6);
+    dan_lm_release(&lm);
+    dan_lm_release(&want);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rule), cmocka_unit_test(test_merged)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
