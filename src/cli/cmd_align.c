@@ -38,7 +38,7 @@ static int check(const struct align_opts *o, struct dan_err *e)
     if (answers && !o->prompts.n && !o->pairs.n && !o->sft.n) return dan_fail(e, DAN_EUSAGE, "%s needs prompts to answer: give them with --prompts", m);
     if (!answers && !o->sft.n && o->forget.n)
         return dan_fail(e, DAN_EUSAGE, "--forget-eval: dpo does not measure it, and there is no other stage; leave it out, or add --sft");
-    if (!answers && o->ptx.n) return dan_fail(e, DAN_EUSAGE, "--ptx is of ppo, not of dpo");
+    if (o->ptx.n && strcmp(m, "ppo")) return dan_fail(e, DAN_EUSAGE, "--ptx is of ppo, not of %s; leave it out", m);
     return DAN_OK;
 }
 

@@ -58,6 +58,7 @@ for run in 'grpo --batch 2 --group 8' 'ppo --batch 4 --answers 4 --ema 0.9' 'ppo
     check "$run: gone on with, it is the run that nothing happened to" '$danlu ${run%% *} --resume $folder --quiet && $danlu $run ppo/1-sft $l --reward "command:sh ill.sh 50" --out $folder-whole && for f in samples.jsonl $(cd $folder && ls *.safetensors); do cmp $folder/$f $folder-whole/$f || exit 1; done; test -s $folder/report.html && [ $(wc -l <$folder/log.jsonl) -eq 2 ]'
 done
 
+refused "the mix goes with ppo" 2 "ptx is of ppo, not of rloo" "$danlu" align base --sft chats.jsonl --reward regex:yes --method rloo --ptx book.txt --out x0
 refused "no reward" 2 "needs a reward" "$danlu" align base --sft chats.jsonl --prompts chats.jsonl --out x1
 refused "no stage of that name" 2 "no STAGE.OPTION=VALUE" "$danlu" align base --pairs pairs.jsonl --set sgd.lr=1 --out x2
 refused "no option of that name" 2 "unknown option 'speed' of danlu dpo|unknown option 'speed'; " "$danlu" align base --template zephyr --pairs pairs.jsonl --set dpo.speed=1 --out x3
