@@ -38,6 +38,21 @@ static inline void dan_put_fifth(uint8_t *high, int i, int level)
     high[i / 8] = (uint8_t)((high[i / 8] & ~(1 << i % 8)) | (level >> 4 & 1) << i % 8);
 }
 
+/* Levels of all 32 at once: their halves, their fifth bits. */
+static inline void dan_fill_halves(uint8_t *q, const uint8_t *level)
+{
+    for (int i = 0; i < 16; i++) q[i] = (uint8_t)((level[i] & 15) | level[i + 16] << 4);
+}
+
+static inline void dan_fill_fifths(uint8_t *high, const uint8_t *level)
+{
+    for (int i = 0; i < 32; i++) dan_put_fifth(high, i, level[i]);
+}
+
+/* Level of element i from its half and its fifth bit. */
+static inline int dan_half(const uint8_t *q, int i) { return q[i % 16] >> i / 16 * 4 & 15; }
+static inline int dan_fifth(const uint8_t *high, int i) { return (high[i / 8] >> i % 8 & 1) << 4; }
+
 /* The value of largest magnitude, with its sign; the first of equals. */
 static inline float dan_largest(const float *x, int n)
 {

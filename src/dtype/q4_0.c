@@ -1,73 +1,14 @@
 /* GGUF's q4_0: blocks of 32, x = d (q - 8), q of 4 bits; the value of largest magnitude becomes -8 d.  4.5 bits a weight. */
 #include "dtype/search.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, ZERO = 8 };
 struct block { uint16_t d; uint8_t q[BLOCK / 2]; };            /* q: elements i and i + 16 */
 _Static_assert(sizeof(struct block) == 18, "as in the file");
 
-static void to_f32(const void *src, float *dst, int64_t n)
-{
-    const struct block *b = src;
-    for (; n > 0; n -= BLOCK, b++, dst += BLOCK) {
-        float d = dan_f16_to_f32(b->d);
-        for (int i = 0; i < BLOCK / 2; i++) {
-            dst[i] = d * (float)((b->q[i] & 15) - 8);
-            dst[i + BLOCK / 2] = d * (float)((b->q[i] >> 4) - 8);
-        }
-    }
-}
-
-static void set(struct block *b, int i, int level)
-{
-    dan_put_half(b->q, i, level);
-}
-
-/* Weights from the mean square of the row; four blocks at a time. */
-static void from_f32_weighted(const float *src, const float *importance, void *dst, int64_t n)
-{
-    struct block *b = dst;
-    struct dan_groups g;
-    struct dan_scales s;
-    float w[DAN_LANES * BLOCK], square = dan_sum_squares(src, n) / (float)n;
-    for (int64_t at = 0; at < n; at += DAN_LANES * BLOCK) {
-        int blocks = n - at < DAN_LANES * BLOCK ? (int)(n - at) / BLOCK : DAN_LANES;
-        dan_weights(src + at, importance + at, square, blocks * BLOCK, w);
-        dan_groups_set(&g, src + at, w, blocks, BLOCK);
-        dan_search_scale(&g, 8, &s);
-        for (int k = 0; k < blocks; k++, b++) {
-            const float *x = src + at + k * BLOCK;
-            *b = (struct block){.d = dan_f32_to_f16(dan_scale_of(s.scale[k], x, BLOCK))};
-            for (int i = 0; i < BLOCK; i++) set(b, i, dan_scale_level(x[i], s.inverse[k], 8));
-        }
-    }
-}
-
-static void fit(const float *x, const float *importance, void *block)
-{
-    struct block *b = block;
-    if (importance) from_f32_weighted(x, importance, b, BLOCK);
-    *b = (struct block){.d = importance ? b->d : dan_f32_to_f16(dan_scale_of(dan_largest(x, BLOCK) / -8, x, BLOCK))};
-}
-
-static float put(void *block, int i, float x)
-{
-    struct block *b = block;
-    float d = dan_f16_to_f32(b->d);
-    int level = dan_level(x * (d != 0 ? 1 / d : 0) + 8.5f, 15);
-    set(b, i, level);
-    return d * (float)(level - 8);
-}
-
-static void from_f32(const float *src, void *dst, int64_t n)
-{
-    struct block *b = dst;
-    for (; n > 0; n -= BLOCK, b++, src += BLOCK) {
-        float d = dan_largest(src, BLOCK) / -8, inverse = d != 0 ? 1 / d : 0;
-        b->d = dan_f32_to_f16(dan_scale_of(d, src, BLOCK));
-        for (int i = 0; i < BLOCK / 2; i++)
-            b->q[i] = (uint8_t)(dan_level(src[i] * inverse + 8.5f, 15) | dan_level(src[i + BLOCK / 2] * inverse + 8.5f, 15) << 4);
-    }
-}
+static int level_of(const struct block *b, int i) { return dan_half(b->q, i); }
+static void set(struct block *b, int i, int level) { dan_put_half(b->q, i, level); }
+static void fill(struct block *b, const uint8_t *level) { dan_fill_halves(b->q, level); }
+#include "dtype/scale_body.h"
 
 const struct dan_dtype dan_dtype_q4_0 = {
     .name = "q4_0", .block = BLOCK, .bytes = sizeof(struct block), .gguf_id = 2, .to_f32 = to_f32, .from_f32 = from_f32, .from_f32_weighted = from_f32_weighted, .fit = fit, .put = put,

@@ -1,23 +1,11 @@
 /* GGUF's q5_0: blocks of 32, x = d (q - 16), q of 5 bits; the value of largest magnitude becomes -16 d.  5.5 bits a weight. */
 #include "dtype/search.h"
 
-enum { BLOCK = 32 };
+enum { BLOCK = 32, ZERO = 16 };
 struct block { uint16_t d; uint8_t high[4], q[BLOCK / 2]; };   /* q: elements i and i + 16; high: bit i is the fifth of element i */
 _Static_assert(sizeof(struct block) == 22, "as in the file");
 
-static int fifth(const struct block *b, int i) { return (b->high[i / 8] >> i % 8 & 1) << 4; }
-
-static void to_f32(const void *src, float *dst, int64_t n)
-{
-    const struct block *b = src;
-    for (; n > 0; n -= BLOCK, b++, dst += BLOCK) {
-        float d = dan_f16_to_f32(b->d);
-        for (int i = 0; i < BLOCK / 2; i++) {
-            dst[i] = d * (float)(((b->q[i] & 15) | fifth(b, i)) - 16);
-            dst[i + BLOCK / 2] = d * (float)((b->q[i] >> 4 | fifth(b, i + BLOCK / 2)) - 16);
-        }
-    }
-}
+static int level_of(const struct block *b, int i) { return dan_half(b->q, i) | dan_fifth(b->high, i); }
 
 static void set(struct block *b, int i, int level)
 {
@@ -25,55 +13,13 @@ static void set(struct block *b, int i, int level)
     dan_put_fifth(b->high, i, level);
 }
 
-/* Weights from the mean square of the row; four blocks at a time. */
-static void from_f32_weighted(const float *src, const float *importance, void *dst, int64_t n)
+static void fill(struct block *b, const uint8_t *level)
 {
-    struct block *b = dst;
-    struct dan_groups g;
-    struct dan_scales s;
-    float w[DAN_LANES * BLOCK], square = dan_sum_squares(src, n) / (float)n;
-    for (int64_t at = 0; at < n; at += DAN_LANES * BLOCK) {
-        int blocks = n - at < DAN_LANES * BLOCK ? (int)(n - at) / BLOCK : DAN_LANES;
-        dan_weights(src + at, importance + at, square, blocks * BLOCK, w);
-        dan_groups_set(&g, src + at, w, blocks, BLOCK);
-        dan_search_scale(&g, 16, &s);
-        for (int k = 0; k < blocks; k++, b++) {
-            const float *x = src + at + k * BLOCK;
-            *b = (struct block){.d = dan_f32_to_f16(dan_scale_of(s.scale[k], x, BLOCK))};
-            for (int i = 0; i < BLOCK; i++) set(b, i, dan_scale_level(x[i], s.inverse[k], 16));
-        }
-    }
+    dan_fill_halves(b->q, level);
+    dan_fill_fifths(b->high, level);
 }
 
-static void fit(const float *x, const float *importance, void *block)
-{
-    struct block *b = block;
-    if (importance) from_f32_weighted(x, importance, b, BLOCK);
-    *b = (struct block){.d = importance ? b->d : dan_f32_to_f16(dan_scale_of(dan_largest(x, BLOCK) / -16, x, BLOCK))};
-}
-
-static float put(void *block, int i, float x)
-{
-    struct block *b = block;
-    float d = dan_f16_to_f32(b->d);
-    int level = dan_level(x * (d != 0 ? 1 / d : 0) + 16.5f, 31);
-    set(b, i, level);
-    return d * (float)(level - 16);
-}
-
-static void from_f32(const float *src, void *dst, int64_t n)
-{
-    struct block *b = dst;
-    for (; n > 0; n -= BLOCK, b++, src += BLOCK) {
-        float d = dan_largest(src, BLOCK) / -16, inverse = d != 0 ? 1 / d : 0;
-        *b = (struct block){.d = dan_f32_to_f16(dan_scale_of(d, src, BLOCK))};
-        for (int i = 0; i < BLOCK; i++) {
-            int q = dan_level(src[i] * inverse + 16.5f, 31);
-            b->q[i % 16] |= (uint8_t)((q & 15) << i / 16 * 4);
-            b->high[i / 8] |= (uint8_t)(q >> 4 << i % 8);
-        }
-    }
-}
+#include "dtype/scale_body.h"
 
 const struct dan_dtype dan_dtype_q5_0 = {
     .name = "q5_0", .block = BLOCK, .bytes = sizeof(struct block), .gguf_id = 6, .to_f32 = to_f32, .from_f32 = from_f32, .from_f32_weighted = from_f32_weighted, .fit = fit, .put = put,
