@@ -7,6 +7,7 @@
 #include "base/sys.h"
 #include "cli/lm_open.h"
 #include "cli/trace.h"
+#include "exec/machine.h"
 
 enum { WARM = 16, MOST = 64, STREAMS = 256 };  /* tokens before the clock starts; repetitions; sequences at once */
 
@@ -65,9 +66,10 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void report(struct bench *b, const char *what, int64_t depth, int64_t tokens, double *seconds)
+/* step_bytes: what each step reads; 0: nobody asks. */
+static void report(struct bench *b, const char *what, int64_t depth, int64_t tokens, double step_bytes, double *seconds)
 {
-    char rate[DAN_NUM], best[DAN_NUM], at[DAN_NUM], n[DAN_NUM], streams[DAN_NUM];
+    char rate[DAN_NUM], best[DAN_NUM], at[DAN_NUM], n[DAN_NUM], streams[DAN_NUM], gigabytes[DAN_NUM] = "";
     size_t count = (size_t)b->o->repeat;
     json_t *all = json_array();
     for (size_t i = 0; i < count; i++) json_array_append_new(all, json_real(seconds[i]));
@@ -76,12 +78,14 @@ static void report(struct bench *b, const char *what, int64_t depth, int64_t tok
     snprintf(at, sizeof at, "%lld", (long long)depth);
     snprintf(n, sizeof n, "%lld", (long long)tokens);
     snprintf(streams, sizeof streams, "%lld", (long long)b->streams);
+    double speed = step_bytes * (double)tokens / median;
+    if (step_bytes > 0) snprintf(gigabytes, sizeof gigabytes, "%.1f", speed / 1e9);
     tokens *= b->streams;
     dan_table_row(&b->table, (const char *const[]){what, streams, n, at, dan_fmt_count((double)tokens / median, rate),
-                                                   dan_fmt_count((double)tokens / seconds[0], best)});
-    json_array_append_new(b->results, json_pack("{s:s,s:I,s:I,s:I,s:f,s:o}", "what", what, "streams", (json_int_t)b->streams, "tokens",
+                                                   dan_fmt_count((double)tokens / seconds[0], best), gigabytes});
+    json_array_append_new(b->results, json_pack("{s:s,s:I,s:I,s:I,s:f,s:f,s:o}", "what", what, "streams", (json_int_t)b->streams, "tokens",
                                                 (json_int_t)(tokens / b->streams), "depth", (json_int_t)depth,
-                                                "tokens_per_second", (double)tokens / median, "seconds", all));
+                                                "tokens_per_second", (double)tokens / median, "bytes_per_second", speed, "seconds", all));
 }
 
 static int prefill(struct bench *b, int64_t n, struct dan_err *e)
@@ -93,7 +97,7 @@ static int prefill(struct bench *b, int64_t n, struct dan_err *e)
         rc = feed(b, 0, n, r < 0 ? &warm : &seconds[r], e);
         if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
     }
-    if (!rc) report(b, "prefill", 0, n, seconds);
+    if (!rc) report(b, "prefill", 0, n, 0, seconds);
     return rc;
 }
 
@@ -108,7 +112,8 @@ static int decode(struct bench *b, int64_t depth, struct dan_err *e)
         for (int64_t i = 0; i < n && !rc; i++) rc = feed(b, depth + i, 1, r < 0 ? &warm : &seconds[r], e);
         if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
     }
-    if (!rc) report(b, "decode", depth, b->o->decode, seconds);
+    double bytes = dan_session_step_bytes(b->s, b->streams, depth + b->o->decode / 2);
+    if (!rc) report(b, "decode", depth, b->o->decode, bytes, seconds);
     return rc;
 }
 
@@ -190,16 +195,22 @@ static int make_ids(struct bench *b, struct dan_err *e)
     return DAN_OK;
 }
 
+/* The memory's limit stands below: a decode near it can only be made faster by fewer bytes. */
 static int print(struct bench *b, double load, double session, struct dan_err *e)
 {
     struct dan_str out = {0};
+    struct dan_machine m;
+    int rc = dan_machine_measure(&(struct dan_machine_opts){.pool = b->m.pool, .cpu_mask = dan_isa_mask(b->cli->isa)}, &m, e);
+    if (rc) return rc;
+    double limit = m.bandwidth[DAN_FLOW_READ][DAN_LEVEL_MEMORY][m.n_points - 1];
     if (b->cli->json)
         return dan_out_json(&b->cli->ui,
-                            json_pack("{s:s,s:i,s:f,s:f,s:O}", "model", b->o->model, "threads", dan_pool_size(b->m.pool), "load_seconds", load,
-                                      "session_seconds", session, "results", b->results),
+                            json_pack("{s:s,s:i,s:f,s:f,s:f,s:O}", "model", b->o->model, "threads", dan_pool_size(b->m.pool), "load_seconds", load,
+                                      "session_seconds", session, "memory_bytes_per_second", limit, "results", b->results),
                             e);
     dan_table_print(&b->table, b->cli->ui.out_tty ? dan_ui_width() : 0, b->cli->ui.out_colour, &out);
-    int rc = dan_out(&b->cli->ui, dan_str_c(&out), out.n, e);
+    dan_str_printf(&out, "memory reads at %.1f GB/s\n", limit / 1e9);
+    rc = dan_out(&b->cli->ui, dan_str_c(&out), out.n, e);
     dan_str_release(&out);
     return rc;
 }
@@ -220,9 +231,9 @@ static int bench(struct bench *b, struct dan_err *e)
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
-    static const char *const headers[] = {"what", "streams", "tokens", "after", "tokens/s", "best"};
+    static const char *const headers[] = {"what", "streams", "tokens", "after", "tokens/s", "best", "GB/s"};
     struct bench b = {.cli = cli, .o = opts, .results = json_array()};
-    dan_table_init(&b.table, "lrrrrr", headers);
+    dan_table_init(&b.table, "lrrrrrr", headers);
     int rc = bench(&b, e);
     dan_table_release(&b.table);
     json_decref(b.results);
@@ -238,7 +249,7 @@ const struct dan_cmd bench_infer_cmd = {
     .name = "infer",
     .doc = "speed of reading prompts and writing tokens with a model",
     .about = "The time from token ids to logits: no tokenizer, no sampling.  'after' is the number of tokens that the cache of each stream holds\n"
-             "before; rates count the tokens of all streams.",
+             "before; rates count the tokens of all streams.  GB/s: weights, keys and values that the steps of decode read, against the memory's limit.",
     .example = "danlu bench infer runs/book --prefill 512 --depth 16 1536 --threads 2",
     .opts = options,
     .opts_bytes = sizeof(struct infer_opts),

@@ -177,9 +177,9 @@ static int64_t sweep_bytes(const struct dan_machine_opts *o, const struct dan_ma
     int64_t last = 0, free_bytes = dan_memory_available(), n;
     for (int l = 0; l < DAN_LEVEL_MEMORY; l++)
         if (m->cache[l] > last) last = m->cache[l];
-    n = last ? 2 * last : 256 * PIECE;
-    if (n < 64 * PIECE) n = 64 * PIECE;
-    if (n > 512 * (int64_t)PIECE) n = 512 * (int64_t)PIECE;
+    n = 8 * last;                              /* cores may have a last cache each, and a virtual machine a share of a larger one */
+    if (n < 512 * (int64_t)PIECE) n = 512 * (int64_t)PIECE;
+    if (n > 2048 * (int64_t)PIECE) n = 2048 * (int64_t)PIECE;
     if (free_bytes > 0 && n > free_bytes / 8) n = free_bytes / 8;
     return n / PIECE * PIECE;
 }

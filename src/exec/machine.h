@@ -27,8 +27,8 @@ struct dan_machine_opts {
     struct dan_pool *pool;                     /* NULL: one thread */
     uint64_t cpu_mask;                         /* features to use; 0: all */
     double   seconds;                          /* budget, 0 = 1; taking the memory to sweep comes on top (0.1 to 1 s) */
-    int64_t  memory_bytes;                     /* to sweep for the level `memory`; 0: twice the last cache, at most 512 MiB and
-                                                * an eighth of what is free */
+    int64_t  memory_bytes;                     /* to sweep for the level `memory`; 0: eight times the last cache, 512 MiB to 2 GiB, at
+                                                * most an eighth of what is free */
 };
 /* Each limit is the best of a few short runs, so that other work on the machine lowers it little.  Fails with DAN_ENOMEM. */
 int dan_machine_measure(const struct dan_machine_opts *o, struct dan_machine *out, struct dan_err *e);

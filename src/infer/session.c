@@ -426,3 +426,13 @@ void dan_session_memory(const struct dan_session *s, struct dan_session_memory *
     *out = (struct dan_session_memory){.state = dan_store_bytes(s->states), .activations = dan_program_bytes(s->program),
                                          .packed = dan_program_packed(s->program)};
 }
+
+double dan_session_step_bytes(const struct dan_session *s, int64_t sequences, int64_t length)
+{
+    struct dan_session_memory m;
+    dan_session_memory(s, &m);
+    const struct dan_tensor *table = s->lm->cfg.tied ? NULL : dan_store_find(s->lm->store, "token_embd.weight");    /* of which a row is read */
+    size_t weights = dan_store_bytes(s->lm->store) - (table ? dan_tensor_bytes(table) : 0);
+    double rows = s->lm->model->time_major ? (double)s->o.slots : (double)(s->o.slots * s->stride) / (double)length;
+    return (double)weights + (double)m.state * (double)sequences / rows;
+}

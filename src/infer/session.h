@@ -64,5 +64,8 @@ const struct dan_lm *dan_session_lm(const struct dan_session *s);
 /* Bytes: KV cache or hidden states; planned memory; weights laid out for the kernels. */
 struct dan_session_memory { size_t state, activations, packed; };
 void dan_session_memory(const struct dan_session *s, struct dan_session_memory *out);
+/* Bytes that a step reads which appends one token to each of `sequences` sequences of `length`: the weights once, what is kept of every sequence (a
+ * sliding window counts whole). */
+double dan_session_step_bytes(const struct dan_session *s, int64_t sequences, int64_t length);
 
 #endif
