@@ -3,6 +3,7 @@
 
     python3 tools/make_uni_tables.py > src/text/uni_tables.h        needs tokenizers, and Python 3.11 for Unicode 14
     python3 tools/make_uni_tables.py newer > src/text/uni_newer.h
+    python3 tools/make_uni_tables.py case > src/text/uni_case.h
 
 The library takes them from several versions of Unicode: StripAccents from 9, Digits from Rust's own, scripts from the table
 of SentencePiece.  They are data here, not something to compute from the Unicode version that a machine happens to have.
@@ -102,6 +103,28 @@ def main_newer():
     print("};\n\n#endif")
 
 
+def every_second(points):
+    """Ranges whose value is the distance of their members: capital and small letters often take turns."""
+    out = []
+    for c in points:
+        if out and out[-1][0] == out[-1][1] and c - out[-1][1] in (1, 2):
+            out[-1][1:] = [c, c - out[-1][1]]
+        elif out and c - out[-1][1] == out[-1][2]:
+            out[-1][1] = c
+        else:
+            out.append([c, c, 1])
+    return out
+
+
+def main_case():
+    print(f"/* Made by tools/make_uni_tables.py from tokenizers {tokenizers.__version__}. */\n#ifndef DAN_TEXT_UNI_CASE_H\n"
+          "#define DAN_TEXT_UNI_CASE_H\n#include \"text/unicode.h\"\n\n/* value: 1 every character of the range, 2 every second */")
+    show("uni_upper", "\\p{Lu}, \\p{Lt}", every_second(matches("[\\p{Lu}\\p{Lt}]")))
+    show("uni_lower", "\\p{Ll}", every_second(matches("\\p{Ll}")))
+    show("uni_m", "\\p{M}", every_second(matches("\\p{M}")))
+    print("\n#endif")
+
+
 def main():
     accents, digits = normalizers.StripAccents(), pre_tokenizers.Digits(individual_digits=True)
     words = pre_tokenizers.Whitespace()
@@ -120,7 +143,4 @@ def main():
     print("\n#endif")
 
 
-if len(sys.argv) > 1 and sys.argv[1] == "newer":
-    main_newer()
-else:
-    main()
+{"newer": main_newer, "case": main_case}.get(sys.argv[1] if len(sys.argv) > 1 else "", main)()

@@ -1,6 +1,7 @@
 #include "text/about.h"
 #include <string.h>
 #include "text/normal.h"
+#include "text/pipeline.h"
 #include "text/sp_model.h"
 
 /* The name of a step, and its pattern. */
@@ -63,7 +64,8 @@ void dan_tok_about(const struct dan_tokenizer *t, struct dan_tok_about *a)
     *a = (struct dan_tok_about){.algorithm = s ? of_spec(s) : j ? of_json(j) : t->wordpiece ? "WordPiece" : "merge-list BPE"};
     if (t->kind == &dan_tok_bytes) a->algorithm = "bytes";
     if (t->kind == &dan_tok_char) a->algorithm = "characters";
-    a->splitter = t->sp ? "SentencePiece" : !t->kind->encode ? "pipeline" : t->wordpiece ? "bert" : t->split.name ? t->split.name : "none";
+    const char *general = dan_pipeline_by_words(t->pipe) ? "words" : "pipeline";
+    a->splitter = t->sp ? "SentencePiece" : !t->kind->encode ? general : t->wordpiece ? "bert" : t->split.name ? t->split.name : "none";
     put(&a->normalizer, s ? s->normalizer : json_object_get(j, "normalizer"), plain && t->nfc ? "NFC" : "none");
     put(&a->pre_tokenizer, s ? s->pre_tokenizer : json_object_get(j, "pre_tokenizer"), plain && t->split.name ? "ByteLevel" : "none");
     put(&a->decoder, s ? s->decoder : json_object_get(j, "decoder"), plain && t->split.name ? "ByteLevel" : "none");

@@ -1,26 +1,12 @@
 /* Byte-level BPE of a text, pre-token by pre-token.  Nearly all are short and known: 9 of 10 in English are a token of the vocabulary,
  * which a table made of the vocabulary tells (the first time that a token's bytes occur they are merged: a vocabulary may have tokens that
  * their own bytes do not merge into); with a cache, also those of up to 4 tokens that occurred before.  The rest is merged. */
-#include <stdatomic.h>
 #include <string.h>
 #include "base/mem.h"
 #include "text/impl.h"
+#include "text/known_words.h"
 
 enum { MANY = 256, AHEAD = 16 };               /* pre-tokens at a time; tokens between the look for a place and its use */
-
-/* own: does the model give this token for its own bytes?  Threads that share a tokenizer all find the same. */
-enum { NOT_TRIED, OWN, OTHER };
-struct known { uint64_t lo, hi; int32_t id; _Atomic int32_t own; };
-struct dan_word_table { uint64_t mask; struct known *slot; };          /* open addressing, hi 0: free */
-
-static inline uint64_t first_slot(const struct dan_word_table *w, struct dan_word_key k) { return dan_word_hash(k) >> 20 & w->mask; }
-
-static inline struct known *find(const struct dan_word_table *w, struct dan_word_key k)
-{
-    uint64_t i = first_slot(w, k);
-    while (w->slot[i].hi && (w->slot[i].lo != k.lo || w->slot[i].hi != k.hi)) i = (i + 1) & w->mask;
-    return &w->slot[i];
-}
 
 /* hi 0: there is none, or it is too long. */
 static struct dan_word_key token_key(const struct dan_tokenizer *t, int32_t id)
@@ -35,17 +21,13 @@ static struct dan_word_key token_key(const struct dan_tokenizer *t, int32_t id)
 
 int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
 {
-    uint64_t cap = 64;
-    while (cap < 2 * (uint64_t)t->n_vocab) cap *= 2;
-    struct dan_word_table *w = t->word_table = dan_calloc(1, sizeof *w);
-    if (w) w->mask = cap - 1, w->slot = dan_huge_alloc(cap * sizeof *w->slot);
-    if (!w || !w->slot) return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d tokens", t->n_vocab);
+    struct dan_known_words *w = t->word_table = dan_calloc(1, sizeof *w);
+    if (!w || dan_known_init(w, (size_t)t->n_vocab))
+        return dan_fail(e, DAN_ENOMEM, "out of memory for a vocabulary of %d tokens", t->n_vocab);
     for (int32_t id = 0; id < t->n_vocab; id++) {
         struct dan_word_key ahead = token_key(t, id + AHEAD), k = token_key(t, id);
-        if (ahead.hi) __builtin_prefetch(&w->slot[first_slot(w, ahead)], 1);
-        if (!k.hi) continue;
-        struct known *slot = find(w, k);
-        slot->lo = k.lo, slot->hi = k.hi, slot->id = id;
+        if (ahead.hi) __builtin_prefetch(&w->slot[dan_known_first(w, ahead)], 1);
+        if (k.hi) dan_known_put(w, k, id);
     }
     return DAN_OK;
 }
@@ -53,7 +35,7 @@ int dan_bpe_prepare(struct dan_tokenizer *t, struct dan_err *e)
 void dan_bpe_release(struct dan_tokenizer *t)
 {
     if (!t->word_table) return;
-    dan_huge_free(t->word_table->slot, (t->word_table->mask + 1) * sizeof *t->word_table->slot);
+    dan_known_release(t->word_table);
     dan_free(t->word_table);
     t->word_table = NULL;
 }
@@ -67,7 +49,7 @@ static bool room(struct dan_ids *out, size_t more)
 
 struct run {
     const struct dan_tokenizer *t;
-    const struct dan_word_table *table;        /* or NULL */
+    const struct dan_known_words *table;        /* or NULL */
     struct dan_tok_cache *cache;               /* or NULL */
     struct dan_ids *out;
     int flags;
@@ -92,7 +74,7 @@ static void look_ahead(struct run *r, const char *p, size_t n, size_t m)
         if (len <= DAN_WORD_MOST) k = at + 16 <= n ? dan_word_key(p + at, len) : key_near_end(p + at, len);
         r->key[i] = k;
         if (r->cache) __builtin_prefetch(dan_cache_set(r->cache, k));
-        else if (r->table) __builtin_prefetch(&r->table->slot[first_slot(r->table, k)]);
+        else if (r->table) __builtin_prefetch(&r->table->slot[dan_known_first(r->table, k)]);
     }
 }
 
@@ -105,20 +87,11 @@ static inline bool from_cache(const struct dan_tok_cache *c, struct dan_word_key
     return m != 0;
 }
 
-static inline bool from_table(const struct dan_word_table *w, struct dan_word_key k, struct dan_ids *out)
+static inline bool from_table(const struct dan_known_words *w, struct dan_word_key k, struct dan_ids *out)
 {
-    const struct known *known = find(w, k);
-    bool own = atomic_load_explicit(&known->own, memory_order_relaxed) == OWN;
-    out->v[out->n] = known->id;
+    bool own = dan_known_own(w, k, &out->v[out->n]);
     out->n += own;
     return own;
-}
-
-/* The ids that the bytes of a word were merged to. */
-static void learn(const struct dan_word_table *w, struct dan_word_key k, const int32_t *id, size_t n)
-{
-    struct known *known = find(w, k);
-    if (known->hi) atomic_store_explicit(&known->own, n == 1 && id[0] == known->id ? OWN : OTHER, memory_order_relaxed);
 }
 
 static int merge_one(const struct run *r, const char *p, size_t n, struct dan_word_key k, struct dan_err *e)
@@ -128,7 +101,7 @@ static int merge_one(const struct run *r, const char *p, size_t n, struct dan_wo
     if (!remember || !r->table || !from_table(r->table, k, r->out)) {
         int bad = dan_bpe_merge(r->t, p, n, r->flags, r->out, e);
         if (bad) return bad;
-        if (k.hi && r->table && !r->out->failed) learn(r->table, k, r->out->v + before, r->out->n - before);
+        if (k.hi && r->table && !r->out->failed) dan_known_learn(r->table, k, r->out->v + before, r->out->n - before);
     }
     if (remember && !r->out->failed) dan_cache_put(r->cache, k, r->out->v + before, r->out->n - before);
     return DAN_OK;

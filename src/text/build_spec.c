@@ -173,7 +173,7 @@ static int build_bpe(struct dan_tokenizer *t, const struct dan_tok_spec *s, stru
 {
     t->split = *fast_bpe(s);
     t->nfc = s->normalizer && is_type(s->normalizer, "NFC");
-    t->split.classes = dan_classes_new();
+    t->split.classes = dan_classes_new(&t->split);
     int r = t->split.classes ? set_merges(t, s, e) : dan_fail(e, DAN_ENOMEM, "out of memory for the tokenizer '%s'", s->where);
     if (!r && is_identity(t) && !t->nfc) t->kind = &dan_tok_bytes;
     return r ? r : dan_bpe_prepare(t, e);

@@ -4,9 +4,10 @@
 #include <string.h>
 #include "base/mem.h"
 #include "text/charbpe_impl.h"
+#include "text/rank_queue.h"
 #include "text/word_key.h"
 
-enum { SHORT = 64, NO_RANK = INT32_MAX, UNKNOWN = -1, DEEPEST = 100 };
+enum { SHORT = 64, NO_RANK = INT32_MAX, UNKNOWN = -1, DEEPEST = 100, OWN = 1 };
 #define CHAIN_END UINT32_MAX
 
 /* --- what comes out */
@@ -188,8 +189,7 @@ static void merge_short(const struct dan_charbpe *b, struct symbols *s, int32_t 
     }
 }
 
-/* --- long runs: a doubly linked list over symbols and a binary heap of rank << 32 | position.  An entry is alive when the pair at its
- * position still has its rank. */
+/* --- long runs: a doubly linked list over symbols, and the pairs that wait.  One is alive when the pair at its position still has its rank. */
 
 struct split { int32_t left, right; };         /* how an unused piece was last seen to come about */
 
@@ -198,36 +198,10 @@ struct chain {
     struct symbols s;
     int32_t  *rank;
     uint32_t *next, *prev;
-    uint64_t *heap;
-    size_t    n_heap, heap_cap;
+    struct dan_rank_queue q;
     struct split *unused;                      /* by symbol; NULL: the model has no unused pieces */
     bool      failed;
 };
-
-static void heap_push(struct chain *c, int32_t rank, uint32_t at)
-{
-    if (dan_vec_grow(&c->heap, &c->heap_cap, c->n_heap + 1, sizeof *c->heap) != 0) {
-        c->failed = true;
-        return;
-    }
-    uint64_t v = (uint64_t)(uint32_t)rank << 32 | at;
-    size_t i = c->n_heap++;
-    for (; i > 0 && c->heap[(i - 1) / 2] > v; i = (i - 1) / 2) c->heap[i] = c->heap[(i - 1) / 2];
-    c->heap[i] = v;
-}
-
-static uint64_t heap_pop(struct chain *c)
-{
-    uint64_t top = c->heap[0], v = c->heap[--c->n_heap];
-    size_t i = 0;
-    for (size_t k; (k = 2 * i + 1) < c->n_heap; i = k) {
-        if (k + 1 < c->n_heap && c->heap[k + 1] < c->heap[k]) k++;
-        if (c->heap[k] >= v) break;
-        c->heap[i] = c->heap[k];
-    }
-    c->heap[i] = v;
-    return top;
-}
 
 static void rank_again(struct chain *c, uint32_t at)
 {
@@ -237,7 +211,8 @@ static void rank_again(struct chain *c, uint32_t at)
     const struct dan_charbpe_pair *m = dan_charbpe_find(c->b, c->s.id[at], c->s.id[j]);
     if (!m) return;
     c->rank[at] = m->rank;
-    heap_push(c, m->rank, at);
+    dan_queue_put(&c->q, m->rank, at);
+    c->failed |= c->q.failed;
     if (c->unused && c->b->unused[m->id]) c->unused[m->id] = (struct split){c->s.id[at], c->s.id[j]};
 }
 
@@ -261,8 +236,8 @@ static void chain_run(struct chain *c)
         c->prev[i] = i ? i - 1 : CHAIN_END;
     }
     for (uint32_t i = 0; i < n && !c->failed; i++) rank_again(c, i);
-    while (c->n_heap && !c->failed) {
-        uint64_t top = heap_pop(c);
+    while (c->q.n_heap && !c->failed) {
+        uint64_t top = dan_queue_take(&c->q);
         uint32_t at = (uint32_t)top;
         if (c->rank[at] == (int32_t)(top >> 32)) join(c, at);
     }
@@ -311,7 +286,7 @@ static void chain_release(struct chain *c)
     dan_free(c->rank);
     dan_free(c->next);
     dan_free(c->prev);
-    dan_free(c->heap);
+    dan_queue_release(&c->q);
     dan_free(c->unused);
 }
 
@@ -322,6 +297,7 @@ static int merge_long(struct writer *w, size_t from, size_t n, struct dan_err *e
     if (m >= INT32_MAX) return dan_fail(e, DAN_EINVAL, "a run of %zu bytes without a break is too long; cut the text below 2 GiB", n);
     struct chain c = {.b = b, .s = {dan_malloc(m * 4), dan_malloc(m * 4), 0}, .rank = dan_malloc(m * 4), .next = dan_malloc(m * 4),
                       .prev = dan_malloc(m * 4)};
+    dan_queue_init(&c.q);
     c.failed = !c.s.id || !c.s.from || !c.rank || !c.next || !c.prev;
     if (b->unused && !c.failed) {
         c.unused = dan_malloc(b->n_symbols * sizeof *c.unused);
@@ -339,15 +315,29 @@ static int merge_long(struct writer *w, size_t from, size_t n, struct dan_err *e
 
 /* --- runs */
 
+/* The piece that has the bytes of the run, if there is one. */
+static int32_t whole_run(const struct writer *w, size_t from, size_t n)
+{
+    bool may = w->b->own && !(w->b->first_alone && from == 0);
+    int32_t id = may ? dan_trie_find(&w->b->vocab, w->p + from, n) : -1;
+    return (size_t)id < w->b->n ? id : -1;
+}
+
 static int merge_run(struct writer *w, size_t from, size_t n, struct dan_err *e)
 {
-    int32_t id[SHORT], rank[SHORT];
+    int32_t id[SHORT], rank[SHORT], piece = -1;
     uint32_t at[SHORT + 1];
     struct symbols s = {id, at, 0};
     if (w->b->unused || most_symbols(w->b, n) > SHORT) return merge_long(w, from, n, e);
+    piece = whole_run(w, from, n);
+    if (piece >= 0 && atomic_load_explicit(&w->b->own[piece], memory_order_relaxed) == OWN) {
+        put(w, piece, from, from + n);
+        return DAN_OK;
+    }
     read_symbols(w, from, n, &s);
     merge_short(w->b, &s, rank);
     write_symbols(w, &s, from);
+    if (piece >= 0 && s.n == 1 && s.id[0] == piece) atomic_store_explicit(&w->b->own[piece], OWN, memory_order_relaxed);
     return DAN_OK;
 }
 
@@ -390,6 +380,17 @@ static bool cut_between(const struct dan_charbpe *b, const char *p, size_t left_
 {
     if (dan_charbpe_joins(b, dan_char_pack(p, left_n), dan_char_pack(p + left_n, right_n))) return false;
     return b->by_text || (symbol_of(b, p, left_n) >= 0 && symbol_of(b, p + left_n, right_n) >= 0);
+}
+
+static bool is_piece(const struct dan_charbpe *b, const char *p, size_t n)
+{
+    int32_t symbol = symbol_of(b, p, n);
+    return symbol >= 0 && (size_t)symbol < b->n;
+}
+
+bool dan_charbpe_cuts(const struct dan_charbpe *b, const char *p, size_t left_n, size_t right_n)
+{
+    return b->cuts && !b->ignore_merges && is_piece(b, p, left_n) && is_piece(b, p + left_n, right_n) && cut_between(b, p, left_n, right_n);
 }
 
 static int encode(struct writer *w, struct dan_tok_cache *cache, struct dan_err *e)

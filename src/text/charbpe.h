@@ -22,6 +22,9 @@ int  dan_charbpe_encode_spans(const struct dan_charbpe *b, const char *p, size_t
 struct dan_tok_cache;
 int  dan_charbpe_encode_cached(const struct dan_charbpe *b, struct dan_tok_cache *cache, const char *p, size_t n, struct dan_ids *out,
                                struct dan_err *e);
+/* Is a text always cut between these two characters (left_n and right_n bytes at p), both in the vocabulary?  What is before does not
+ * change what is behind. */
+bool dan_charbpe_cuts(const struct dan_charbpe *b, const char *p, size_t left_n, size_t right_n);
 /* The merges of a SentencePiece BPE (or of one by id) as a list of pairs of ids, [n][2], highest score first, as tokenizer.json
  * wants them; dan_free.  Exact but for pairs of equal score that overlap: a list cannot say "the leftmost of both". */
 int  dan_charbpe_list_merges(const struct dan_tok_spec *s, int32_t **merge, size_t *n, struct dan_err *e);

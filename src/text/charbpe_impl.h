@@ -1,6 +1,7 @@
 /* What charbpe.c and charbpe_new.c share. */
 #ifndef DAN_TEXT_CHARBPE_IMPL_H
 #define DAN_TEXT_CHARBPE_IMPL_H
+#include <stdatomic.h>
 #include "text/byte_pieces.h"
 #include "text/charbpe.h"
 #include "text/trie.h"
@@ -27,12 +28,17 @@ struct dan_charbpe {
     int32_t ascii[128];                        /* symbols, -1: none */
 
     struct dan_charbpe_pair *pair;
-    uint64_t mask;
+    uint64_t mask, pair_bytes;
+    uint64_t *seen, seen_mask;                 /* a bit where each pair hashes: most pairs do not merge, and the bit is in a cache */
 
     /* Which characters stand side by side in a piece: a text is cut where no merge can cross. */
     bool    cuts;
     uint8_t ascii_joins[128][16];              /* bit c of row a */
     uint64_t *joins, joins_mask;               /* other pairs: open addressing, UINT64_MAX is free */
+
+    /* [n] 1: the characters of this piece, alone, merge to it, as most do; found out when it first occurs.  NULL: prefix, suffix or unused
+     * pieces. */
+    _Atomic uint8_t *own;
 
     int32_t *symbol_n;                         /* bytes of a symbol; only with unused pieces */
     uint8_t *unused;                           /* by symbol, or NULL: the model has none */
@@ -43,7 +49,8 @@ static inline uint64_t dan_charbpe_key(int32_t left, int32_t right) { return (ui
 
 static inline const struct dan_charbpe_pair *dan_charbpe_find(const struct dan_charbpe *b, int32_t left, int32_t right)
 {
-    uint64_t key = dan_charbpe_key(left, right), i = dan_merge_hash(key) & b->mask;
+    uint64_t key = dan_charbpe_key(left, right), h = dan_merge_hash(key), bit = h >> 36 & b->seen_mask, i = h & b->mask;
+    if (!(b->seen[bit >> 6] >> (bit & 63) & 1)) return NULL;
     while (b->pair[i].key != key) {
         if (b->pair[i].key == UINT64_MAX) return NULL;
         i = (i + 1) & b->mask;

@@ -237,12 +237,16 @@ static int set_pairs(struct maker *k)
     uint64_t cap = 16;
     while (cap < 2 * (uint64_t)k->merges.n) cap *= 2;
     b->mask = cap - 1;
-    b->pair = dan_malloc(cap * sizeof *b->pair);
-    if (!b->pair) return -1;
-    memset(b->pair, 0xFF, cap * sizeof *b->pair);
+    b->seen_mask = 8 * cap - 1;
+    b->pair_bytes = cap * sizeof *b->pair;
+    b->pair = dan_huge_alloc(b->pair_bytes);           /* looked up at random */
+    b->seen = dan_calloc((8 * cap + 63) / 64, sizeof *b->seen);
+    if (!b->pair || !b->seen) return -1;
+    memset(b->pair, 0xFF, b->pair_bytes);
     for (size_t i = 0; i < k->merges.n; i++) {
         struct merge m = k->merges.v[i];
-        uint64_t key = dan_charbpe_key(m.left, m.right), at = dan_merge_hash(key) & b->mask;
+        uint64_t key = dan_charbpe_key(m.left, m.right), h = dan_merge_hash(key), at = h & b->mask, bit = h >> 36 & b->seen_mask;
+        b->seen[bit >> 6] |= UINT64_C(1) << (bit & 63);
         while (b->pair[at].key != UINT64_MAX && b->pair[at].key != key) at = (at + 1) & b->mask;
         b->pair[at] = (struct dan_charbpe_pair){key, m.rank, m.id};      /* of a pair listed twice the later counts */
     }
@@ -269,7 +273,8 @@ static int set_joins(struct maker *k)
     uint64_t cap = 16;
     b->cuts = !b->prefix_n && !b->suffix_n && !b->unused;
     if (!b->cuts) return 0;
-    uint8_t *result = dan_calloc(k->s->n, 1);
+    b->own = dan_calloc(b->n, sizeof *b->own);
+    uint8_t *result = b->own ? dan_calloc(k->s->n, 1) : NULL;
     if (!result) return -1;
     for (size_t i = 0; i < k->merges.n; i++) {
         int32_t id = k->merges.v[i].id;
@@ -363,10 +368,12 @@ void dan_charbpe_free(struct dan_charbpe *b)
     if (!b) return;
     dan_trie_release(&b->vocab);
     dan_trie_release(&b->user);
-    dan_free(b->pair);
+    if (b->pair) dan_huge_free(b->pair, b->pair_bytes);
+    dan_free(b->seen);
     dan_free(b->joins);
     dan_free(b->symbol_n);
     dan_free(b->unused);
+    dan_free((void *)b->own);
     dan_free(b);
 }
 

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 
-enum { MOST_TEXT = 1024 };
+enum { MOST_TEXT = 1024, MOST_DEPTH = 256 };
 
 struct dan_charsmap {
     uint32_t *unit;
@@ -75,10 +75,22 @@ static size_t cluster_length(const char *p, size_t n)
     return len;
 }
 
+/* Characters that are clusters of their own and stay. */
+static size_t plain_run(const struct dan_charsmap_walk *w)
+{
+    size_t i = w->at;
+    while (i < w->n && w->m->plain[(unsigned char)w->p[i]] && w->p[i] != '\r' && (i + 1 == w->n || (unsigned char)w->p[i + 1] < 0x80)) i++;
+    return i - w->at;
+}
+
 bool dan_charsmap_next(struct dan_charsmap_walk *w, struct dan_charsmap_part *part)
 {
     if (w->at >= w->n) return false;
     if (w->at >= w->cluster) {
+        size_t run = plain_run(w);
+        *part = (struct dan_charsmap_part){run, w->p + w->at, run, true};
+        w->at += run;
+        if (run) return true;
         size_t len = cluster_length(w->p + w->at, w->n - w->at);
         w->cluster = w->at + len;
         if (len < 6 && shortest(w->m, w->p + w->at, len, part)) {
@@ -103,6 +115,34 @@ static bool touches_ascii(const struct dan_charsmap *m, unsigned char first)
         if (step(m, (unsigned char)c, &below, &value)) return true;
     }
     return false;
+}
+
+/* want[base]: the unit whose children stand at base is on the way to an entry.  One step towards the root; false: nothing new. */
+static bool want_parents(const struct dan_charsmap *m, uint8_t *want)
+{
+    bool more = false;
+    for (uint32_t i = 1; i < m->n_units; i++) {
+        uint32_t own = i ^ (m->unit[i] & 0xFF), below = i ^ unit_offset(m->unit[i]);
+        if (m->unit[i] >> 31 || own >= m->n_units || below >= m->n_units || !want[below] || want[own]) continue;
+        want[own] = more = true;
+    }
+    return more;
+}
+
+/* From every unit with such a child back to the root: units that are not in use look like any other. */
+bool dan_charsmap_has_inner(const struct dan_charsmap *m, unsigned char c)
+{
+    uint8_t *want = m->n_units ? dan_calloc(m->n_units, 1) : NULL;
+    if (!want) return m->n_units > 0;
+    for (uint32_t i = 1; i < m->n_units; i++) {
+        uint32_t own = i ^ (m->unit[i] & 0xFF), child = i ^ unit_offset(m->unit[i]) ^ c;
+        if (!(m->unit[i] >> 31) && own < m->n_units && child < m->n_units && unit_label(m->unit[child]) == c) want[own] = 1;
+    }
+    bool more = true;
+    for (int depth = 0; depth < MOST_DEPTH && more; depth++) more = want_parents(m, want);
+    bool has = more || (root(m) < m->n_units && want[root(m)]);
+    dan_free(want);
+    return has;
 }
 
 const unsigned char *dan_charsmap_plain(const struct dan_charsmap *m) { return m->plain; }

@@ -19,6 +19,8 @@ void dan_charsmap_free(struct dan_charsmap *m);        /* NULL is fine */
 size_t dan_charsmap_longest(const struct dan_charsmap *m, const char *p, size_t n, const char **to, size_t *to_n);
 /* [256] not 0 for an ASCII byte that no entry touches when ASCII or nothing follows.  m is not NULL. */
 const unsigned char *dan_charsmap_plain(const struct dan_charsmap *m);
+/* Has an entry, or may one have, the ASCII byte c behind its first byte? */
+bool dan_charsmap_has_inner(const struct dan_charsmap *m, unsigned char c);
 
 /* The normaliser "Precompiled" of `tokenizers` walks differently: by grapheme clusters; a cluster of less than 6 bytes is
  * replaced as a whole by the *shortest* entry that begins it, others are looked up character by character, again the
@@ -29,7 +31,7 @@ struct dan_charsmap_walk {
     size_t n;
     size_t at, cluster;                        /* 0 at first */
 };
-struct dan_charsmap_part { size_t n; const char *to; size_t to_n; bool same; };    /* n bytes become to[to_n]; same: unchanged */
+struct dan_charsmap_part { size_t n; const char *to; size_t to_n; bool same; };    /* n bytes become to[to_n]; same: unchanged, any number of characters */
 bool dan_charsmap_next(struct dan_charsmap_walk *w, struct dan_charsmap_part *part);   /* false: the end */
 
 #endif

@@ -29,6 +29,13 @@ int  dan_chat_template_open(struct dan_chat_template *out, const struct dan_toke
                             struct dan_err *e);
 void dan_chat_template_release(struct dan_chat_template *t);
 
+/* The same with `before` written in its text, as a file has to say it: for what learns by it, and is used by the file later. */
+int dan_chat_template_settle(struct dan_chat_template *t, struct dan_err *e);
+/* Writes DIR/chat_template.jinja; t is settled. */
+int dan_chat_template_save(const struct dan_chat_template *t, const char *dir, struct dan_err *e);
+/* DIR/chat_template.jinja becomes the tokenizer's own template, where there is one (*found): an adapter's folder has the one that it learnt with. */
+int dan_chat_template_take(struct dan_tokenizer *tok, const char *dir, bool *found, struct dan_err *e);
+
 struct dan_chat_input {
     const json_t *messages;                    /* array of {"role", "content", ...}; text, or whatever the template reads */
     const json_t *tools, *documents;           /* arrays, as apply_chat_template takes them, or NULL: None */

@@ -1,10 +1,12 @@
-/* Masks where a template has no {% generation %} blocks, and what is found out about templates.  Ids and texts: tests/golden/chat_test.c. */
+/* Masks where a template has no {% generation %} blocks, what is found out about templates, and templates as files.  Ids and texts: tests/golden/chat_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdlib.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/mem.h"
 #include "text/chat_template.h"
 
@@ -123,6 +125,53 @@ static void test_refused(void **state)
     dan_tokenizer_free(t);
 }
 
+static void render(const struct dan_chat_template *by, const json_t *messages, struct dan_chat_out *out)
+{
+    struct dan_chat_input in = {.messages = messages, .open = true};
+    struct dan_err e = {0};
+    *out = (struct dan_chat_out){0};
+    if (dan_chat_render(by, &in, out, &e)) fail_msg("%s", e.msg);
+}
+
+/* Every built-in one with <s> before it, in a file and back: the same ids, as the tokenizer's own template. */
+static void test_file(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/danlu-chat-XXXXXX";
+    const char *name;
+    bool found = true;
+    struct dan_err e = {0};
+    struct dan_tokenizer *t = tokenizer();
+    struct dan_ids before = {0};
+    dan_ids_push(&before, dan_tokenizer_find_special(t, "<s>"));
+    assert_non_null(mkdtemp(dir));
+    json_t *messages = json_pack("[{ssss},{ssss},{ssss}]", "role", "user", "content", "q", "role", "assistant", "content", "ans", "role", "user", "content", "q");
+    assert_int_equal(dan_chat_template_take(t, dir, &found, &e), DAN_OK);
+    assert_false(found);
+    for (size_t i = 0; (name = dan_chat_builtin_at(i)); i++) {
+        struct dan_chat_template by = {0}, back = {0};
+        struct dan_chat_out a, b, c;
+        if (dan_chat_template_open(&by, t, name, &before, &e)) fail_msg("%s", e.msg);
+        render(&by, messages, &a);
+        if (dan_chat_template_settle(&by, &e) || dan_chat_template_settle(&by, &e) || dan_chat_template_save(&by, dir, &e)) fail_msg("%s", e.msg);
+        render(&by, messages, &b);
+        if (dan_chat_template_take(t, dir, &found, &e) || dan_chat_template_open(&back, t, NULL, &before, &e)) fail_msg("%s", e.msg);
+        render(&back, messages, &c);
+        assert_true(found && !back.builtin && a.ids.n == b.ids.n && a.ids.n == c.ids.n && a.ids.v[0] == before.v[0]);
+        assert_memory_equal(a.ids.v, b.ids.v, a.ids.n * sizeof *a.ids.v);
+        assert_memory_equal(a.ids.v, c.ids.v, a.ids.n * sizeof *a.ids.v);
+        dan_chat_out_release(&a);
+        dan_chat_out_release(&b);
+        dan_chat_out_release(&c);
+        dan_chat_template_release(&by);
+        dan_chat_template_release(&back);
+    }
+    json_decref(messages);
+    dan_ids_release(&before);
+    dan_tokenizer_free(t);
+    assert_int_equal(dan_remove_tree(dir, &e), DAN_OK);
+}
+
 static void test_builtin(void **state)
 {
     (void)state;
@@ -143,6 +192,6 @@ static void test_builtin(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_traits), cmocka_unit_test(test_refused), cmocka_unit_test(test_builtin)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_masks), cmocka_unit_test(test_traits), cmocka_unit_test(test_refused), cmocka_unit_test(test_file), cmocka_unit_test(test_builtin)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,7 +77,7 @@ struct dan_tokenizer {
     int32_t *merge_pair;                       /* [n_merges][2], as learnt, for saving */
     int32_t *merge_id;                         /* [n_merges] what comes out */
     size_t  n_merges;
-    struct dan_word_table *word_table;         /* bpe_words.c */
+    struct dan_known_words *word_table;        /* bpe_words.c */
 
     /* char: page[cp >> 8][cp & 255], ids or -1 */
     int32_t *page[0x1100];

@@ -1,9 +1,8 @@
 /* NFC of a whole text, for byte-level BPE.  Nearly all characters of nearly all texts are in it already, whatever stands beside them:
- * those are copied, and only the others, with the character before them, are given to utf8proc. */
-#include <utf8proc.h>
-#include "base/mem.h"
+ * those are copied, and only the others, with the character before them, are looked at one by one. */
 #include "base/utf8.h"
 #include "text/impl.h"
+#include "text/normal.h"
 
 /* Class 0, NFC_Quick_Check=Yes, never the second part of a composition (Unicode 14; python3's unicodedata). */
 static bool is_settled(int32_t cp)
@@ -47,29 +46,16 @@ static size_t unsettled(const char *p, size_t n)
     return i;
 }
 
-/* Appends the NFC form of n > 0 valid bytes. */
-static void put_run(const char *p, size_t n, struct dan_str *out)
-{
-    const utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
-    const utf8proc_uint8_t *from = (const utf8proc_uint8_t *)p;
-    utf8proc_ssize_t m = utf8proc_decompose(from, (utf8proc_ssize_t)n, NULL, 0, how);
-    int32_t *cp = m < 0 ? NULL : dan_malloc(((size_t)m + 1) * sizeof *cp);
-    if (cp) m = utf8proc_decompose(from, (utf8proc_ssize_t)n, cp, m, how);
-    if (cp && m >= 0) m = utf8proc_reencode(cp, m, how);           /* in place */
-    if (cp && m >= 0) dan_str_append(out, cp, (size_t)m);
-    else out->failed = true;
-    dan_free(cp);
-}
-
-/* Invalid bytes stay as they are between the valid runs. */
+/* Appends the NFC form of n bytes as `tokenizers` has it, whose marks are those of Unicode 9; invalid bytes stay as they are. */
 static void put_any(const char *p, size_t n, struct dan_str *out)
 {
-    for (size_t i = 0; i < n;) {
-        size_t good = dan_utf8_check(p + i, n - i);
-        if (good) put_run(p + i, good, out);
-        i += good;
-        if (i < n) dan_str_putc(out, p[i++]);
-    }
+    struct dan_flow in = {0}, form = {0};
+    dan_flow_set(&in, p, n, 0);
+    dan_form_apply(DAN_FORM_NFC, &in, &form);
+    dan_str_append(out, dan_str_c(&form.s), form.s.n);
+    out->failed = out->failed || in.failed || form.failed;
+    dan_flow_release(&in);
+    dan_flow_release(&form);
 }
 
 bool dan_nfc_is_settled(const char *p, size_t n)

@@ -237,34 +237,65 @@ static int precompiled_read(struct step *s, const json_t *j, const char *where, 
     return r;
 }
 
-/* What grows is inserted behind, what shrinks goes with the last character. */
-static void put_part(struct dan_change *c, const struct dan_charsmap_part *part)
+/* Precompiled as the library aligns it: a list of characters, each with a change.  What grows is inserted behind; what shrinks counts
+ * with the last character that was written, also when that is of another part: an inserted one then replaces what falls away.  What falls
+ * away before there is any is not counted at all, so that all that follows is aligned too far to the left. */
+struct rewriting { struct dan_change c; bool any, late, waits; int32_t inserted; };      /* late: c.at is not where the walk is */
+
+static void flush(struct rewriting *w, int change)
+{
+    if (w->waits) dan_change_put(&w->c, w->inserted, change);
+    w->waits = false;
+}
+
+static void fall_away(struct rewriting *w, size_t chars)
+{
+    if (!w->any) w->late = true;
+    else if (w->waits) flush(w, 1 - (int)chars);
+    else dan_change_skip(&w->c, chars);
+}
+
+static size_t count(const char *p, size_t n)
 {
     int32_t cp;
-    size_t olds = 0, news = 0, k = 0;
-    for (size_t i = 0; i < part->n; olds++) i += dan_flow_char(c->in->s.p + c->at + i, part->n - i, &cp);
-    for (size_t i = 0; i < part->to_n; news++) i += dan_flow_char(part->to + i, part->to_n - i, &cp);
+    size_t chars = 0;
+    for (size_t i = 0; i < n; chars++) i += dan_flow_char(p + i, n - i, &cp);
+    return chars;
+}
+
+/* olds characters become the text of part. */
+static void put_part(struct rewriting *w, const struct dan_charsmap_part *part, size_t olds)
+{
+    int32_t cp;
+    size_t news = count(part->to, part->to_n);
     if (news == 0) {
-        dan_change_skip(c, olds);
+        fall_away(w, olds);
         return;
     }
-    for (size_t i = 0; i < part->to_n; k++) {
+    for (size_t i = 0, k = 0; i < part->to_n; k++) {
         i += dan_flow_char(part->to + i, part->to_n - i, &cp);
-        int change = k >= olds ? 1 : k + 1 == news && news < olds ? -(int)(olds - news) : 0;
-        dan_change_put(c, cp, change);
+        flush(w, 1);
+        if (k >= olds) w->waits = true, w->inserted = cp;
+        else dan_change_put(&w->c, cp, k + 1 == news && news < olds ? -(int)(olds - news) : 0);
     }
+    w->any = true;
 }
 
 static int precompiled(const struct step *s, struct work *w, const struct dan_flow *in, struct dan_flow *out)
 {
     (void)w;
-    struct dan_change c = {in, out, 0, in->s.n};
+    struct rewriting rw = {.c = {in, out, 0, in->s.n}};
     struct dan_charsmap_walk walk = {.m = s->map, .p = dan_str_c(&in->s), .n = in->s.n};
     struct dan_charsmap_part part;
-    while (dan_charsmap_next(&walk, &part)) {
-        if (part.same) dan_change_keep(&c, part.n);
-        else put_part(&c, &part);
+    for (size_t at = 0; dan_charsmap_next(&walk, &part); at = walk.at) {
+        if (!part.same || rw.late) put_part(&rw, &part, count(walk.p + at, part.n));
+        else {
+            flush(&rw, 1);
+            dan_change_keep(&rw.c, part.n);
+            rw.any = true;
+        }
     }
+    flush(&rw, 1);
     return DAN_OK;
 }
 
@@ -274,18 +305,45 @@ static int replace_read(struct step *s, const json_t *j, const char *where, stru
     return r ? r : dan_json_pattern(json_object_get(j, "pattern"), where, &s->pattern, e);
 }
 
+/* Content for bytes [from, to); all inserted behind what goes. */
+static void put_content(const struct step *s, const struct dan_flow *in, struct dan_flow *out, size_t to)
+{
+    if (to && in->track) dan_flow_put(out, s->text, s->n, in->at[to - 1]);
+    else dan_flow_put(out, s->text, s->n, (struct dan_span){in->base, in->base});
+}
+
+static int check_growth(const struct dan_flow *in, const struct dan_flow *out, struct dan_err *e)
+{
+    if (out->s.n / GROWTH <= in->s.n + SLACK / GROWTH) return DAN_OK;
+    return dan_fail(e, DAN_EINVAL, "the normalizer makes more than %zu bytes of %zu; the tokenizer's file is not what it should be",
+                    out->s.n, in->s.n);
+}
+
+static int replace_literal(const struct step *s, struct work *w, const struct dan_flow *in, struct dan_flow *out, const char *what, size_t n)
+{
+    const char *p = dan_str_c(&in->s), *end = p + in->s.n, *at = p, *hit;
+    int r = DAN_OK;
+    for (; !r && (hit = n == 1 ? memchr(at, *what, (size_t)(end - at)) : memmem(at, (size_t)(end - at), what, n)) != NULL; at = hit + n) {
+        dan_flow_copy(out, in, (size_t)(at - p), (size_t)(hit - p));
+        put_content(s, in, out, (size_t)(hit - p) + n);
+        r = check_growth(in, out, w->e);
+    }
+    dan_flow_copy(out, in, (size_t)(at - p), in->s.n);
+    return r;
+}
+
 static int replace(const struct step *s, struct work *w, const struct dan_flow *in, struct dan_flow *out)
 {
     struct dan_parts parts = {0};
+    size_t n;
+    const char *literal = dan_pattern_literal(s->pattern, &n);
+    if (literal && n) return replace_literal(s, w, in, out, literal, n);
     int r = dan_pattern_cut(s->pattern, w->room, dan_str_c(&in->s), in->s.n, &parts, w->e);
     for (size_t i = 0; i < parts.n && !r; i++) {
         struct dan_part p = parts.v[i];
         if (!p.match) dan_flow_copy(out, in, p.from, p.to);
-        else if (p.to && in->track) dan_flow_put(out, s->text, s->n, in->at[p.to - 1]);     /* all inserted behind what goes */
-        else dan_flow_put(out, s->text, s->n, (struct dan_span){in->base, in->base});
-        if (out->s.n / GROWTH > in->s.n + SLACK / GROWTH)
-            r = dan_fail(w->e, DAN_EINVAL, "the normalizer makes more than %zu bytes of %zu; the tokenizer's file is not what it should be",
-                         out->s.n, in->s.n);
+        else put_content(s, in, out, p.to);
+        r = check_growth(in, out, w->e);
     }
     dan_parts_release(&parts);
     return r;
@@ -387,6 +445,13 @@ void dan_normal_free(struct dan_normal *n)
 }
 
 bool dan_normal_is_nfc(const struct dan_normal *n) { return n && n->n == 1 && n->step[0].kind == &kinds[0]; }
+
+bool dan_normal_keeps(const struct dan_normal *n, unsigned char c)
+{
+    for (size_t i = 0; n && i < n->n; i++)
+        if (n->step[i].map && !dan_charsmap_plain(n->step[i].map)[c]) return false;
+    return true;
+}
 
 int dan_normal_apply(const struct dan_normal *n, struct dan_pattern_room *room, struct dan_flow *text, struct dan_flow *spare,
                      struct dan_err *e)

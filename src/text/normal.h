@@ -10,6 +10,7 @@ struct dan_normal;
 int  dan_normal_new(const json_t *j, const char *where, struct dan_normal **out, struct dan_err *e);
 void dan_normal_free(struct dan_normal *n);            /* NULL is fine */
 bool dan_normal_is_nfc(const struct dan_normal *n);    /* that and nothing else? */
+bool dan_normal_keeps(const struct dan_normal *n, unsigned char c);    /* does no precompiled map touch the ASCII character c before ASCII? */
 /* *text is rewritten; spare is room of the same kind (track set alike). */
 int  dan_normal_apply(const struct dan_normal *n, struct dan_pattern_room *room, struct dan_flow *text, struct dan_flow *spare,
                       struct dan_err *e);

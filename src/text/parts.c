@@ -62,7 +62,7 @@ int dan_tokenizer_from_parts(const struct dan_tokenizer_parts *p, struct dan_tok
     struct dan_tokenizer *t = dan_tok_new(&dan_tok_bpe);
     if (!t) return dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     t->split = *split;
-    t->split.classes = dan_classes_new();
+    t->split.classes = dan_classes_new(&t->split);
     t->nfc = strcmp(split->name, "qwen2") == 0;
     t->ignore_merges = strcmp(split->name, "llama3") == 0;          /* GGUF does not say; Llama 3's own file does */
     int r = t->split.classes ? parts_vocab(t, p, e) : dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");

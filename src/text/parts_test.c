@@ -198,8 +198,24 @@ static void test_qwen2(void **state)
     dan_free(out);
 }
 
+/* NFC as `tokenizers` has it: marks that are younger than Unicode 9 do not move. */
+static void test_nfc(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *form; } rows[] = {
+        {"e\xCC\x81", "\xC3\xA9"}, {"a\xE0\xA3\xA3\xE0\xB4\xBC", "a\xE0\xA3\xA3\xE0\xB4\xBC"}, {"a\xCC\x81\xCC\xA3", "\xE1\xBA\xA1\xCC\x81"},
+        {"e\xFF\xCC\x81", "e\xFF\xCC\x81"}, {"\xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB", "\xED\x95\x9C"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct dan_str s = {0};
+        dan_nfc_text(rows[i].text, strlen(rows[i].text), &s);
+        assert_string_equal(dan_str_c(&s), rows[i].form);
+        dan_str_release(&s);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_together_again), cmocka_unit_test(test_qwen2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_together_again), cmocka_unit_test(test_qwen2), cmocka_unit_test(test_nfc)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

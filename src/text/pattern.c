@@ -82,6 +82,12 @@ void dan_pattern_free(struct dan_pattern *x)
     dan_free(x);
 }
 
+const char *dan_pattern_literal(const struct dan_pattern *x, size_t *n)
+{
+    *n = x->n;
+    return x->code ? NULL : x->text;
+}
+
 void dan_parts_push(struct dan_parts *s, size_t from, size_t to, bool match)
 {
     if (s->n == s->cap && (s->failed || dan_vec_grow(&s->v, &s->cap, s->n + 1, sizeof *s->v) != 0)) {

@@ -14,6 +14,9 @@ struct dan_pattern;
 int  dan_pattern_new(const char *p, size_t n, bool literal, const char *where, struct dan_pattern **out, struct dan_err *e);
 void dan_pattern_free(struct dan_pattern *x);          /* NULL is fine */
 
+/* The bytes of a literal; NULL: it is no literal. */
+const char *dan_pattern_literal(const struct dan_pattern *x, size_t *n);
+
 /* A text cut at matches: all parts in order, empty matches included. */
 struct dan_part { size_t from, to; bool match; };
 struct dan_parts { struct dan_part *v; size_t n, cap; bool failed; };

@@ -4,6 +4,7 @@
 #include "io/json.h"
 #include "text/charbpe.h"
 #include "text/pretok.h"
+#include "text/spaced_rules.h"
 #include "text/unigram.h"
 
 struct model;
@@ -16,6 +17,8 @@ struct dan_pipeline {
     char   prefix[32];                         /* WordPiece */
     size_t prefix_n, max_chars, longest;
     int32_t unk;
+    struct dan_spaced *spaced;                 /* NULL: not word by word */
+    struct dan_spaced_way way;
 };
 
 /* One text on its way. */
@@ -32,6 +35,9 @@ struct run {
     struct dan_cutting cut;
     struct dan_ids pairs;                      /* from, to of each id in its piece */
     struct dan_str marks;                      /* of text */
+    bool in_parts;                             /* word by word, from byte `base` of the original on */
+    size_t base;
+    double till;                               /* where a unigram model sees a text whole: the score before this part */
 };
 
 /* --- models: the ids of one piece; r->pairs: where in the piece, if r->span */
@@ -64,13 +70,14 @@ static int encode_bytes(struct run *r, const char *p, size_t n)
 static int encode_chars(struct run *r, const char *p, size_t n)
 {
     if (r->span) return dan_charbpe_encode_spans(r->p->charbpe, p, n, r->out, &r->pairs, r->e);
-    return dan_charbpe_encode(r->p->charbpe, p, n, r->out, r->e);
+    return dan_charbpe_encode_cached(r->p->charbpe, r->cache, p, n, r->out, r->e);
 }
 
 static int encode_unigram(struct run *r, const char *p, size_t n)
 {
     if (r->span) return dan_unigram_encode_spans(r->p->unigram, p, n, r->out, &r->pairs, r->e);
-    return dan_unigram_encode(r->p->unigram, p, n, r->out, r->e);
+    if (!r->in_parts || !r->p->way.whole) r->till = 0;
+    return dan_unigram_encode_on(r->p->unigram, p, n, &r->till, r->out, r->e);
 }
 
 static int unknown(struct run *r, const char *p, size_t n)
@@ -149,11 +156,33 @@ const struct dan_tok_kind dan_tok_pipeline_bpe = {.name = "bpe"}, dan_tok_pipeli
                           dan_tok_pipeline_wordpiece = {.name = "wordpiece"}, dan_tok_pipeline_wordlevel = {.name = "wordlevel"};
 
 /* --- a text */
+/* The ids of a short piece depend on its bytes alone.  BPE over characters remembers in its own way; DAN_ENCODE_UNK makes others of bytes. */
+static bool may_remember(const struct run *r, size_t n)
+{
+    bool flagged = r->p->model->bytes && r->flags & DAN_ENCODE_UNK;
+    return r->cache && !r->span && n <= DAN_WORD_MOST && !r->p->charbpe && !flagged && !(r->in_parts && r->p->way.whole);
+}
+
+static int remembered_piece(struct run *r, const char *p, size_t n)
+{
+    char copy[16] = {0};
+    const int32_t *id;
+    memcpy(copy, p, n);
+    struct dan_word_key key = dan_word_key(copy, n);
+    size_t m = dan_cache_find(r->cache, key, &id), before = r->out->n;
+    for (size_t i = 0; i < m; i++) dan_ids_push(r->out, id[i]);
+    int bad = m ? DAN_OK : r->p->model->encode(r, p, n);
+    if (!m && !bad && !r->out->failed) dan_cache_put(r->cache, key, r->out->v + before, r->out->n - before);
+    return bad;
+}
+
 static int model_piece(struct run *r, struct dan_span piece)
 {
     const struct dan_flow *f = &r->cut.text;
+    const char *p = f->s.p + piece.from;
+    size_t n = piece.to - piece.from;
     r->pairs.n = 0;
-    int bad = r->p->model->encode(r, f->s.p + piece.from, piece.to - piece.from);
+    int bad = may_remember(r, n) ? remembered_piece(r, p, n) : r->p->model->encode(r, p, n);
     for (size_t i = 0; r->span && i + 1 < r->pairs.n; i += 2) {
         size_t from = piece.from + (size_t)r->pairs.v[i], to = piece.from + (size_t)r->pairs.v[i + 1];
         struct dan_span where = dan_flow_where(f, from, to);
@@ -198,7 +227,7 @@ static int carry_marks(struct run *r)
 }
 
 /* p[n] begins at byte `from` of the original. */
-static int between(struct run *r, const char *p, size_t n, size_t from)
+static int step_by_step(struct run *r, const char *p, size_t n, size_t from)
 {
     dan_flow_set(&r->text, p, n, from);
     int bad = dan_flow_check(&r->text, r->e);
@@ -216,6 +245,53 @@ static int between(struct run *r, const char *p, size_t n, size_t from)
         done = stop;
     }
     return bad || done == w.n ? bad : pieces(r, done, w.n);
+}
+
+/* --- word by word */
+static int part(void *ctx, const char *p, size_t n, bool first, struct dan_err *e)
+{
+    (void)e;
+    struct run *r = ctx;
+    size_t skip = !first && r->p->way.drop;
+    return step_by_step(r, p + skip, n - skip, first ? r->base : 0);
+}
+
+static bool counts(const struct run *r) { return r->p->unigram && r->p->way.whole; }
+
+static bool pass(void *ctx, const int32_t *id, size_t n)
+{
+    struct run *r = ctx;
+    return dan_unigram_pass(r->p->unigram, id, n, &r->till);
+}
+
+static int word(void *ctx, const char *p, size_t n, bool *sure, struct dan_err *e)
+{
+    (void)e;
+    struct run *r = ctx;
+    char text[32] = "\xe2\x96\x81";
+    int32_t id[DAN_UNIGRAM_SURE];
+    memcpy(text + 3, p + 1, n - 1);
+    size_t m = counts(r) ? dan_unigram_sure(r->p->unigram, text, n + 2, id) : 0;
+    *sure = !counts(r) || (m && pass(r, id, m));
+    if (!m || !*sure) return r->p->model->encode(r, text, n + 2);
+    for (size_t i = 0; i < m; i++) dan_ids_push(r->out, id[i]);
+    return DAN_OK;
+}
+
+/* Tokens that are found in normalised text need that text. */
+static bool is_spaced(const struct run *r)
+{
+    const struct dan_added_set *s = &r->t->normal;
+    return r->p->spaced && !r->span && !r->mark && !(s->index && (s->ordinary || r->flags & DAN_ENCODE_SPECIAL));
+}
+
+static int between(struct run *r, const char *p, size_t n, size_t from)
+{
+    const struct dan_spaced_model m = {r, part, word, counts(r) ? pass : NULL};
+    r->in_parts = is_spaced(r);
+    r->base = from;
+    r->till = 0;
+    return r->in_parts ? dan_spaced_encode(r->p->spaced, &m, r->cache, p, n, r->out, r->e) : step_by_step(r, p, n, from);
 }
 
 static int whole(struct run *r, const char *p, size_t n)
@@ -297,12 +373,19 @@ static int make_model(struct dan_pipeline *p, const struct dan_tok_spec *s, stru
     return p->model->encode == encode_unigram ? dan_unigram_new(s, &p->unigram, e) : DAN_OK;
 }
 
+static int make_spaced(struct dan_pipeline *p, const struct dan_tok_spec *s, struct dan_err *e)
+{
+    if (!dan_spaced_fits(s, p->normal, p->charbpe, p->unigram, &p->way)) return DAN_OK;
+    return dan_spaced_new(s, &p->way.rules, &p->spaced, e);
+}
+
 int dan_pipeline_new(struct dan_tokenizer *t, const struct dan_tok_spec *s, struct dan_pipeline **out, struct dan_err *e)
 {
     struct dan_pipeline *p = dan_calloc(1, sizeof *p);
     int r = p ? dan_normal_new(s->normalizer, s->where, &p->normal, e) : dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     if (!r) r = dan_pretok_new(s->pre_tokenizer, s->where, s->byte_level, &p->pre, e);
     if (!r) r = make_model(p, s, e);
+    if (!r) r = make_spaced(p, s, e);
     if (!r) r = normalize_added(t, p, e);
     if (r) dan_pipeline_free(p);
     else *out = p;
@@ -316,8 +399,11 @@ void dan_pipeline_free(struct dan_pipeline *p)
     dan_pretok_free(p->pre);
     dan_charbpe_free(p->charbpe);
     dan_unigram_free(p->unigram);
+    dan_spaced_free(p->spaced);
     dan_free(p);
 }
+
+bool dan_pipeline_by_words(const struct dan_pipeline *p) { return p && p->spaced; }
 
 static uint64_t hash_json(const json_t *j, uint64_t h)
 {

@@ -16,6 +16,7 @@ int  dan_pipeline_encode(const struct dan_tokenizer *t, struct dan_tok_cache *ca
 /* The same with marks, as in dan_tokenizer_encode_marked. */
 int  dan_pipeline_encode_marked(const struct dan_tokenizer *t, const char *p, const uint8_t *mark, size_t n, int flags, struct dan_ids *out,
                                 struct dan_spans *span, struct dan_err *e);
+bool dan_pipeline_by_words(const struct dan_pipeline *p);         /* does it take words by their bytes (spaced.h)? */
 /* For the hash of a tokenizer: the parts that decide about ids. */
 uint64_t dan_pipeline_hash(const struct dan_tok_spec *s, uint64_t h);
 

@@ -21,11 +21,27 @@ struct step {
     size_t length;
     enum prepend prepend;
     struct dan_pattern *pattern;
-    struct dan_split split;                    /* a scanner for a well-known pattern */
+    struct dan_split split;                    /* a scanner for a well-known pattern, with its own classes */
 };
-struct dan_pretok { struct step *step; size_t n, cap; bool tracks, raw; uint8_t *classes; };
+struct dan_pretok { struct step *step; size_t n, cap; bool tracks; };
 
 /* --- cuts: parts of one piece into c->parts, offsets in the piece */
+static int parts_char(const struct step *s, struct dan_cutting *c, const char *p, size_t n, struct dan_err *e)
+{
+    (void)e;
+    char text[4];
+    const char *hit;
+    size_t from = 0, len = dan_flow_encode(s->ch, text);
+    while (from < n && (hit = memmem(p + from, n - from, text, len)) != NULL) {
+        size_t at = (size_t)(hit - p);
+        if (from < at) dan_parts_push(&c->parts, from, at, false);
+        dan_parts_push(&c->parts, at, at + len, true);
+        from = at + len;
+    }
+    if (from < n) dan_parts_push(&c->parts, from, n, false);
+    return DAN_OK;
+}
+
 static int parts_class(const struct step *s, struct dan_cutting *c, const char *p, size_t n, struct dan_err *e)
 {
     (void)e;
@@ -33,7 +49,7 @@ static int parts_class(const struct step *s, struct dan_cutting *c, const char *
     int32_t cp;
     for (size_t i = 0, k; i < n; i += k) {
         k = dan_flow_char(p + i, n - i, &cp);
-        if (s->ch ? cp != s->ch : !dan_uni_is(s->what, cp)) continue;
+        if (!dan_uni_is(s->what, cp)) continue;
         if (from < i) dan_parts_push(&c->parts, from, i, false);
         dan_parts_push(&c->parts, i, i + k, true);
         from = i + k;
@@ -173,7 +189,7 @@ static int add_class(struct reading *r, enum dan_uni what, int32_t ch, enum beha
 {
     struct step *s = add(r);
     if (!s) return -1;
-    s->parts = parts_class;
+    s->parts = ch ? parts_char : parts_class;
     s->what = what;
     s->ch = ch;
     s->behaviour = b;
@@ -184,12 +200,10 @@ static int add_scanner(struct reading *r, const struct dan_split *split)
 {
     struct step *s = add(r);
     if (!s) return -1;
-    if (!r->p->classes && !(r->p->classes = dan_classes_new()))
-        return dan_fail(r->e, DAN_ENOMEM, "out of memory for the pre-tokenizer of '%s'", r->where);
     s->parts = parts_scanner;
     s->split = *split;
-    s->split.classes = r->p->classes;
-    return 0;
+    s->split.classes = dan_classes_new(split);
+    return s->split.classes ? 0 : dan_fail(r->e, DAN_ENOMEM, "out of memory for the pre-tokenizer of '%s'", r->where);
 }
 
 static int read_behaviour(struct reading *r, const json_t *j, bool absent, enum behaviour *out)
@@ -351,8 +365,10 @@ int dan_pretok_new(const json_t *j, const char *where, bool raw, struct dan_pret
 void dan_pretok_free(struct dan_pretok *p)
 {
     if (!p) return;
-    for (size_t i = 0; i < p->n; i++) dan_pattern_free(p->step[i].pattern);
-    dan_free(p->classes);
+    for (size_t i = 0; i < p->n; i++) {
+        dan_pattern_free(p->step[i].pattern);
+        dan_free((void *)(uintptr_t)p->step[i].split.classes);
+    }
     dan_free(p->step);
     dan_free(p);
 }

@@ -5,6 +5,7 @@
 #include "text/byte_pieces.h"
 #include "text/charbpe.h"
 #include "text/sp_model_normal.h"
+#include "text/spaced.h"
 #include "text/unigram.h"
 
 static const char SPACE[] = "\xe2\x96\x81", REPLACEMENT[] = "\xef\xbf\xbd", UNK_SURFACE[] = " \xe2\x81\x87 ";
@@ -43,6 +44,8 @@ struct dan_sp {
     int32_t unk;
     bool    byte_fallback;
     struct dan_byte_pieces bytes;
+    struct dan_spaced *spaced;                 /* NULL: not word by word */
+    bool    drop;                              /* a part is normalised without its first space, which is put before every text */
 
     size_t  n;
     char   *text, *unk_surface;                /* of all pieces; [n + 1] where each begins; its type */
@@ -116,6 +119,35 @@ static void set_switches(struct dan_sp *m, const struct dan_tok_spec *s)
     dan_byte_pieces_set(&m->bytes, s);
 }
 
+static bool any_piece(const struct dan_sp *m, enum dan_sp_type type, const char *with)
+{
+    size_t len = strlen(with);
+    for (size_t i = 0; i < m->n; i++)
+        if (m->type[i] == type && (!len || memmem(m->text + m->start[i], m->start[i + 1] - m->start[i], with, len))) return true;
+    return false;
+}
+
+/* Does the model pass between ASCII character c and a space behind it? */
+static bool passes(const struct dan_sp *m, unsigned char c)
+{
+    char text[] = {(char)c, SPACE[0], SPACE[1], SPACE[2]};
+    return m->unigram ? dan_unigram_meets(m->unigram, c) : m->bpe && dan_charbpe_cuts(m->bpe, text, 1, 3);
+}
+
+/* Where a text may be taken word by word (spaced_rules.c has the proof for steps like these). */
+static int set_spaced(struct dan_sp *m, const struct dan_tok_spec *s, struct dan_err *e)
+{
+    const struct dan_sp_normal *in = &s->sp->in;
+    struct dan_spaced_rules rules = {.any = !in->remove_spaces && !in->charsmap.n};
+    bool some = false;
+    m->drop = in->dummy_prefix;
+    if (!in->escape_spaces || s->sp->suffix || s->sp->known_only || (in->remove_spaces && !in->dummy_prefix) || !m->in.fast[' ']) return DAN_OK;
+    if (any_piece(m, DAN_SP_UNUSED, "") || any_piece(m, DAN_SP_USER_DEFINED, " ") || any_piece(m, DAN_SP_USER_DEFINED, SPACE)) return DAN_OK;
+    if (dan_charsmap_has_inner(m->in.map, ' ')) return DAN_OK;
+    for (int c = '!'; c <= '~'; c++) some |= rules.plain[c] = m->in.fast[c] && passes(m, (unsigned char)c);
+    return some ? dan_spaced_new(s, &rules, &m->spaced, e) : DAN_OK;
+}
+
 int dan_sp_new(const struct dan_tok_spec *s, struct dan_sp **out, struct dan_err *e)
 {
     struct dan_sp *m = dan_calloc(1, sizeof *m);
@@ -125,6 +157,7 @@ int dan_sp_new(const struct dan_tok_spec *s, struct dan_sp **out, struct dan_err
     if (!r) r = dan_sp_normaliser_init(&m->out, &s->sp->out, NULL, e);
     if (!r) set_switches(m, s);
     if (!r) r = set_model(m, s, e);
+    if (!r) r = set_spaced(m, s, e);
     if (r) dan_sp_free(m);
     else *out = m;
     return r;
@@ -139,6 +172,7 @@ void dan_sp_free(struct dan_sp *m)
     dan_trie_release(&m->word);
     dan_unigram_free(m->unigram);
     dan_charbpe_free(m->bpe);
+    dan_spaced_free(m->spaced);
     dan_free(m->text);
     dan_free(m->start);
     dan_free(m->type);
@@ -181,36 +215,76 @@ static void encode_words(const struct dan_sp *m, const char *p, size_t n, struct
     }
 }
 
-static int encode_normal(const struct dan_sp *m, struct dan_tok_cache *cache, const char *p, size_t n, struct dan_ids *out,
-                         struct dan_ids *span, struct dan_err *e)
+/* --- a text on its way */
+struct run {
+    const struct dan_sp *m;
+    struct dan_tok_cache *cache;
+    struct dan_ids *out, *span;
+    struct dan_sp_buffer b;
+    double till;                               /* unigram: the score before this part */
+};
+
+static int encode_normal(struct run *r, const char *p, size_t n, struct dan_err *e)
 {
-    if (m->unigram) return dan_unigram_encode_spans(m->unigram, p, n, out, span, e);
-    if (!m->bpe) return encode_words(m, p, n, out, span), DAN_OK;
-    return span ? dan_charbpe_encode_spans(m->bpe, p, n, out, span, e) : dan_charbpe_encode_cached(m->bpe, cache, p, n, out, e);
+    const struct dan_sp *m = r->m;
+    if (m->unigram && r->span) return dan_unigram_encode_spans(m->unigram, p, n, r->out, r->span, e);
+    if (m->unigram) return dan_unigram_encode_on(m->unigram, p, n, &r->till, r->out, e);
+    if (!m->bpe) return encode_words(m, p, n, r->out, r->span), DAN_OK;
+    return r->span ? dan_charbpe_encode_spans(m->bpe, p, n, r->out, r->span, e) : dan_charbpe_encode_cached(m->bpe, r->cache, p, n, r->out, e);
+}
+
+static int part(void *ctx, const char *p, size_t n, bool first, struct dan_err *e)
+{
+    struct run *r = ctx;
+    size_t skip = !first && r->m->drop;
+    r->b.n = 0;
+    int bad = dan_sp_normalise(&r->m->in, p + skip, n - skip, &r->b, e);
+    return bad ? bad : encode_normal(r, r->b.p, r->b.n, e);
+}
+
+static bool pass(void *ctx, const int32_t *id, size_t n)
+{
+    struct run *r = ctx;
+    return dan_unigram_pass(r->m->unigram, id, n, &r->till);
+}
+
+static int word(void *ctx, const char *p, size_t n, bool *sure, struct dan_err *e)
+{
+    struct run *r = ctx;
+    char text[32];
+    int32_t id[DAN_UNIGRAM_SURE];
+    memcpy(text, SPACE, 3);
+    memcpy(text + 3, p + 1, n - 1);
+    size_t m = r->m->unigram ? dan_unigram_sure(r->m->unigram, text, n + 2, id) : 0;
+    *sure = !r->m->unigram || (m && pass(r, id, m));
+    if (!m || !*sure) return encode_normal(r, text, n + 2, e);
+    for (size_t i = 0; i < m; i++) dan_ids_push(r->out, id[i]);
+    return DAN_OK;
 }
 
 int dan_sp_encode(const struct dan_sp *m, struct dan_tok_cache *cache, const char *p, size_t n, struct dan_ids *out, struct dan_err *e)
 {
-    struct dan_sp_buffer b;
-    dan_sp_buffer_init(&b, NULL);
-    int r = dan_sp_normalise(&m->in, p, n, &b, e);
-    if (!r) r = encode_normal(m, cache, b.p, b.n, out, NULL, e);
-    dan_sp_buffer_release(&b);
-    return r;
+    struct run r;
+    const struct dan_spaced_model by = {&r, part, word, m->unigram ? pass : NULL};
+    r.m = m, r.cache = cache, r.out = out, r.span = NULL, r.till = 0;
+    dan_sp_buffer_init(&r.b, NULL);
+    int bad = m->spaced ? dan_spaced_encode(m->spaced, &by, cache, p, n, out, e) : part(&r, p, n, true, e);
+    dan_sp_buffer_release(&r.b);
+    return bad;
 }
 
 int dan_sp_encode_spans(const struct dan_sp *m, const char *p, size_t n, struct dan_ids *out, struct dan_ids *span, struct dan_err *e)
 {
     struct dan_ids map = {0};
-    struct dan_sp_buffer b;
+    struct run r;
     size_t before = span->n;
-    dan_sp_buffer_init(&b, &map);
-    int r = dan_sp_normalise(&m->in, p, n, &b, e);
-    if (!r) r = encode_normal(m, NULL, b.p, b.n, out, span, e);
+    r.m = m, r.cache = NULL, r.out = out, r.span = span, r.till = 0;
+    dan_sp_buffer_init(&r.b, &map);
+    int bad = part(&r, p, n, true, e);
     for (size_t i = before; i < span->n; i++) span->v[i] = map.v[span->v[i]];          /* also of what came before a failure */
-    dan_sp_buffer_release(&b);
+    dan_sp_buffer_release(&r.b);
     dan_ids_release(&map);
-    return r;
+    return bad;
 }
 
 /* --- decoding */

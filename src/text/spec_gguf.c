@@ -125,8 +125,9 @@ static int put_wordpiece(struct source *r, uint64_t id, struct dan_gguf_text t, 
 static bool is_marker(const struct dan_tok_spec *s, int32_t id)
 {
     const struct dan_spec_piece *p = &s->piece[id];
+    if (!p->flags || p->n <= 2) return false;
     const char *text = s->bytes.p + p->at;
-    return p->flags && p->n > 2 && ((text[0] == '<' && text[p->n - 1] == '>') || (text[0] == '[' && text[p->n - 1] == ']'));
+    return (text[0] == '<' && text[p->n - 1] == '>') || (text[0] == '[' && text[p->n - 1] == ']');
 }
 
 /* Tokens that the keys name are control tokens, whatever their type says (converters differ), if they look like it: padding may be "!". */
@@ -138,7 +139,7 @@ static void mark_special(struct source *r)
         dan_str_printf(&key, KEY "%s_token_id", keys[i]);
         int32_t id = key.failed ? -1 : id_at(r, key.p);
         dan_str_release(&key);
-        if (id >= 0 && is_marker(r->s, id)) r->s->piece[id].flags |= DAN_PIECE_ADDED | DAN_PIECE_SPECIAL;
+        if (id >= 0 && (size_t)id < r->s->n && is_marker(r->s, id)) r->s->piece[id].flags |= DAN_PIECE_ADDED | DAN_PIECE_SPECIAL;
     }
 }
 

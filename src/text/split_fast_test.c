@@ -11,14 +11,14 @@
 #include "base/rng.h"
 #include "base/sys.h"
 
-static uint8_t *classes;
-static const char *const names[] = {"gpt2", "gpt2-digits", "llama3", "qwen2"};
+static const char *const names[] = {"gpt2", "gpt2-digits", "llama3", "qwen2", "qwen35", "o200k"};
 enum { N_NAMES = sizeof names / sizeof *names, MAX = 200 };
+static uint8_t *classes[N_NAMES];
 
-static struct dan_split named(const char *name)
+static struct dan_split named(int i)
 {
-    struct dan_split s = *dan_split_named(name);
-    s.classes = classes;
+    struct dan_split s = *dan_split_named(names[i]);
+    s.classes = classes[i];
     return s;
 }
 
@@ -64,7 +64,7 @@ static void random_texts(int times, int most, int run)
             }
         }
         for (int i = 0; i < N_NAMES; i++) {
-            struct dan_split s = named(names[i]);
+            struct dan_split s = named(i);
             check(&s, text, n);
         }
     }
@@ -95,7 +95,7 @@ static void test_real(void **state)
         }
         assert_int_equal(dan_map_file(path, &m, &e), 0);
         for (int i = 0; i < N_NAMES; i++) {
-            struct dan_split s = named(names[i]);
+            struct dan_split s = named(i);
             check(&s, m.p, m.n);
         }
         dan_unmap_file(&m);
@@ -105,9 +105,9 @@ static void test_real(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_real)};
-    classes = dan_classes_new();
-    if (!classes) return 1;
+    for (int i = 0; i < N_NAMES; i++)
+        if (!(classes[i] = dan_classes_new(dan_split_named(names[i])))) return 1;
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
-    dan_free(classes);
+    for (int i = 0; i < N_NAMES; i++) dan_free(classes[i]);
     return bad;
 }

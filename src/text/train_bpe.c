@@ -44,7 +44,7 @@ static int make_tokenizer(struct dan_learner *l, const struct dan_split *split, 
     struct dan_tok_entry *entry = dan_calloc(n, sizeof *entry);
     if (t) t->split = *split;
     int r = DAN_OK;
-    if (!t || !entry || !(t->split.classes = dan_classes_new())) r = dan_fail(e, DAN_ENOMEM, "out of memory for the new tokenizer");
+    if (!t || !entry || !(t->split.classes = dan_classes_new(&t->split))) r = dan_fail(e, DAN_ENOMEM, "out of memory for the new tokenizer");
     for (size_t i = 0; i < n && !r; i++) {
         if (i < l->n_tok) entry[i] = (struct dan_tok_entry){l->bytes.p + l->start[i], l->start[i + 1] - l->start[i], 0};
         else entry[i] = (struct dan_tok_entry){dan_tok_special(o, i - l->n_tok), strlen(dan_tok_special(o, i - l->n_tok)), 1};
@@ -73,7 +73,7 @@ static int check_opts(const struct dan_tok_train_opts *o, struct dan_split *spli
     const struct dan_split *s = dan_split_named(o->split ? o->split : "gpt2");
     if (!s) return dan_fail(e, DAN_EINVAL, "unknown split '%s'; use gpt2, gpt2-digits, llama3 or qwen2", o->split);
     *split = *s;
-    split->classes = dan_classes_new();
+    split->classes = dan_classes_new(split);
     return split->classes ? DAN_OK : dan_fail(e, DAN_ENOMEM, "out of memory for training a tokenizer");
 }
 

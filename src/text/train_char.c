@@ -57,7 +57,7 @@ static int make_plain(const struct dan_tok_kind *kind, struct dan_tok_entry *ent
     if (!r && kind == &dan_tok_bytes) r = dan_tok_set_merges(t, NULL, 0, "bytes", e);
     if (!r && kind == &dan_tok_bytes) {
         t->split = *dan_split_named("gpt2");
-        t->split.classes = dan_classes_new();
+        t->split.classes = dan_classes_new(&t->split);
         if (!t->split.classes) r = dan_fail(e, DAN_ENOMEM, "out of memory for the new tokenizer");
     }
     if (r) {

@@ -10,16 +10,21 @@
 #include "text/trie.h"
 
 enum { ON_STACK = 1024, ENOUGH = 128, NONE = -2 };     /* ENOUGH: bytes after which a meeting of all paths is used */
+enum { SURE_BYTES = 17 };                      /* U+2581 and a word of 14 */
 static const double UNK_PENALTY = 10, FAR = 100000;    /* both libraries'; SentencePiece's */
+/* Below FAR, a sum of up to 17 floats is off by at most 17 * 2^-8 = 0.07, below FAR_DOUBLE one of doubles by 17 * 2^-24 = 1e-6: paths that
+ * are further apart than twice that keep their order whatever they begin with. */
+static const double FAR_DOUBLE = 1e9, APART = 0.25, APART_DOUBLE = 1e-4;
 
 struct dan_unigram {
     struct dan_trie trie;
     double *score;                             /* by id */
-    double  unk_score;
+    double  unk_score, far;                    /* far: above what sure parts add to a score */
     int32_t unk;                               /* -1: none */
     size_t  longest;                           /* bytes of a piece */
     bool    sp, byte_fallback;
     struct dan_byte_pieces bytes;
+    bool    meets[128];
 };
 
 /* --- making */
@@ -44,6 +49,7 @@ static int set_scores(struct dan_unigram *u, const struct dan_tok_spec *s, struc
         if (!isfinite(u->score[i]))
             return dan_fail(e, DAN_EFORMAT, "piece %zu ('%.*s') of '%s' has a score that is no finite number; the file is damaged", i,
                             (int)(p->n < 40 ? p->n : 40), s->bytes.p + p->at, s->where);
+        if (fabs(u->score[i]) * (2 * SURE_BYTES) > u->far) u->far = fabs(u->score[i]) * (2 * SURE_BYTES);
         if (u->sp && (i >= s->sp->n_type || s->sp->type[i] != DAN_SP_NORMAL)) continue;
         if (u->score[i] < least) least = u->score[i];
     }
@@ -69,6 +75,23 @@ static int set_trie(struct dan_unigram *u, const struct dan_tok_spec *s, struct 
     return r;
 }
 
+/* Between c and U+2581: does a piece have both, is either no piece?  A piece that is unk itself could take in what is on the other side. */
+static void set_meets(struct dan_unigram *u, const struct dan_tok_spec *s)
+{
+    static const char space[] = "\xe2\x96\x81";
+    bool fit = dan_trie_find(&u->trie, space, 3) >= 0 && !(u->unk >= 0 && (size_t)u->unk < s->n && in_trie(s, (size_t)u->unk));
+    for (int c = 0; c < 128; c++) {
+        char one = (char)c;
+        u->meets[c] = fit && dan_trie_find(&u->trie, &one, 1) >= 0;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        const char *p = s->bytes.p + s->piece[i].at, *end = p + s->piece[i].n;
+        if (!s->piece[i].n || !in_trie(s, i)) continue;
+        for (const char *at = p; (at = memmem(at, (size_t)(end - at), space, 3)) != NULL; at++)
+            if (at > p && (unsigned char)at[-1] < 128) u->meets[(unsigned char)at[-1]] = false;
+    }
+}
+
 int dan_unigram_new(const struct dan_tok_spec *s, struct dan_unigram **out, struct dan_err *e)
 {
     struct dan_unigram *u = dan_calloc(1, sizeof *u);
@@ -82,6 +105,7 @@ int dan_unigram_new(const struct dan_tok_spec *s, struct dan_unigram **out, stru
         r = set_scores(u, s, e);
     }
     if (!r) r = set_trie(u, s, e);
+    if (!r) set_meets(u, s);
     if (r) dan_unigram_free(u);
     else *out = u;
     return r;
@@ -249,14 +273,15 @@ static int search(struct search *v, struct writer *w, size_t n)
     return 0;
 }
 
-int dan_unigram_encode_spans(const struct dan_unigram *u, const char *p, size_t n, struct dan_ids *out, struct dan_ids *span,
-                             struct dan_err *e)
+static int encode(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out, struct dan_ids *span,
+                  struct dan_err *e)
 {
     struct node stack[ON_STACK];
     struct search v = {.node = stack, .cap = ON_STACK};
     struct writer w = {.u = u, .p = p, .out = out, .span = span};
-    stack[0] = (struct node){.id = NONE};
+    stack[0] = (struct node){.score = *till, .id = NONE};
     int bad = search(&v, &w, n);
+    if (!bad) *till = v.node[0].score;
     dan_free(v.heap);
     if (bad) return dan_fail(e, DAN_ENOMEM, "out of memory for a run of %zu bytes that pieces overlap; cut the text", n);
     if (w.no_unk)
@@ -265,7 +290,71 @@ int dan_unigram_encode_spans(const struct dan_unigram *u, const char *p, size_t 
     return DAN_OK;
 }
 
+int dan_unigram_encode_spans(const struct dan_unigram *u, const char *p, size_t n, struct dan_ids *out, struct dan_ids *span,
+                             struct dan_err *e)
+{
+    double till = 0;
+    return encode(u, p, n, &till, out, span, e);
+}
+
 int dan_unigram_encode(const struct dan_unigram *u, const char *p, size_t n, struct dan_ids *out, struct dan_err *e)
 {
-    return dan_unigram_encode_spans(u, p, n, out, NULL, e);
+    double till = 0;
+    return encode(u, p, n, &till, out, NULL, e);
+}
+
+int dan_unigram_encode_on(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out, struct dan_err *e)
+{
+    return encode(u, p, n, till, out, NULL, e);
+}
+
+/* --- parts whose ids are sure */
+
+bool dan_unigram_meets(const struct dan_unigram *u, unsigned char c) { return c < 128 && u->meets[c]; }
+
+struct peak { double best, second; int32_t id; uint8_t from; };        /* of paths to a position */
+
+static void offer_sure(struct peak *to, double score, int32_t id, size_t from)
+{
+    if (score > to->best) *to = (struct peak){score, to->best, id, (uint8_t)from};
+    else if (score > to->second) to->second = score;
+}
+
+/* All pieces that begin at p[at]; the length of the character there, 0: it is unknown. */
+static size_t look_up_sure(const struct dan_unigram *u, struct peak *v, const char *p, size_t at, size_t n)
+{
+    size_t whole = char_length(p + at, n - at), known = 0;
+    dan_trie_unit unit = u->trie.unit[0];
+    for (size_t k = at; k < n && dan_trie_step(&u->trie, &unit, (unsigned char)p[k]); k++) {
+        int32_t id = dan_trie_value(unit);
+        if (id < 0) continue;
+        offer_sure(&v[k + 1], u->score[id] + v[at].best, id, at);
+        if (k + 1 == at + whole) known = whole;
+    }
+    return known;
+}
+
+size_t dan_unigram_sure(const struct dan_unigram *u, const char *p, size_t n, int32_t id[DAN_UNIGRAM_SURE])
+{
+    struct peak v[SURE_BYTES + 1];
+    double apart = u->sp ? APART : APART_DOUBLE;
+    size_t m = 0;
+    if (n == 0 || n > SURE_BYTES) return 0;
+    for (size_t i = 0; i <= n; i++) v[i] = (struct peak){-INFINITY, -INFINITY, NONE, 0};
+    v[0].best = 0;
+    for (size_t at = 0, len; at < n; at += len)
+        if ((len = look_up_sure(u, v, p, at, n)) == 0) return 0;
+    for (size_t at = n; at; at = v[at].from, m++)
+        if (m == DAN_UNIGRAM_SURE || v[at].id == u->unk || !(v[at].best - v[at].second > apart)) return 0;
+    for (size_t at = n, k = m; at; at = v[at].from) id[--k] = v[at].id;
+    return m;
+}
+
+bool dan_unigram_pass(const struct dan_unigram *u, const int32_t *id, size_t n, double *till)
+{
+    if (!(fabs(*till) + u->far < (u->sp ? FAR : FAR_DOUBLE))) return false;
+    double t = *till;
+    for (size_t i = 0; i < n; i++) t = sum(u, u->score[id[i]], t);
+    *till = t;
+    return true;
 }
