@@ -50,7 +50,8 @@ static int read_shard(struct dan_shards *all, const char *path, size_t i, struct
     if (h.version != DAN_SHARD_VERSION || (h.width != 2 && h.width != 4)) return bad_shard(path, "it was written by another version", e);
     if (memcmp(t.magic, DAN_SHARD_END, 8)) return bad_shard(path, "its end is missing, it was cut off", e);
     if (t.index != i || t.n == 0 || t.n > m->n || t.n_docs == 0 || t.n_docs > t.n ||
-        sizeof h + dan_shard_padded(t.n, h.width) + 8 * t.n_docs + sizeof t != m->n)
+        sizeof h + dan_shard_padded(t.n, h.width) + 8 * t.n_docs + sizeof t != m->n ||
+        h.vocab > INT32_MAX || t.bytes > (uint64_t)(INT64_MAX - all->bytes))
         return bad_shard(path, "its counts do not fit its size", e);
     if (i > 0 && (h.hash != all->hash || (int64_t)h.vocab != all->vocab || h.eos != all->eos))
         return bad_shard(path, "it was made with another tokenizer than the first", e);

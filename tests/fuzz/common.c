@@ -5,13 +5,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "core/buffer.h"
-#include "text/split.h"
 #include "text/tokenizer.h"
-#include "text/wordpiece.h"
-
-/* Speed: shallow stacks of allocations, a small quarantine. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "malloc_context_size=3:quarantine_size_mb=16:detect_stack_use_after_return=0"; }
 
 /* --- the folder in memory */
 
@@ -165,41 +159,6 @@ int __wrap_dan_list_dir(const char *path, char ***names, size_t *n, struct dan_e
     return DAN_OK;
 }
 
-/* --- tables over all characters, which are the same for every file: made once */
-
-enum { CLASSES = 0x40000 / 4, ACTIONS = 65536 };
-uint8_t *__real_dan_classes_new(void);
-int      __real_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
-uint8_t *__wrap_dan_classes_new(void);
-int      __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
-
-uint8_t *__wrap_dan_classes_new(void)
-{
-    static uint8_t *made;
-    uint8_t *copy = dan_malloc(CLASSES);
-    if (!made) made = __real_dan_classes_new();
-    DAN_ASSERT(copy && made);
-    return memcpy(copy, made, CLASSES);
-}
-
-int __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e)
-{
-    static struct dan_wordpiece *made[16];
-    size_t k = (size_t)w->clean | (size_t)w->chinese << 1 | (size_t)w->strip << 2 | (size_t)w->lower << 3;
-    if (!made[k]) {
-        made[k] = calloc(1, sizeof *made[k]);
-        DAN_ASSERT(made[k]);
-        *made[k] = (struct dan_wordpiece){.clean = w->clean, .chinese = w->chinese, .strip = w->strip, .lower = w->lower};
-        if (__real_dan_bert_prepare(made[k], e)) return DAN_ENOMEM;
-    }
-    w->action = dan_malloc(ACTIONS * sizeof *w->action);
-    DAN_ASSERT(w->action);
-    memcpy(w->action, made[k]->action, ACTIONS * sizeof *w->action);
-    memcpy(w->ascii, made[k]->ascii, sizeof w->ascii);
-    memcpy(w->ascii_low, made[k]->ascii_low, sizeof w->ascii_low);
-    return DAN_OK;
-}
-
 /* --- inputs */
 
 bool fuzz_next(struct fuzz_input *in, struct fuzz_input *part)
@@ -220,6 +179,22 @@ void fuzz_put_parts(const uint8_t *p, size_t n, const char *const *names, size_t
     for (size_t i = 0; i < n_names && fuzz_next(&in, &part); i++) fuzz_put(names[i], part.p, part.n);
 }
 
+void fuzz_put_safetensors(const char *name, const uint8_t *p, size_t n)
+{
+    const uint8_t *last = n && p[0] == '{' ? memrchr(p, '}', n) : NULL;
+    if (!last) {
+        fuzz_put(name, p, n);
+        return;
+    }
+    uint64_t head = (uint64_t)(last - p) + 1;
+    char *file = malloc(8 + n);
+    DAN_ASSERT(file);
+    for (int i = 0; i < 8; i++) file[i] = (char)(head >> 8 * i);
+    memcpy(file + 8, p, n);
+    fuzz_put(name, file, 8 + n);
+    free(file);
+}
+
 int fuzz_expect(int rc, const struct dan_err *e)
 {
     DAN_ASSERT(rc <= 0 && (rc == 0) == (e->code == 0) && (rc == 0 || e->msg[0]));
@@ -229,6 +204,8 @@ int fuzz_expect(int rc, const struct dan_err *e)
 }
 
 /* --- using what was loaded */
+
+enum { OWN = 48 };                             /* bytes of an input that are a text to encode */
 
 void fuzz_touch(const void *p, size_t n)
 {
@@ -256,8 +233,8 @@ void fuzz_use_store(const struct dan_store *s)
     }
 }
 
-static const char sample[] = "Hello, World's  12345\n\n\t don't <s>x</s> [MASK]<|endoftext|>\r\n"
-                             "na\xc3\xafve caf\xc3\xa9 \xe4\xbd\xa0\xe5\xa5\xbd\xe2\x96\x81\xf0\x9f\x91\x8d\xf0\x9f\x8f\xbd \xff\xc3 \x00 e\xcc\x81 aaaaaaaaaaaaaaab";
+static const char sample[] = "Hi, World's  12\n\n\t don't <s>x</s>[MASK]<|endoftext|>\r\n"
+                             "na\xc3\xafve \xe4\xbd\xa0\xe5\xa5\xbd\xe2\x96\x81\xf0\x9f\x91\x8d \xff\xc3\x00 e\xcc\x81 aaaaab";
 
 static void use_offsets(const struct dan_tokenizer *t, const char *p, size_t n, int flags)
 {
@@ -287,15 +264,25 @@ static void use_encoder(const struct dan_tokenizer *t, const char *p, size_t n, 
     dan_str_release(&one);
 }
 
+bool fuzz_all;
+
+static void ask(const struct dan_tokenizer *t, const uint8_t *p, size_t n, size_t which)
+{
+    size_t own = n < 2 * OWN ? n / 2 : OWN;
+    const char *middle = (const char *)p + n / 2;
+    use_encoder(t, sample, sizeof sample - 1, which & 1 ? DAN_ENCODE_SPECIAL | DAN_ENCODE_UNK : 0);
+    if (which & 2) use_encoder(t, middle, own, DAN_ENCODE_UNK);
+    else if (which & 4) use_offsets(t, sample, sizeof sample - 1, DAN_ENCODE_UNK);
+    else use_offsets(t, middle, own, DAN_ENCODE_SPECIAL | DAN_ENCODE_UNK);
+}
+
 void fuzz_use_tokenizer(const struct dan_tokenizer *t, const uint8_t *p, size_t n)
 {
     int32_t vocab = dan_tokenizer_vocab_size(t);
     struct dan_str out = {0};
     size_t bytes;
-    use_encoder(t, sample, sizeof sample - 1, 0);
-    use_encoder(t, sample, sizeof sample - 1, DAN_ENCODE_SPECIAL | DAN_ENCODE_UNK);
-    use_encoder(t, (const char *)p, n < 64 ? n : 64, DAN_ENCODE_UNK);
-    use_offsets(t, sample, sizeof sample - 1, DAN_ENCODE_UNK);
+    ask(t, p, n, n);
+    for (size_t which = 0; which < 8 && fuzz_all; which++) ask(t, p, n, which);
     const char *last = dan_tokenizer_token(t, vocab - 1, &bytes);
     fuzz_touch(last, last ? bytes : 0);
     const int32_t odd[] = {0, vocab - 1, vocab, -1, INT32_MIN, INT32_MAX, dan_tokenizer_bos(t), dan_tokenizer_eos(t)};

@@ -24,8 +24,16 @@ bool fuzz_next(struct fuzz_input *in, struct fuzz_input *part);
 /* Every part as a file of that name, as many as there are; the folder is empty before. */
 void fuzz_put_parts(const uint8_t *p, size_t n, const char *const *names, size_t n_names);
 
+/* A safetensors file: one that begins with a brace gets the length of its header, which ends with the last brace, in front. */
+void fuzz_put_safetensors(const char *name, const uint8_t *p, size_t n);
+
 /* Lines of text as a GGUF file: gguf_text.c. */
 void fuzz_put_gguf(const char *name, const uint8_t *p, size_t n);
+
+/* The end of an input: the folder is empty again, and no large block (memory.c) is left. */
+void fuzz_done(void);
+/* What is allocated between true and false is for the next inputs too. */
+void fuzz_stay(bool yes);
 
 /* A failure must say so in one printable line, and may not be that memory is out; rc is given back. */
 int fuzz_expect(int rc, const struct dan_err *e);
@@ -34,7 +42,9 @@ struct dan_store;
 struct dan_tokenizer;
 /* First and last byte of every tensor, its first row as f32. */
 void fuzz_use_store(const struct dan_store *s);
-/* Encodes a text that has everything and n bytes of p, decodes the ids at once and one by one. */
+/* Encodes a text that has everything and some of p[n], decodes the ids at once and one by one, asks for offsets: some of that, which, depends
+ * on n, so that inputs are quick; all of it while fuzz_all is true. */
+extern bool fuzz_all;
 void fuzz_use_tokenizer(const struct dan_tokenizer *t, const uint8_t *p, size_t n);
 /* Loads "mem/NAME" as a tokenizer and uses it. */
 void fuzz_load_tokenizer(const char *name, const uint8_t *p, size_t n);

@@ -1,7 +1,7 @@
 /* A chat template, and after a cut the variables that a user gives it: rendered as a bare template and as a conversation with its ids and its
  * mask.  A special token may come of the template's bytes only. */
+#include <stdlib.h>
 #include <string.h>
-#include "base/mem.h"
 #include "fuzz.h"
 #include "text/chat_template.h"
 
@@ -33,35 +33,53 @@ static void converse(const struct dan_tokenizer *t, const char *template, json_t
     json_decref(by.tokens);
 }
 
-static void render(const char *template, size_t n, const json_t *vars)
+/* Limits that one input reaches in a millisecond. */
+static bool render(const char *template, size_t n, const json_t *vars)
 {
-    struct dan_jinja_opts o = {.has_now = n & 1, .max_steps = 200000, .max_memory = 16 << 20, .max_output = 1 << 20};
+    struct dan_jinja_opts o = {.has_now = n & 1, .max_steps = 3000, .max_memory = 1 << 20, .max_output = 16 << 10};
     struct dan_jinja_out out = {0};
     struct dan_err e = {0};
-    if (!fuzz_expect(dan_jinja_render(template, n, NULL, vars, &o, &out, &e), &e)) DAN_ASSERT(out.text.n == out.mark.n);
+    int rc = fuzz_expect(dan_jinja_render(template, n, NULL, vars, &o, &out, &e), &e);
+    if (!rc) DAN_ASSERT(out.text.n == out.mark.n);
     dan_jinja_out_release(&out);
+    return !rc;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+static const struct dan_tokenizer *tokenizer(void)
 {
     static const char *const special[] = {"<|x|>", "<|end|>", "<|"};
     static struct dan_tokenizer *t;
     struct dan_tok_train_opts o = {.special = special, .n_special = 3};
-    struct fuzz_input in = {p, n}, part = {0};
+    if (t) return t;
+    fuzz_stay(true);
+    DAN_ASSERT(!dan_tokenizer_new_bytes(&o, &t, NULL));
+    fuzz_stay(false);
+    return t;
+}
+
+/* Those of the input, if it brings an object, or the usual ones. */
+static json_t *variables(const struct fuzz_input *own)
+{
+    json_t *vars = own->n && own->n < 4096 ? json_loadb((const char *)own->p, own->n, 0, NULL) : NULL;
+    if (json_is_object(vars)) return vars;
+    json_decref(vars);
+    static json_t *made;
+    if (!made) made = json_loads(usual, 0, NULL);
+    return json_incref(made);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
+{
+    struct fuzz_input in = {p, n}, part = {0}, own = {0};
     fuzz_clear();
     if (!fuzz_next(&in, &part)) return 0;
-    char *template = dan_malloc(part.n + 1);
+    fuzz_next(&in, &own);
+    char *template = malloc(part.n + 1);
     memcpy(template, part.p, part.n);
     template[part.n] = 0;
-    size_t len = part.n;
-    json_t *vars = fuzz_next(&in, &part) && part.n < 4096 ? json_loadb((const char *)part.p, part.n, 0, NULL) : NULL;
-    if (!json_is_object(vars)) {
-        json_decref(vars);
-        vars = json_loads(usual, 0, NULL);
-    }
-    render(template, len, vars);
-    if (n < 300 && (t || !dan_tokenizer_new_bytes(&o, &t, NULL))) converse(t, template, vars);
+    json_t *vars = variables(&own);
+    if (render(template, part.n, vars) && n < 300) converse(tokenizer(), template, vars);
     json_decref(vars);
-    dan_free(template);
+    free(template);
     return 0;
 }

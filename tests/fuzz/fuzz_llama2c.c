@@ -1,12 +1,12 @@
 /* llama2.c's checkpoints.  Input that begins with '+' is a header's numbers as text ("+hidden ffn layers heads kv_heads vocab
- * context group", the last 0: the old layout); zeros follow, as many as the model needs. */
+ * context group", the last 0: the old layout); weights follow, as many as the model needs, up to 8 KiB. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/str.h"
 #include "fuzz.h"
 #include "io/llama2c.h"
 
-enum { MAX_BYTES = 1 << 16 };
+enum { HEADER = 256, MAX_BYTES = 1 << 13 };
 
 static int64_t floats_of(const int64_t v[8])
 {
@@ -14,8 +14,18 @@ static int64_t floats_of(const int64_t v[8])
     return vocab * c * (v[5] < 0 ? 2 : 1) + v[2] * layer + c + v[6] * d;
 }
 
+/* Bytes 0, 1, 2 ... behind what is there, n in all or as many as there may be. */
+static void put_weights(struct dan_str *out, int64_t n)
+{
+    static char weights[MAX_BYTES];
+    if (!weights[1])
+        for (int i = 0; i < MAX_BYTES; i++) weights[i] = (char)i;
+    if (n > 0) dan_str_append(out, weights, (size_t)(n < MAX_BYTES ? n : MAX_BYTES));
+}
+
 static void put_file(const char *text)
 {
+    static const char zeros[HEADER];
     struct dan_str out = {0};
     int64_t v[8] = {0};
     char *end = (char *)(uintptr_t)text;
@@ -26,9 +36,8 @@ static void put_file(const char *text)
     for (int i = 0; i < 7; i++) dan_str_append(&out, &(int32_t){(int32_t)v[i]}, 4);
     if (!old) dan_str_putc(&out, *end);
     if (!old) dan_str_append(&out, &(int32_t){(int32_t)v[7]}, 4);
-    while (!old && out.n < 256) dan_str_putc(&out, 0);
-    int64_t n = old || v[7] == 1 ? 4 * floats_of(v) : floats_of(v) + 4 * floats_of(v) / llabs(v[7]);
-    for (int64_t i = 0; i < n && out.n < MAX_BYTES; i++) dan_str_putc(&out, (char)i);
+    if (!old) dan_str_append(&out, zeros, HEADER - out.n);
+    put_weights(&out, old || v[7] == 1 ? 4 * floats_of(v) : floats_of(v) + 4 * floats_of(v) / llabs(v[7]));
     fuzz_put("model.bin", out.p, out.n);
     dan_str_release(&out);
 }

@@ -13,15 +13,24 @@ static void put_piece(struct dan_str *out, float score, const char *p, size_t n)
     dan_str_append(out, p, n);
 }
 
-static void put_file(const char *line, const char *end)
+/* The longest piece, then those that every file has: made once. */
+static const struct dan_str *common_pieces(void)
 {
     static const char *const first[] = {"<unk>", "\n<s>\n", "\n</s>\n"};
+    static struct dan_str made;
+    char name[16];
+    if (made.n) return &made;
+    dan_str_append(&made, &(uint32_t){16}, 4);
+    for (int i = 0; i < 3; i++) put_piece(&made, 0, first[i], strlen(first[i]));
+    for (int b = 0; b < 256; b++) put_piece(&made, 0, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
+    return &made;
+}
+
+static void put_file(const char *line, const char *end)
+{
     struct dan_str out = {0};
     char name[32];
-    uint32_t longest = 16;
-    dan_str_append(&out, &longest, 4);
-    for (int i = 0; i < 3; i++) put_piece(&out, 0, first[i], strlen(first[i]));
-    for (int b = 0; b < 256; b++) put_piece(&out, 0, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
+    dan_str_append(&out, common_pieces()->p, common_pieces()->n);
     while (line < end) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         if (!stop) stop = end;

@@ -30,13 +30,23 @@ static void put_flag(struct dan_str *s, unsigned field, uint64_t v)
 
 static void put_piece(struct dan_str *out, int type, float score, const char *p, size_t n)
 {
-    struct dan_str piece = {0};
+    static struct dan_str piece;               /* its memory is used again */
+    dan_str_clear(&piece);
     put_bytes(&piece, 1, p, n);
     put_varint(&piece, 2 << 3 | 5);
     dan_str_append(&piece, &score, sizeof score);
     put_flag(&piece, 3, (uint64_t)type);
     put_bytes(out, 1, piece.p, piece.n);
-    dan_str_release(&piece);
+}
+
+/* <0x00> to <0xFF>, made once. */
+static const struct dan_str *byte_pieces(void)
+{
+    static struct dan_str made;
+    char name[16];
+    if (made.n) return &made;
+    for (int b = 0; b < 256; b++) put_piece(&made, 6, 0, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
+    return &made;
 }
 
 static void put_pieces(struct dan_str *out, const char *line, const char *end, bool bytes)
@@ -52,10 +62,7 @@ static void put_pieces(struct dan_str *out, const char *line, const char *end, b
         if (text <= stop) put_piece(out, number[0] - '0', score, text, (size_t)(stop - text));
         line = stop + 1;
     }
-    for (int b = 0; b < 256 && bytes; b++) {
-        char name[16];
-        put_piece(out, 6, 0, name, (size_t)snprintf(name, sizeof name, "<0x%02X>", (unsigned)b));
-    }
+    if (bytes) dan_str_append(out, byte_pieces()->p, byte_pieces()->n);
 }
 
 static void put_model(const uint8_t *p, size_t n)

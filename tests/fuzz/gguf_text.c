@@ -9,12 +9,14 @@
 #include "fuzz.h"
 #include "io/gguf_impl.h"
 
-enum { MAX_DATA = 1 << 16 };
+enum { MAX_DATA = 1 << 12 };
 struct gguf_text { struct dan_str keys, tensors; uint64_t n_keys, n_tensors, data; };
 
 static void put_le(struct dan_str *s, uint64_t v, int bytes)
 {
-    for (int i = 0; i < bytes; i++) dan_str_putc(s, (char)(v >> 8 * i));
+    char le[8];
+    for (int i = 0; i < bytes; i++) le[i] = (char)(v >> 8 * i);
+    dan_str_append(s, le, (size_t)bytes);
 }
 
 static void put_text(struct dan_str *s, const char *p, size_t n)
@@ -116,7 +118,8 @@ void fuzz_put_gguf(const char *name, const uint8_t *p, size_t n)
     dan_str_append(&file, dan_str_c(&g.tensors), g.tensors.n);
     while (file.n % 32) dan_str_putc(&file, 0);
     if (g.data > MAX_DATA) g.data = MAX_DATA;
-    for (uint64_t i = 0; i < g.data; i += 8) put_le(&file, 0, 8);
+    static const char zeros[MAX_DATA];
+    dan_str_append(&file, zeros, g.data);
     fuzz_put(name, file.p, file.n);
     dan_str_release(&file);
     dan_str_release(&g.keys);

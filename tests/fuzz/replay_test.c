@@ -33,6 +33,7 @@ static void run(const struct harness *h, const uint8_t *p, size_t n)
     memcpy(copy, p, n);
     clock_t begin = clock();
     h->run(copy, n);
+    fuzz_done();
     if (clock() - begin > CLOCKS_PER_SEC) fail_msg("%s: an input of %zu bytes takes more than a second", h->name, n);
     free(copy);
 }
@@ -60,7 +61,9 @@ static void replay_seeds(const struct harness *h)
     const uint8_t *p;
     size_t n, i = 0;
     for (; fuzz_seed(h->name, i, &p, &n); i++) {
+        fuzz_all = true;
         run(h, p, n);
+        fuzz_all = false;
         run_damaged(h, p, n);
     }
     run(h, (const uint8_t *)"", 0);
@@ -75,12 +78,16 @@ static void replay_files(const struct harness *h)
     snprintf(dir, sizeof dir, "tests/fuzz/regress/%s", h->name);
     if (!dan_path_is_dir(dir)) return;
     assert_int_equal(dan_list_dir(dir, &names, &n, NULL), 0);
+    fuzz_all = true;
     for (size_t i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        fuzz_stay(true);
         assert_int_equal(dan_read_file(path, &bytes, &size, NULL), 0);
+        fuzz_stay(false);
         run(h, (const uint8_t *)bytes, size);
         dan_free(bytes);
     }
+    fuzz_all = false;
     dan_free_list(names, n);
 }
 

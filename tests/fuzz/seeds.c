@@ -18,6 +18,9 @@ static const struct text_seed { const char *name, *text; size_t n; } texts[] = {
     {"index", TEXT("{\"metadata\":{\"total_size\":16},\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}" FUZZ_CUT
               "@\0\0\0\0\0\0\0{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567" FUZZ_CUT
               "@\0\0\0\0\0\0\0{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}         " "01234567")},
+    {"index", TEXT("{\"weight_map\":{\"a\":\"a.safetensors\",\"b\":\"b.safetensors\"}}" FUZZ_CUT "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}01234567"
+              FUZZ_CUT "{\"b\":{\"dtype\":\"BF16\",\"shape\":[1,2],\"data_offsets\":[0,4]}}0123")},
+    {"checkpoint", TEXT(FUZZ_CUT "{\"step\": 3}" FUZZ_CUT "{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[8,9]}}abcdefghi")},
     {"tokenizer_json", TEXT("{\"added_tokens\":[" TOKEN(5, "<|endoftext|>", true) "],\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"ByteLevel\","
                        "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\"},"
                        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"\xc4\xa0\":2,\"ab\":3,\"\xc4\xa0" "a\":4},\"merges\":[\"a b\",[\"\xc4\xa0\",\"a\"]]}}"
@@ -121,9 +124,10 @@ static void make_checkpoint(struct dan_str *out)
 }
 
 /* data/shards.h: head, tokens, starts of documents, tail. */
-static void make_shard(struct dan_str *out)
+static void put_shard(struct dan_str *out, uint64_t index)
 {
     static const uint16_t tokens[8] = {1, 2, 3, 0, 4, 5, 6, 0};
+    size_t begin = out->n;
     dan_str_puts(out, "DANLUTOK");
     put_number(out, 1, 4);
     put_number(out, 2, 4);
@@ -137,10 +141,20 @@ static void make_shard(struct dan_str *out)
     put_number(out, 8, 8);                     /* tokens, documents, bytes, index */
     put_number(out, 2, 8);
     put_number(out, 20, 8);
-    for (int i = 0; i < 3; i++) put_number(out, 0, 8);
-    put_number(out, dan_crc32(0, out->p, out->n), 4);
+    put_number(out, index, 8);
+    for (int i = 0; i < 2; i++) put_number(out, 0, 8);
+    put_number(out, dan_crc32(0, out->p + begin, out->n - begin), 4);
     put_number(out, 0, 4);
     dan_str_puts(out, "DANLUEND");
+}
+
+static void make_shard(struct dan_str *out) { put_shard(out, 0); }
+
+static void make_two_shards(struct dan_str *out)
+{
+    put_shard(out, 0);
+    dan_str_puts(out, FUZZ_CUT);
+    put_shard(out, 1);
 }
 
 /* A charsmap that makes "b" of "A": units of Darts-clone (text/charsmap.h). */
@@ -158,6 +172,7 @@ static const struct made_seed made[] = {
     {"sentencepiece", make_charsmap},
     {"checkpoint", make_checkpoint},
     {"shards", make_shard},
+    {"shards", make_two_shards},
 };
 
 bool fuzz_seed(const char *name, size_t i, const uint8_t **p, size_t *n)
