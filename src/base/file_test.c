@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/mem.h"
 
 /* Each test runs in a fresh directory, which is *state. */
@@ -253,6 +254,25 @@ static void links_lead_out(void **state)
     assert_true(dan_path_stays("hub/snapshots/1", "hub/snapshots/1/none"));
 }
 
+static void one_writer(void **state)
+{
+    int mine, other;
+    struct dan_err e = {0};
+    (void)state;
+    assert_int_equal(dan_mkdirs("run", &e), DAN_OK);
+    assert_int_equal(dan_lock_dir("run", &mine, &e), DAN_OK);
+    assert_true(mine > 0);
+    assert_int_equal(dan_lock_dir("run", &other, &e), DAN_EINVAL);
+    assert_int_equal(other, 0);
+    assert_non_null(strstr(e.msg, "another danlu"));
+    dan_unlock_dir(&mine);
+    e = (struct dan_err){0};
+    assert_int_equal(dan_lock_dir("run", &other, &e), DAN_OK);
+    dan_unlock_dir(&other);
+    dan_unlock_dir(&other);
+    assert_int_equal(dan_lock_dir("gone", &other, &e), DAN_EIO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +285,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(full_disk, enter, leave),
         cmocka_unit_test_setup_teardown(no_half_file_stays, enter, leave),
         cmocka_unit_test_setup_teardown(directories, enter, leave),
+        cmocka_unit_test_setup_teardown(one_writer, enter, leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -90,7 +90,8 @@ struct dan_cli {
     int64_t     seed, threads;                 /* threads 0: one per usable core */
     const char *recipe, *isa;                  /* isa: base/sys.h, dan_isa_mask */
     /* Set by the first SIGINT, SIGTERM or SIGHUP: finish the step, write a checkpoint, return DAN_ECANCELLED.
-     * System calls restart; only poll() and sleeps return early.  The second signal exits at once. */
+     * System calls restart; only poll() and sleeps return early.  The second signal exits at once, and so does the first
+     * before ui.heeds is set, as the first progress bar does: what reads files looks at no flag. */
     volatile sig_atomic_t stop;
     struct dan_arena *arena;
     struct dan_ui     ui;

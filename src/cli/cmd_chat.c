@@ -178,6 +178,7 @@ static int open_talk(struct talk *t, struct dan_err *e)
 {
     int rc = lm_open(t->cli, t->o->model, true, &t->m, e);
     if (!rc) rc = adapters_load(t->cli, &t->m, &t->o->adapters, e);
+    if (!rc && !t->o->template) rc = adapters_template(t->cli, &t->m, &t->o->adapters, e);
     if (!rc) rc = open_chat(t, e);
     if (!rc) rc = gen_options(t, e);
     if (!rc) rc = dan_sampling_check(&t->gen.sampling, e);
@@ -314,6 +315,7 @@ static int converse(struct talk *t, struct dan_err *e)
     char *line = NULL;
     size_t cap = 0;
     int rc = DAN_OK;
+    t->cli->ui.heeds = 1;
     for (show_prompt(t); !rc; show_prompt(t)) {
         ssize_t n = getline(&line, &cap, stdin);
         if (n < 0) break;

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "cli/encoder_texts.h"
 #include "cli/lm_open.h"
+#include "exec/precision.h"
 #include "io/hf_labels.h"
 
 enum { GROUP = 4096 };                         /* texts between two looks at Ctrl-C and the bar */
@@ -34,11 +35,7 @@ struct job {
     int32_t *order;                            /* [K] */
 };
 
-static enum dan_prec precision(const struct job *j)
-{
-    bool has = dan_cpu_features() & dan_isa_mask(j->cli->isa) & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
-    return strcmp(j->o->dtype, "bf16") == 0 || (strcmp(j->o->dtype, "auto") == 0 && has) ? DAN_PREC_BF16 : DAN_PREC_F32;
-}
+static enum dan_prec precision(const struct job *j) { return dan_prec_of(j->o->dtype, dan_isa_mask(j->cli->isa)); }
 
 static int open_model(struct job *j, struct dan_err *e)
 {

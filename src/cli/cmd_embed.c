@@ -6,7 +6,9 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/cmd.h"
+#include "cli/encoder_texts.h"
 #include "cli/trace.h"
+#include "exec/precision.h"
 #include "infer/encode.h"
 #include "io/safetensors.h"
 #include "io/st_config.h"
@@ -75,8 +77,8 @@ static int read_stdin(struct job *j, struct dan_err *e)
 
 static int read_text(struct job *j, struct dan_err *e)
 {
-    if (!j->o->file || strcmp(j->o->file, "-") == 0) return read_stdin(j, e);
-    return dan_read_file(j->o->file, &j->text, &j->n_text, e);
+    int rc = !j->o->file || strcmp(j->o->file, "-") == 0 ? read_stdin(j, e) : dan_read_file(j->o->file, &j->text, &j->n_text, e);
+    return rc ? rc : enc_check(j->cli, j->o->file, j->text, j->n_text, e);
 }
 
 /* A sentence without its end goes to the model whole; what is cut is counted. */
@@ -118,11 +120,7 @@ static int read_sentences(struct job *j, struct dan_err *e)
 
 /* --- the model */
 
-static enum dan_prec precision(const struct job *j)
-{
-    bool has = dan_cpu_features() & dan_isa_mask(j->cli->isa) & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
-    return strcmp(j->o->dtype, "bf16") == 0 || (strcmp(j->o->dtype, "auto") == 0 && has) ? DAN_PREC_BF16 : DAN_PREC_F32;
-}
+static enum dan_prec precision(const struct job *j) { return dan_prec_of(j->o->dtype, dan_isa_mask(j->cli->isa)); }
 
 static enum dan_pooling pooling(const struct job *j)
 {

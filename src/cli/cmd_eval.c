@@ -98,8 +98,8 @@ static int print(struct dan_cli *cli, const struct eval_opts *o, const struct co
     double bpb = r->nats / log(2) / (double)c->bytes;
     if (cli->json)
         return dan_out_json(&cli->ui,
-                            json_pack("{s:s,s:f,s:f,s:f,s:I,s:I,s:I,s:s,s:I,s:f}", "model", o->model, "loss", r->loss, "perplexity",
-                                      r->perplexity, "bits_per_byte", bpb, "tokens", (json_int_t)r->tokens, "bytes", (json_int_t)c->bytes,
+                            json_pack("{s:s,s:f,s:o,s:f,s:I,s:I,s:I,s:s,s:I,s:f}", "model", o->model, "loss", r->loss, "perplexity",
+                                      isfinite(r->perplexity) ? json_real(r->perplexity) : json_null(), "bits_per_byte", bpb, "tokens", (json_int_t)r->tokens, "bytes", (json_int_t)c->bytes,
                                       "documents", (json_int_t)c->n_docs, "protocol", r->protocol, "context", (json_int_t)r->context,
                                       "seconds", seconds),
                             e);
@@ -147,6 +147,8 @@ static int evaluate(struct dan_cli *cli, const struct eval_opts *o, struct lm_fi
     rc = dan_eval(&m->lm, text, &eo, &r, e);
     dan_bar_finish(&show.bar);
     dan_shards_free(text);
+    if (!rc && !isfinite(r.loss))
+        rc = dan_fail(e, DAN_EFORMAT, "the loss of '%s' is no finite number: its weights are damaged, or too large for their format", o->model);
     return rc ? rc : print(cli, o, c, &r, dan_now() - t0, e);
 }
 

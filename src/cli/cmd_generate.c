@@ -200,6 +200,7 @@ static int run_group(struct job *j, struct dan_session *s, size_t first, size_t 
         dan_session_reset(s, (int32_t)i);
     }
     if (j->n == 1 && j->o->echo && !j->cli->json) put(j, j->prompt[0].text, j->prompt[0].n);
+    j->cli->ui.heeds = 1;
     if (!j->load_seconds) j->load_seconds = dan_now() - j->opened;
     int rc = dan_gen_run(s, group, (int64_t)n, &hooks, &t, e);
     if (!j->first_seconds) j->first_seconds = j->load_seconds + t.prompt_seconds;

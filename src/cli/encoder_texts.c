@@ -4,6 +4,8 @@
 #include <unistd.h>
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/utf8.h"
+#include "data/text.h"
 
 int enc_open(struct dan_cli *cli, const char *dir, enum dan_prec prec, struct enc_files *m, struct dan_err *e)
 {
@@ -44,6 +46,18 @@ static int read_stdin(struct dan_cli *cli, struct enc_texts *x, size_t *n, struc
     return s.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for standard input; give it in smaller parts") : DAN_OK;
 }
 
+int enc_check(struct dan_cli *cli, const char *file, const char *p, size_t n, struct dan_err *e)
+{
+    const char *name = file && strcmp(file, "-") ? file : "standard input";
+    size_t bad = n ? dan_utf8_check(p, n) : 0, line = 1;
+    int rc = n ? dan_text_check(name, p, n, e) : DAN_OK;
+    if (rc || bad == n) return rc;
+    for (size_t i = 0; i < bad; i++) line += p[i] == '\n';
+    dan_warn(&cli->ui, "invalid UTF-8 in '%s', line %zu: what is no character means nothing to the model; convert it first (iconv -f LATIN1 -t UTF-8, or -f GB18030 for Chinese)",
+             name, line);
+    return DAN_OK;
+}
+
 int enc_read(struct dan_cli *cli, const struct dan_strings *args, const char *file, struct enc_texts *x, struct dan_err *e)
 {
     int rc = DAN_OK;
@@ -52,6 +66,7 @@ int enc_read(struct dan_cli *cli, const struct dan_strings *args, const char *fi
     if (rc || (args->n && !file)) return rc;
     if (args->n) return dan_fail(e, DAN_EUSAGE, "texts were given both as arguments and with --data '%s'; give one of them", file);
     rc = !file || strcmp(file, "-") == 0 ? read_stdin(cli, x, &n, e) : dan_read_file(file, &x->memory, &n, e);
+    if (!rc) rc = enc_check(cli, file, x->memory, n, e);
     for (size_t i = 0; i < n && !rc;) {
         const char *end = memchr(x->memory + i, '\n', n - i);
         size_t len = end ? (size_t)(end - (x->memory + i)) : n - i;

@@ -18,6 +18,8 @@ struct enc_texts {
     int64_t *start;
     int64_t cut;                               /* texts that were longer than the model takes */
 };
+/* Bytes of a file (NULL or "-": standard input): what is no text is refused, invalid UTF-8 is warned of. */
+int  enc_check(struct dan_cli *cli, const char *file, const char *p, size_t n, struct dan_err *e);
 /* The arguments, else the lines of `file` (NULL or "-": standard input). */
 int  enc_read(struct dan_cli *cli, const struct dan_strings *args, const char *file, struct enc_texts *x, struct dan_err *e);
 /* Ids of all texts, control tokens around them; pair: each is two, with a tab between.  flags: enum dan_encode_flags.

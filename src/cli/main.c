@@ -7,15 +7,23 @@
 #include "base/sys.h"
 #include "cli/cmd.h"
 
-/* The program's only mutable global: a signal handler has no other way to find its flag. */
-static volatile sig_atomic_t *stop_flag;
+/* The program's only mutable global: a signal handler has no other way to find its flags. */
+static struct dan_cli *running;
 
+static void last_words(int fd, const char *text) { if (write(fd, text, strlen(text)) < 0) _exit(1); }
+
+/* Reading a file for minutes looks at no flag and loses nothing when it ends. */
 static void on_signal(int sig)
 {
     (void)sig;
-    if (*stop_flag)
+    if (running->stop)
         _exit(130);                            /* asked twice: at once */
-    *stop_flag = 1;
+    if (!running->ui.heeds) {
+        if (running->json) last_words(STDOUT_FILENO, "{\"error\":{\"message\":\"interrupted\",\"exit\":130}}\n");
+        last_words(STDERR_FILENO, "danlu: interrupted\n");
+        _exit(130);
+    }
+    running->stop = 1;
 }
 
 /* A mapped file became shorter, or its disk failed.  What was read is gone: there is nothing to go on with. */
@@ -30,7 +38,7 @@ static void on_lost_page(int sig)
 static void catch_signals(struct dan_cli *cli)
 {
     struct sigaction stop = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN}, hangup, lost = {.sa_handler = on_lost_page};
-    stop_flag = &cli->stop;
+    running = cli;
     sigemptyset(&stop.sa_mask);
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGINT, &stop, NULL);
@@ -79,6 +87,15 @@ static int finish(struct dan_cli *cli, int rc, struct dan_err *e)
     return exit_code(rc);
 }
 
+/* An option that stands before --json may be what is wrong. */
+static bool wants_json(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--json"))
+            return true;
+    return false;
+}
+
 static int print(struct dan_cli *cli, struct dan_str *text, struct dan_err *e)
 {
     int rc = dan_out(&cli->ui, dan_str_c(text), text->n, e);
@@ -98,12 +115,13 @@ static int run(struct dan_cli *cli, int argc, char **argv, struct dan_err *e)
     if (argc == 1 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
         if (argc == 1)
             dan_say(&cli->ui, "no command given; this is what there is:\n");
-        int rc = run(cli, 2, help, e);
-        return argc == 1 && !rc ? DAN_EUSAGE : rc;
+        return run(cli, 2, help, e);
     }
     int rc = dan_cli_parse(cli, argc, argv, &opts, e);
-    if (rc)
+    if (rc) {
+        cli->json = cli->json || wants_json(argc, argv);
         return rc;
+    }
     cli->ui.quiet = cli->quiet;
     if (cli->help) {
         dan_help_command(cli->cmd, cli->path, cli->ui.out_tty ? dan_ui_width() : 100, cli->ui.out_colour, &text);
@@ -122,6 +140,7 @@ int main(int argc, char **argv)
     cli.home = find_home(cli.arena);
     catch_signals(&cli);
     int code = finish(&cli, run(&cli, argc, argv, &e), &e);
+    if (argc == 1 && !code) code = 2;          /* nothing was asked for */
     dan_arena_free(cli.arena);
     return code;
 }

@@ -26,6 +26,7 @@ struct parse {
     struct dan_err *e;
     const struct dan_opt *list;                /* an S option that takes the values that follow */
     int n_positional;
+    const char *first;                         /* of the positionals */
 };
 
 /* Where an option lives: its struct and its origin. */
@@ -86,12 +87,14 @@ static int name_distance(const char *given, const char *name)
     int d = dan_str_distance(given, name);
     if (dan_str_starts(name, given) && strlen(given) >= 3)
         return 1;
-    return d > 2 && abbreviates(given, name) ? 2 : d;
+    if (d > 2 && abbreviates(given, name))
+        return 2;
+    return d < (int)strlen(name) ? d : 99;     /* "epochs" has nothing of "eps" but what is left when all else goes */
 }
 
 int dan_option_distance(const char *given, const char *name, const char *alias)
 {
-    int best = name_distance(given, name), limit = (int)strlen(given) / 3 + 1;
+    int best = name_distance(given, name), limit = strlen(given) < 4 ? 1 : (int)strlen(given) / 3 + 1;
     for (const char *p = alias; p && *p; p += strcspn(p, "|"), p += *p == '|') {
         char one[64];
         size_t n = strcspn(p, "|");
@@ -220,13 +223,21 @@ static const struct dan_opt *nth_positional(const struct dan_cmd *cmd, int i)
     return NULL;
 }
 
+/* "finetune marge ADAPTER": a command that was meant, not a model of that name. */
+static bool resembles(const struct dan_cmd *const *cmds, const char *name)
+{
+    for (; *cmds; cmds++)
+        if (dan_option_distance(name, (*cmds)->name, NULL) < 99) return true;
+    return false;
+}
+
 static int unexpected(const struct parse *p, const char *arg)
 {
     if (dan_cmd_find(p->cmd->sub, arg))
         return dan_fail(p->e, DAN_EUSAGE, "command '%s' stands after an option; write 'danlu %s %s' first, then options", arg,
                         p->cli->path, arg);
-    if (p->cmd->sub)
-        return dan_cmd_unknown(p->cmd->sub, p->cli->path, arg, p->e);
+    if (p->cmd->sub && (p->n_positional == 0 || resembles(p->cmd->sub, p->first)))
+        return dan_cmd_unknown(p->cmd->sub, p->cli->path, p->n_positional ? p->first : arg, p->e);
     if (p->n_positional == 0)
         return dan_fail(p->e, DAN_EUSAGE, "unexpected argument '%s'; 'danlu %s' takes only options, see '--help'", arg, p->cli->path);
     return dan_fail(p->e, DAN_EUSAGE, "one argument too many: '%s'; quote arguments that contain blanks, or see '--help'", arg);
@@ -238,8 +249,8 @@ static int take_positional(struct parse *p, const char *arg)
     const struct dan_opt *o = p->list ? p->list : nth_positional(p->cmd, p->n_positional);
     if (!o || !slot_of(p, o, &s))
         return unexpected(p, arg);
-    if (!p->list)
-        p->n_positional++;
+    if (!p->list && p->n_positional++ == 0)
+        p->first = arg;
     return set_slot(p, &s, arg);
 }
 
@@ -304,12 +315,11 @@ static int check_required(const struct parse *p)
         bool list = strchr("SR", o->type) != NULL, given = p->cli->origin[o - p->cmd->opts] != DAN_FROM_DEFAULT || o->dflt;
         if (!(o->type == 'p' || o->required) || (list ? ((const struct dan_strings *)field)->n > 0 : given))
             continue;
-        const char *meta = o->meta ? o->meta : o->name;
+        const char *meta = o->meta ? o->meta : o->name, *example = p->cmd->example ? p->cmd->example : "see '--help'";
+        int line = (int)strcspn(example, "\n");
         if (positional(o))
-            return dan_fail(p->e, DAN_EUSAGE, "missing argument %s (%s); example: %s", meta, o->help,
-                            p->cmd->example ? p->cmd->example : "see '--help'");
-        return dan_fail(p->e, DAN_EUSAGE, "missing option '--%s %s' (%s); example: %s", o->name, o->meta ? o->meta : "VALUE", o->help,
-                        p->cmd->example ? p->cmd->example : "see '--help'");
+            return dan_fail(p->e, DAN_EUSAGE, "missing argument %s (%s); example: %.*s", meta, o->help, line, example);
+        return dan_fail(p->e, DAN_EUSAGE, "missing option '--%s %s' (%s); example: %.*s", o->name, o->meta ? o->meta : "VALUE", o->help, line, example);
     }
     return DAN_OK;
 }

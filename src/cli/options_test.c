@@ -45,7 +45,10 @@ static const struct dan_cmd rest = {.name = "rest", .doc = "takes files", .opts 
 static const struct dan_cmd group = {.name = "group", .doc = "has commands below",
                                      .about = "One paragraph that is\nwrapped at forty columns.\n\nAnother.\n- a point\n- another point",
                                      .sub = (const struct dan_cmd *const[]){&demo, &rest, NULL}};
-static const struct dan_cmd *const cmds[] = {&demo, &group, &rest, NULL};
+/* A command of its own that has others below it, as finetune. */
+static const struct dan_cmd both = {.name = "both", .doc = "does and has", .example = "danlu both m\ndanlu both demo m", .opts = demo_options, .opts_bytes = sizeof(struct demo),
+                                    .run = nothing, .sub = (const struct dan_cmd *const[]){&demo, &rest, NULL}};
+static const struct dan_cmd *const cmds[] = {&both, &demo, &group, &rest, NULL};
 
 struct parsed { struct dan_cli cli; struct dan_err e; const void *opts; int rc; };
 
@@ -181,8 +184,23 @@ static void test_refusals(void **state)
     refused("qqqqqq", "unknown command 'qqqqqq'; 'danlu help' lists the commands");
     refused("group", "'danlu group' needs one of: demo, rest");
     refused("group dmo", "unknown command 'group dmo'; did you mean 'group demo'?");
+    refused("both dmeo a b", "unknown command 'both dmeo'; did you mean 'both demo'?");
+    refused("both model out more", "one argument too many: 'more'");
+    refused("qed", "unknown command 'qed'; 'danlu help'");      /* short names: one letter may differ */
+    refused("demo m --xlyr 3", "unknown option '--xlyr'; 'danlu help demo'");     /* not --lr: nothing of it would be left */
     refused("--json demo", "option '--json' stands before a command");
     refused("", "no command given");
+}
+
+static void test_one_example(void **state)
+{
+    (void)state;
+    struct parsed p;
+    parse(&p, "both");
+    assert_int_equal(p.rc, DAN_EUSAGE);
+    assert_non_null(strstr(p.e.msg, "example: danlu both m"));
+    assert_null(strstr(p.e.msg, "danlu both demo"));
+    dan_arena_free(p.cli.arena);
 }
 
 static void test_ints(void **state)
@@ -339,7 +357,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults), cmocka_unit_test(test_values), cmocka_unit_test(test_double_dash),
-        cmocka_unit_test(test_help_wins), cmocka_unit_test(test_refusals), cmocka_unit_test(test_ints),
+        cmocka_unit_test(test_help_wins), cmocka_unit_test(test_refusals), cmocka_unit_test(test_one_example), cmocka_unit_test(test_ints),
         cmocka_unit_test(test_recipe), cmocka_unit_test(test_recipe_refusals), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_bare),
         cmocka_unit_test(test_help_text),
     };

@@ -184,9 +184,12 @@ int quantize_compare(struct dan_cli *cli, const struct quantize_compare *o, stru
                                 .lr = 3e-3, .pool = pool, .progress = on_progress, .ctx = &bar};
     if (!rc) so.cfg = (struct dan_lm_config){.vocab = dan_tokenizer_vocab_size(c.tok), .context = CONTEXT, .hidden = HIDDEN, .layers = LAYERS, .heads = HEADS,
                                              .tied = true, .bos = -1, .eos = -1, .pad = -1};
-    dan_bar_start(&bar, &cli->ui, "compare", "step", 0, 1);
-    if (!rc) rc = dan_study_run(&so, &s, e);
-    dan_bar_finish(&bar);
+    if (!rc) {
+        dan_bar_start(&bar, &cli->ui, "compare", "step", 0, 1);
+        cli->ui.heeds = 0;                     /* nothing is written before the end: a signal ends it at once */
+        rc = dan_study_run(&so, &s, e);
+        dan_bar_finish(&bar);
+    }
     if (!rc) rc = report(cli, o, &s, e);
     dan_study_release(&s);
     dan_pool_free(pool);

@@ -98,7 +98,9 @@ int quantize_read_texts(struct quantize_work *w, struct dan_err *e)
                         o->report ? "--report" : "--budget");
     if (o->calibration.n) rc = read_text(w, &o->calibration, o->sequences, o->length, &w->calibration, e);
     if (!rc && o->calibration.n) w->fit = w->calibration.text;
-    if (!rc && measure && o->test.n) rc = read_text(w, &o->test, test_sequences(w, test_length(w)), test_length(w), &w->test, e);
+    struct dan_err why = {0};
+    if (!rc && measure && o->test.n && (rc = read_text(w, &o->test, test_sequences(w, test_length(w)), test_length(w), &w->test, &why)))
+        dan_fail(e, rc, "--test: %s", why.msg);
     if (!rc && measure) rc = o->test.n ? (w->held = w->test.text, DAN_OK) : hold_out(w, e);
     if (!rc && measure) rc = copy_starts(w, e);
     if (!rc && o->calibration.n) w->fit_hash = hash_of(&w->fit);

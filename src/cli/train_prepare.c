@@ -2,10 +2,12 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/lm_data.h"
 #include "cli/train_run.h"
+#include "exec/precision.h"
 #include "io/checkpoint.h"
 
 const char *train_path(struct train_run *r, const char *name) { return dan_arena_printf(r->cli->arena, "%s/%s", r->o.out, name); }
@@ -38,9 +40,13 @@ static int prepare_data(struct train_run *r, struct dan_err *e)
 static int check_init(const struct train_run *r, struct dan_err *e)
 {
     static const char *const shape[] = {"model", "layers", "hidden", "heads", "kv-heads", "ffn", "tied", "bias", "init-std", "vocab"};
+    static const char *const trained[] = {"char", "bytes", "bpe"};
     for (size_t i = 0; i < sizeof shape / sizeof *shape && !r->o.resume; i++)
         if (dan_given(r->cli, shape[i]))
             return dan_fail(e, DAN_EUSAGE, "--%s and --init are both given; the model '%s' has its own: leave one out", shape[i], r->o.init);
+    for (int i = 0; i < 3 && !r->o.resume; i++)
+        if (dan_given(r->cli, "tokenizer") && !strcmp(r->o.tokenizer, trained[i]))
+            return dan_fail(e, DAN_EUSAGE, "--tokenizer %s makes a new vocabulary, '%s' has learnt its own; leave it out, or give the folder of the model's tokenizer", trained[i], r->o.init);
     return DAN_OK;
 }
 
@@ -85,12 +91,7 @@ static void model_config(const struct train_run *r, struct dan_lm_config *c)
 }
 
 /* bf16 would round what --qat has rounded already. */
-static enum dan_prec precision(const char *dtype, uint64_t cpu, bool qat)
-{
-    bool fast = !qat && cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
-    if (strcmp(dtype, "auto") == 0) return fast ? DAN_PREC_BF16 : DAN_PREC_F32;
-    return strcmp(dtype, "bf16") == 0 ? DAN_PREC_BF16 : DAN_PREC_F32;
-}
+static enum dan_prec precision(const char *dtype, uint64_t mask, bool qat) { return qat && !strcmp(dtype, "auto") ? DAN_PREC_F32 : dan_prec_of(dtype, mask); }
 
 static void print_graph(void *ctx, const char *pass, const char *text)
 {
@@ -123,7 +124,7 @@ static void train_options(struct train_run *r)
                                    .clip = o->clip,
                                    .dropout = o->dropout,
                                    .ema = o->ema,
-                                   .prec = precision(o->dtype, dan_cpu_features() & dan_isa_mask(r->cli->isa), strcmp(o->qat.scheme, "off") != 0),
+                                   .prec = precision(o->dtype, dan_isa_mask(r->cli->isa), strcmp(o->qat.scheme, "off") != 0),
                                    .cpu_mask = dan_isa_mask(r->cli->isa),
                                    .remat = o->remat,
                                    .seed = (uint64_t)r->cli->seed,
@@ -236,6 +237,7 @@ int train_prepare(struct train_run *r, struct dan_err *e)
     else if (!rc) rc = m->complete(&probe, e); /* before the data is touched */
     if (!rc) rc = qat_options(r->cli, &r->o.qat, &r->t.qat, e);
     if (!rc) rc = dan_mkdirs(r->o.out, e);
+    if (!rc) rc = dan_lock_dir(r->o.out, &r->lock, e);
     if (!rc) rc = prepare_data(r, e);
     if (!rc) rc = check_vocabulary(r, e);
     if (rc) return rc;
@@ -271,6 +273,7 @@ void train_release(struct train_run *r)
     dan_tokenizer_free(r->tok);
     dan_pool_free(r->pool);
     dan_runs_close(r->runs);
+    dan_unlock_dir(&r->lock);
     dan_free(r->loss.x);
     dan_free(r->loss.y);
     dan_free(r->val_loss.x);

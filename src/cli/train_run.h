@@ -34,6 +34,7 @@ struct train_run {
     struct dan_run record;
     int64_t expected_peak;                     /* bytes resident, known before the first step */
     int64_t run_id, last_saved;
+    int     lock;                              /* of OUT (base/lock.h) */
     double best, last_val, last_float;         /* last_float: validation without rounding, under --qat */
     bool   best_saved;                         /* the model folder holds the weights of `best` */
     int64_t bad_evals, first_step;

@@ -155,6 +155,7 @@ void dan_bar_start(struct dan_bar *b, struct dan_ui *ui, const char *title, cons
     *b = (struct dan_bar){.ui = ui, .title = title, .unit = unit, .first = done, .done = done, .total = total,
                           .started = now, .rate_at = now, .rate_done = done, .said = done};
     ui->bar = b;
+    ui->heeds = 1;
     b->drawn = now - (ui->tty ? 1 : 0);        /* the first plain line comes after its time, the first bar at once */
     if (ui->tty && !ui->quiet)
         draw(b, now);

@@ -3,6 +3,7 @@
 #ifndef DAN_CLI_UI_H
 #define DAN_CLI_UI_H
 #include <jansson.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@ struct dan_ui {
     bool out_tty, out_colour;                  /* of stdout */
     bool out_closed;                           /* the reader of stdout went away (`| head`) */
     struct dan_bar *bar;                       /* the one on the screen now */
+    volatile sig_atomic_t heeds;               /* cli->stop is looked at from here on: a first signal is a wish.  Before, it ends the program */
 };
 /* NO_COLOR, TERM and the locale decide. */
 void dan_ui_init(struct dan_ui *ui);

@@ -5,14 +5,15 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "data/example_impl.h"
+#include "data/text.h"
 
-enum { MAX_DEPTH = 32 };
+enum { MAX_DEPTH = 32, LONGEST_LINE = 64 << 20 };
 
 struct dan_examples {
     char **file;
     size_t n, cap;
     size_t at;                                 /* file */
-    bool   open;
+    bool   open, endless;                      /* endless: a line that no row of data has */
     struct dan_mapping map;
     size_t pos;                                /* byte of it */
     int64_t line;                              /* of pos, from 1 */
@@ -125,18 +126,23 @@ static int open_file(struct dan_examples *x, struct dan_err *e)
     x->pos = x->map.n >= 3 && !memcmp(x->map.p, "\xef\xbb\xbf", 3) ? 3 : 0;
     const char *p = x->map.p + x->pos, *end = x->map.p + x->map.n, *first = skip_blank(p, end);
     if (x->map.n == 0) return dan_fail(e, DAN_EFORMAT, "'%s' is empty: there is nothing to learn from it", path);
-    if (first == end || *first != '[' || has_suffix(path, ".jsonl")) return DAN_OK;
+    if (first == end) return dan_fail(e, DAN_EFORMAT, "'%s' has no row: all of it is blank", path);
+    if ((rc = dan_text_check(path, x->map.p, x->map.n, e))) return rc;
+    if (*first != '[' || has_suffix(path, ".jsonl")) return DAN_OK;
     x->array = json_loadb(p, (size_t)(end - p), JSON_ALLOW_NUL, &je);
     if (!x->array) return dan_fail(e, DAN_EFORMAT, "invalid JSON in '%s', line %d, column %d: %s", path, je.line, je.column, je.text);
     return DAN_OK;
 }
 
-/* The next line that is not blank; false at the end of the file. */
+/* The next line that is not blank; false at the end of the file, or before an endless line. */
 static bool next_line(struct dan_examples *x, const char **line, size_t *n)
 {
     const char *end = x->map.p + x->map.n;
     while (x->pos < x->map.n) {
-        const char *p = x->map.p + x->pos, *stop = memchr(p, '\n', (size_t)(end - p));
+        size_t left = x->map.n - x->pos;
+        const char *p = x->map.p + x->pos, *stop = memchr(p, '\n', left < LONGEST_LINE ? left : LONGEST_LINE);
+        x->endless = !stop && left > LONGEST_LINE;
+        if (x->endless) return false;
         if (!stop) stop = end;
         x->pos = (size_t)(stop - x->map.p) + 1;
         x->line++;
@@ -187,6 +193,8 @@ int dan_examples_next(struct dan_examples *x, struct dan_example *ex, bool *more
         int rc = x->open ? DAN_OK : open_file(x, e);
         if (rc) return rc;
         rc = next_row(x, &at, e);
+        if (x->endless)                        /* ends the reading, unlike a row that is only wrong: where the next begins, nobody knows */
+            return dan_fail(e, DAN_EFORMAT, "line %lld of '%s' is longer than %d MiB: expected one JSON object a line", (long long)x->line, x->file[x->at], LONGEST_LINE >> 20);
         if (!rc && !x->row) continue;
         *more = true;
         ex->file = x->file[x->at];

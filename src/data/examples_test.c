@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include "base/file.h"
 #include "data/examples.h"
@@ -156,6 +157,45 @@ static void test_files(void **state)
     remove(dir);
 }
 
+/* Files that hold no rows end the reading at once: *more is false. */
+static void refused(const char *path, const char *error)
+{
+    struct dan_examples *x;
+    struct dan_err e = {0};
+    struct dan_example ex;
+    bool more;
+    assert_int_equal(dan_examples_open(&path, 1, &x, &e), DAN_OK);
+    assert_int_not_equal(dan_examples_next(x, &ex, &more, &e), DAN_OK);
+    assert_false(more);
+    if (!strstr(e.msg, error)) fail_msg("'%s' instead of '%s'", e.msg, error);
+    dan_examples_free(x);
+}
+
+static void test_no_rows(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/danlu-examples-XXXXXX", *long_start = malloc(70001);
+    int fd = mkstemp(path);
+    assert_true(fd >= 0 && long_start);
+    close(fd);
+    write_file(path, "");
+    refused(path, "is empty");
+    write_file(path, " \n\n");
+    refused(path, "all of it is blank");
+    write_file(path, "\x1f\x8b\x08 and so on");
+    refused(path, "compressed (gzip), not plain text: unpack it first");
+    write_file(path, "PAR1 and so on");
+    refused(path, "a Parquet file");
+    memset(long_start, 'x', 70000);            /* text as far as one looks, then a hole of a terabyte */
+    long_start[70000] = 0;
+    write_file(path, long_start);
+    if (!truncate(path, (off_t)1 << 40)) refused(path, "line 1 of");
+    write_file(path, "\n");
+    if (!truncate(path, (off_t)1 << 40)) refused(path, "binary");
+    remove(path);
+    free(long_start);
+}
+
 /* The real sets, where they are: every row is read. */
 static void test_real_data(void **state)
 {
@@ -194,7 +234,7 @@ static void test_real_data(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_broken_rows), cmocka_unit_test(test_files),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_broken_rows), cmocka_unit_test(test_files), cmocka_unit_test(test_no_rows),
                                        cmocka_unit_test(test_real_data)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -172,15 +172,20 @@ static int check_binary(const char *path, const char *p, size_t n, struct dan_er
     return DAN_OK;
 }
 
+int dan_text_check(const char *path, const char *p, size_t n, struct dan_err *e)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (n >= kinds[i].n && !memcmp(p, kinds[i].magic, kinds[i].n))
+            return dan_fail(e, DAN_EFORMAT, "'%s' is %s, not plain text: %s", path, kinds[i].what, kinds[i].todo);
+    return check_binary(path, p, n < PROBE ? n : PROBE, e);
+}
+
 static int check_file(const struct dan_text *t, const struct source *f, struct dan_err *e)
 {
     const char *p = t->map.p;
     size_t n = t->map.n;
     if (n == 0) return f->named ? dan_fail(e, DAN_EFORMAT, "'%s' is empty: there is nothing to learn from it", f->path) : DAN_OK;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (n >= kinds[i].n && !memcmp(p, kinds[i].magic, kinds[i].n))
-            return dan_fail(e, DAN_EFORMAT, "'%s' is %s, not plain text: %s", f->path, kinds[i].what, kinds[i].todo);
-    int rc = check_binary(f->path, p, n < PROBE ? n : PROBE, e);
+    int rc = dan_text_check(f->path, p, n, e);
     size_t bad = rc || t->allow_invalid ? n : dan_utf8_check(p, n);
     if (bad < n)
         return dan_fail(e, DAN_EFORMAT, "invalid UTF-8 in '%s' at byte %zu, line %lld: convert it (iconv -f LATIN1 -t UTF-8, or -f GB18030 "

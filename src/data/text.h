@@ -34,6 +34,9 @@ struct dan_document {
     const char *file;
     int64_t line;                              /* where it begins, from 1 */
 };
+/* Is what a file begins with text?  No: DAN_EFORMAT, and what it is, what to do (compressed, UTF-16, Parquet, a Git LFS pointer, binary). */
+int  dan_text_check(const char *path, const char *p, size_t n, struct dan_err *e);
+
 /* The next document; doc->p = NULL at the end of the corpus. */
 int  dan_text_next(struct dan_text *t, struct dan_document *doc, struct dan_err *e);
 void dan_text_rewind(struct dan_text *t);

@@ -1,4 +1,5 @@
 #include "infer/generate.h"
+#include <math.h>
 #include <string.h>
 #include "base/mem.h"
 #include "base/sys.h"
@@ -82,7 +83,9 @@ int dan_gen_next(struct dan_gen *g, int32_t token, struct dan_err *e)
 
 int dan_gen_draw(struct dan_gen *g, struct dan_draw *d, const float *logits, struct dan_err *e)
 {
-    return dan_gen_next(g, dan_draw_token(d, &g->sampling, logits, g->ids.v, (int64_t)g->ids.n, g->ids.n), e);
+    int32_t token = dan_draw_token(d, &g->sampling, logits, g->ids.v, (int64_t)g->ids.n, g->ids.n);
+    if (isfinite(logits[token])) return dan_gen_next(g, token, e);
+    return dan_fail(e, DAN_EFORMAT, "the model says of no token how likely it is (the logits are no finite numbers): its weights are damaged, or too large for their format");
 }
 
 size_t dan_gen_ready(const struct dan_gen *g)

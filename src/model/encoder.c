@@ -2,6 +2,7 @@
 #include "model/encoder.h"
 #include <stdio.h>
 #include <string.h>
+#include "base/file.h"
 #include "io/safetensors.h"
 #include "model/lm.h"
 
@@ -164,6 +165,8 @@ int dan_encoder_load(struct dan_encoder *enc, const char *dir, enum dan_prec pre
 {
     struct dan_store *file = NULL;
     *enc = (struct dan_encoder){0};
+    if (dan_path_exists(dir) && !dan_path_is_dir(dir))
+        return dan_fail(e, DAN_EFORMAT, "'%s' is a file: an encoder is a folder from Hugging Face or sentence-transformers, with config.json and model.safetensors", dir);
     int rc = read_config(enc, dir, e);
     if (!rc) rc = dan_safetensors_open(dir, &file, e);
     if (!rc) rc = dan_store_new(&enc->store, e);

@@ -168,6 +168,22 @@ int dan_lm_save_gguf(const struct dan_lm *lm, struct dan_gguf_out *o, const char
 
 static bool is_vector(const char *name, const struct dan_tensor *t) { return t->shape.n < 2 || !strcmp(name, "position_embd.weight"); }
 
+/* A block with one value that is no number rounds to nothing that means anything. */
+static int check_finite(const char *name, const struct dan_tensor *t, struct dan_err *e)
+{
+    int64_t n = dan_cols(t);
+    float *row = dan_malloc((size_t)n * sizeof *row);
+    int rc = row ? DAN_OK : dan_fail(e, DAN_ENOMEM, "out of memory converting '%s'", name);
+    for (int64_t r = 0; r < dan_rows(t) && !rc; r++) {
+        float sum = 0;
+        t->dtype->to_f32(dan_row(t, r), row, n);
+        for (int64_t i = 0; i < n; i++) sum += row[i] - row[i];                /* 0, or NaN of NaN and infinities */
+        if (sum != 0) rc = dan_fail(e, DAN_EINVAL, "row %lld of '%s' holds a weight that is no finite number; a model with it cannot be quantised", (long long)r, name);
+    }
+    dan_free(row);
+    return rc;
+}
+
 static int cast_one(struct dan_lm *lm, const char *name, const struct dan_dtype *to, struct dan_err *e)
 {
     const struct dan_tensor t = *dan_store_find(lm->store, name);
@@ -177,6 +193,7 @@ static int cast_one(struct dan_lm *lm, const char *name, const struct dan_dtype 
     if (!to) to = &dan_dtype_f16;
     if (t.dtype == to) return DAN_OK;
     int rc = check_no_scale(lm, name, e);
+    if (!rc && to->block > 1) rc = check_finite(name, &t, e);
     if (!rc) rc = dan_store_new(&tmp, e);
     if (!rc) rc = dan_copy_edited(tmp, name, &t, &(struct dan_edit){.to = to}, e);
     if (!rc) rc = dan_store_share(lm->store, name, tmp, name, e);

@@ -9,6 +9,22 @@
 
 static bool is_block_format(const struct dan_dtype *t) { return t->block > 1 && t->from_f32; }
 
+/* "Q4_K_M" is nearly q4_k. */
+static const char *nearest_format(const char *name)
+{
+    char low[32];
+    size_t n = 0;
+    const char *best = NULL;
+    int least = 3;
+    for (; name[n] && n + 1 < sizeof low; n++) low[n] = (char)(name[n] >= 'A' && name[n] <= 'Z' ? name[n] - 'A' + 'a' : name[n]);
+    low[n] = 0;
+    for (int i = 0; dan_dtypes[i]; i++) {
+        int d = is_block_format(dan_dtypes[i]) && *low == *dan_dtypes[i]->name ? dan_str_distance(low, dan_dtypes[i]->name) : least;
+        if (d < least) least = d, best = dan_dtypes[i]->name;
+    }
+    return best;
+}
+
 int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_err *e)
 {
     const struct dan_dtype *t = dan_dtype_find(name);
@@ -17,9 +33,11 @@ int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_
         return DAN_OK;
     }
     struct dan_str list = {0};
+    const char *near = nearest_format(name);
     for (int i = 0; dan_dtypes[i]; i++)
         if (is_block_format(dan_dtypes[i])) dan_str_printf(&list, "%s%s", list.n ? ", " : "", dan_dtypes[i]->name);
-    int rc = dan_fail(e, DAN_EINVAL, "unknown quantisation format '%s'; use one of: %s", name, dan_str_c(&list));
+    int rc = dan_fail(e, DAN_EINVAL, "unknown quantisation format '%s'%s%s%s; use one of: %s", name, near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "",
+                      dan_str_c(&list));
     dan_str_release(&list);
     return rc;
 }

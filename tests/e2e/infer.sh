@@ -52,6 +52,8 @@ for m in bert roberta; do
 done
 bert=$root/tests/golden/bert
 check "embed --json: one object a sentence, one with --out" "danlu embed $bert texts.txt --json | grep -c '^{\"index\":[0-9]*,\"tokens\":[0-9]*,\"embedding\":\\[' | grep -qx 6 && danlu embed $bert texts.txt --out a.safetensors --json | grep -q '\"sentences\":6,\"width\":32'"
+printf '\037\213\010zip' > zipped.txt; refused "embed: a file that is no text" 1 "compressed .gzip., not plain text" danlu embed $bert zipped.txt
+printf 'caf\351\n' > latin1.txt; check "embed warns of bytes that are no characters" "danlu embed $bert latin1.txt 2>&1 >/dev/null | grep -q \"invalid UTF-8 in 'latin1.txt', line 1\""
 check "embed counts what it cuts" "danlu embed $bert texts.txt --max-tokens 6 --out a.f32 2> w; grep -q '^.*[1-5] of 6 sentences are longer than 6 tokens' w"
 check "embed: bf16 is close" "danlu embed $bert texts.txt -q --dtype bf16 --normalize > b; danlu embed $bert texts.txt -q --normalize > a; paste -d, a b | awk -F, '{s = 0; for (i = 1; i <= 32; i++) s += \$i * \$(i + 32); if (s < 0.999) exit 1}'"
 check "embed: the pooler" "danlu embed $bert texts.txt -q --pool pooler | awk -F, '{for (i = 1; i <= NF; i++) if (\$i > 1 || \$i < -1) exit 1} END {exit NR != 6}'"

@@ -71,7 +71,9 @@ done
 rm -rf "$work/i"
 # a background job of a script ignores SIGINT unless it is told otherwise
 env --default-signal=INT "$danlu" train $tiny --model gpt --steps 100000 --save-every 0 --eval-every 0 --out "$work/i" >/dev/null 2>"$work/log" &
-pid=$!; for _ in $(seq 50); do sleep 0.1; [ -s "$work/i/log.jsonl" ] && break; done; kill -INT $pid; wait $pid; rc=$?
+pid=$!; for _ in $(seq 50); do sleep 0.1; [ -s "$work/i/log.jsonl" ] && break; done
+refused "two runs do not write into one folder" 1 "another danlu is writing into" "$danlu" train --resume --out "$work/i"
+kill -INT $pid; wait $pid; rc=$?
 check "ctrl-c exits with 130" test $rc -eq 130
 check "ctrl-c leaves a checkpoint" bash -c "ls $work/i/checkpoints/step-*/manifest.json"
 refused "an existing run is not overwritten" 1 "resume" train --model gpt --steps 5 --out "$work/a"
@@ -113,6 +115,10 @@ cp -r "$work/a" "$work/cut"; truncate -s -1000 "$work/cut/model.safetensors"
 refused "a truncated model is found" 1 "model.safetensors" "$danlu" generate "$work/cut" --prompt x --quiet
 
 echo "-- bad input"
+check "no command: help, and the code of wrong usage" bash -c "'$danlu' >$work/o 2>$work/log; [ \$? -eq 2 ] && grep -q 'usage: danlu' $work/o && ! grep -q bug $work/log"
+check "--json behind the option that is wrong" bash -c "'$danlu' train --bogus --json 2>/dev/null | python3 -m json.tool | grep -q '\"exit\": 2'"
+mkfifo "$work/never"; "$danlu" tokenizer encode "$work/a" --json <>"$work/never" >"$work/o" 2>"$work/log" & pid=$!; sleep 1; kill -TERM $pid; wait $pid; rc=$?
+check "a signal before the work begins ends it" bash -c "[ $rc -eq 130 ] && python3 -m json.tool $work/o"
 refused "missing file" 1 "no such file|there is no" "$danlu" train --data "$work/none.txt" --out "$work/x1"
 : > "$work/empty.txt";            refused "empty file" 1 "empty" "$danlu" train --data "$work/empty.txt" --out "$work/x2"
 head -c 20000 /dev/urandom > "$work/bin.txt"; refused "binary file" 1 "binary" "$danlu" train --data "$work/bin.txt" --out "$work/x3"
@@ -124,6 +130,7 @@ refused "context longer than the data" 1 "context" "$danlu" train --data "$work/
 refused "heads that do not divide hidden" 1 "heads" "$danlu" train --data "$work/text.txt" --hidden 130 --heads 4 --steps 2 --out "$work/x7"
 refused "not enough memory, before the first step" 1 "memory.*(batch|context)" train --model gpt --steps 2 --memory-limit 0.001 --out "$work/x8"
 refused "a model far too large" 1 "memory|too large|too much" "$danlu" train --data "$work/text.txt" --tokenizer char --hidden 32768 --heads 32 --layers 200 --steps 2 --out "$work/x9"
+refused "another vocabulary for a model that is there" 2 "tokenizer char makes a new vocabulary" "$danlu" train --data "$work/text.txt" --init "$work/a" --tokenizer char --out "$work/x9"
 refused "unknown option" 2 "did you mean '--lr'" "$danlu" train --lernrate 1 --data "$work/text.txt"
 refused "unknown command" 2 "did you mean" "$danlu" trian
 refused "wrong number" 2 "steps" "$danlu" train --data "$work/text.txt" --steps many
