@@ -11,7 +11,9 @@ First the losses of a float32 run are compared, and the numbers of tokens, which
 losses are equal and the later ones alike.  Then every round measures the peer and danlu in turn.  The answers are medians over rounds: tokens per second of danlu / peer,
 by the clock and by CPU time, and peak resident memory; --checkpointing measures the peer's memory with gradient checkpointing as well.
 danlu's times are differences of a long and a short run, so that loading and measuring before and after are left out on both sides; memory is that of the whole process.
-rollout: 16 sequences write 64 tokens each after prompts of 16; transformers' generate with sampling, and `danlu bench infer`.
+rollout: 8 prompts of 16 tokens have 2 answers each of exactly 64 tokens, all 16 at the same time, sampled at temperature 1 from the whole vocabulary: transformers' generate,
+which TRL samples with where there is no server, and the rollouts of `danlu grpo` from weights that learn (all rewards are equal, so that no step is made).  By the clock alone,
+for danlu's process does more than that; memory, too, is that of generate and of the whole of grpo.
 """
 import argparse
 import json
@@ -28,19 +30,28 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TEMPLATE = ("{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{{ eos_token }}{% endgeneration %}"
             "{% else %}{{ 'ask ' + m['content'] + ' say ' }}{% endif %}{% endfor %}")
 SHORT = 2
+PROMPTS, GROUP, PROMPT_TOKENS, NEW_TOKENS = 8, 2, 16, 64
 
 
 class Failed(Exception):
     pass
 
 
-def copy_model(folder, out):
-    """The model beside a tokenizer_config.json with the template; its large files are links."""
+def copy_model(folder, out, ends=True):
+    """The model beside a tokenizer_config.json with the template; its large files are links.  Without `ends` nothing ends a text."""
     os.makedirs(out)
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+    for name in ("model.safetensors", "tokenizer.json"):
         os.symlink(os.path.abspath(os.path.join(folder, name)), os.path.join(out, name))
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    if not ends:
+        config.pop("eos_token_id")
+        tokens.pop("eos_token")
+    with open(os.path.join(out, "config.json"), "w", encoding="utf-8") as f:
+        json.dump(config, f)
     with open(os.path.join(out, "tokenizer_config.json"), "w", encoding="utf-8") as f:
-        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "chat_template": TEMPLATE, "clean_up_tokenization_spaces": False}, f)
+        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", **tokens, "chat_template": TEMPLATE, "clean_up_tokenization_spaces": False}, f)
     return out
 
 
@@ -50,6 +61,11 @@ def text(rnd, words):
 
 def make_data(path, task, batch, lengths):
     rnd = random.Random(3)
+    if task == "rollout":                      # the tokenizer has no merges of digits: 16 tokens
+        with open(path, "w", encoding="utf-8") as f:
+            for _ in range(PROMPTS):
+                f.write(json.dumps({"text": "".join(rnd.choice("0123456789") for _ in range(PROMPT_TOKENS))}) + "\n")
+        return
     user = lambda n: [{"role": "user", "content": text(rnd, n)}]
     answer = lambda n: [{"role": "assistant", "content": text(rnd, n)}]
     with open(path, "w", encoding="utf-8") as f:
@@ -60,27 +76,30 @@ def make_data(path, task, batch, lengths):
 
 
 def child(command):
-    """Runs; returns output, CPU seconds, peak bytes."""
+    """Runs; returns output, CPU seconds, peak bytes, what it said to people."""
     with tempfile.TemporaryFile() as errors:
         p = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         out = p.stdout.read().decode()
         _, status, usage = os.wait4(p.pid, 0)
         p.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
+        said = errors.read().decode(errors="replace")
         if p.returncode:
-            raise Failed(f"{' '.join(command)}\nfailed with status {p.returncode}:\n{errors.read().decode(errors='replace')[-1500:]}")
-    return out, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+            raise Failed(f"{' '.join(command)}\nfailed with status {p.returncode}:\n{said[-1500:]}")
+    return out, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, said
 
 
 def peer(a, job, variant, steps):
     """{loss: of every step, tokens: of a step, wall, cpu: tokens per second, memory}."""
     attention, flatten, checkpointing = variant
     task = "generate" if job["task"] == "rollout" else "dpo" if job["task"] == "dpo" else "sft"
-    out, _, _ = child([a.python, os.path.join(HERE, "peer_trl.py"), "--model", job["model"], "--data", job["data"], "--task", task, "--lora", str(job["rank"]), "--dtype",
-                       job["dtype"], "--attention", attention, "--steps", str(steps), "--batch", str(a.batch), "--lr", str(job["lr"]), "--threads", str(a.threads),
+    out, _, _, _ = child([a.python, os.path.join(HERE, "peer_trl.py"), "--model", job["model"], "--data", job["data"], "--task", task, "--lora", str(job["rank"]), "--dtype",
+                       job["dtype"], "--attention", attention, "--steps", str(steps), "--batch", str(a.batch), "--lr", str(job["lr"]), "--threads", str(a.threads), "--group", str(GROUP), "--tokens", str(NEW_TOKENS),
                        *["--flatten"] * flatten, *["--checkpointing"] * checkpointing])
     lines = [json.loads(line) for line in out.splitlines() if line.startswith("{\"")]
     run, warm = lines[:-1], 1 if steps < 4 else 2
+    if task == "generate" and any(r["tokens"] != PROMPTS * GROUP * NEW_TOKENS or r["prompt_tokens"] != PROMPTS * PROMPT_TOKENS for r in run):
+        raise Failed(f"the peer wrote {run[0]['tokens']} tokens after {run[0]['prompt_tokens']} of prompts")
     return {"loss": [r.get("loss") for r in run], "tokens": run[0]["tokens"], "memory": lines[-1]["peak"],
             "wall": run[0]["tokens"] / statistics.median(r["wall"] for r in run[warm:]), "cpu": run[0]["tokens"] / statistics.median(r["cpu"] for r in run[warm:])}
 
@@ -92,7 +111,7 @@ def danlu_once(a, job, steps):
                    "--schedule", "constant", "--warmup", "0", "--val-fraction", "0", "--dtype", job["dtype"], "--threads", str(a.threads), "--quiet", "--save-every", "0", "--out",
                    os.path.join(out, "run"), *["--lora-rank", str(job["rank"])] * (job["rank"] > 0), *["--rows", str(a.rows)] * (a.rows > 0)]
         at = time.perf_counter()
-        _, cpu, memory = child(command)
+        _, cpu, memory, _ = child(command)
         wall = time.perf_counter() - at
         with open(os.path.join(out, "run", "log.jsonl"), encoding="utf-8") as f:
             log = [json.loads(line) for line in f]
@@ -107,13 +126,23 @@ def danlu(a, job, steps, tokens):
     return {"loss": long[3], "memory": long[2], "wall": tokens * more / max(long[0] - short[0], 1e-9), "cpu": tokens * more / max(long[1] - short[1], 1e-9)}
 
 
-def danlu_rollout(a, job, repeat):
-    command = [a.danlu, "bench", "infer", job["model"], "--prefill", "0", "--depth", "16", "--decode", "64", "--streams", "16", "--threads", str(a.threads), "--json"]
-    out, cpu, memory = child([*command, "--repeat", str(repeat)])
-    _, once, _ = child([*command, "--repeat", "1"])
-    seconds = json.loads(out)
-    row = next(r for r in (seconds if isinstance(seconds, list) else seconds["results"]) if r.get("streams") == 16)
-    return {"memory": memory, "wall": row["tokens_per_second"], "cpu": 16 * 64 * (repeat - 1) / max(cpu - once, 1e-9)}
+def danlu_rollout(a, job, steps):
+    out = tempfile.mkdtemp(prefix="danlu-bench-")
+    try:
+        command = [a.danlu, "grpo", job["model"], "--data", job["data"], "--raw", "--reward", "length:1-2", "--variant", "dapo", "--dynamic-sampling", "0", "--batch", str(PROMPTS),
+                   "--group", str(GROUP), "--streams", str(PROMPTS * GROUP), "--max-new", str(NEW_TOKENS), "--temperature", "1", "--steps", str(steps), "--val-fraction", "0",
+                   "--eval-prompts", "0", "--dtype", job["dtype"], "--threads", str(a.threads), "--save-every", "0", "--out", os.path.join(out, "run")]
+        _, _, memory, said = child(command)
+        with open(os.path.join(out, "run", "log.jsonl"), encoding="utf-8") as f:
+            log = [json.loads(line) for line in f]
+        if any(x["completions/min_length"] != NEW_TOKENS or x["completions/max_length"] != NEW_TOKENS or x["grad_norm"] != 0 for x in log):
+            raise Failed(f"danlu's answers are not of {NEW_TOKENS} tokens each, or it learns: {log[0]}")
+        if f"prompts  {PROMPTS}, {PROMPTS * PROMPT_TOKENS} tokens" not in said:
+            raise Failed(f"danlu's prompts are not of {PROMPT_TOKENS} tokens each:\n{said}")
+        warm = 1 if steps < 4 else 2
+        return {"memory": memory, "wall": statistics.median(x["rollout_tokens_per_second"] for x in log[warm:])}
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def probe(a, job):
@@ -146,9 +175,14 @@ def mib(n):
     return n / 2**20
 
 
+def cpu(x):
+    return f" ({x['cpu']:.0f} per CPU second)" if "cpu" in x else ""
+
+
 def compare(a, job, name):
     rollout = job["task"] == "rollout"
-    print(f"\n{name} {job['task']} {job['dtype']}, {a.threads} threads" + ("" if rollout else f", {a.batch} rows a step, {a.lengths} lengths"), flush=True)
+    print(f"\n{name} {job['task']} {job['dtype']}, {a.threads} threads" + (f", {PROMPTS} x {GROUP} answers of {NEW_TOKENS} tokens after {PROMPT_TOKENS}" if rollout
+                                                                         else f", {a.batch} rows a step, {a.lengths} lengths"), flush=True)
     if not rollout:
         check_losses(a, job)
     best = probe(a, job)
@@ -157,12 +191,12 @@ def compare(a, job, name):
         theirs.append(peer(a, job, best, a.steps))
         ours.append(danlu_rollout(a, job, a.steps) if rollout else danlu(a, job, a.steps, theirs[0]["tokens"]))
         p, d = theirs[-1], ours[-1]
-        print(f"  round {i + 1}  TRL {p['wall']:8.0f} tokens/s ({p['cpu']:.0f} per CPU second), {mib(p['memory']):.0f} MiB   danlu {d['wall']:8.0f} ({d['cpu']:.0f}), "
-              f"{mib(d['memory']):.0f} MiB   ratio {d['wall'] / p['wall']:.2f} ({d['cpu'] / p['cpu']:.2f})", flush=True)
+        print(f"  round {i + 1}  TRL {p['wall']:8.0f} tokens/s{cpu(p)}, {mib(p['memory']):.0f} MiB   danlu {d['wall']:8.0f}{cpu(d)}, {mib(d['memory']):.0f} MiB   "
+              f"ratio {d['wall'] / p['wall']:.2f}" + ("" if rollout else f" ({d['cpu'] / p['cpu']:.2f})"), flush=True)
     ratio = lambda key: statistics.median(d[key] / p[key] for d, p in zip(ours, theirs))
     spread = [d["wall"] / p["wall"] for d, p in zip(ours, theirs)]
-    print(f"  median  danlu / TRL ({best[0]}{', flat' if best[1] else ''}): speed {ratio('wall'):.2f} ({min(spread):.2f} to {max(spread):.2f}), by CPU time {ratio('cpu'):.2f}; "
-          f"peak memory {ratio('memory'):.2f} ({mib(statistics.median(d['memory'] for d in ours)):.0f} of {mib(statistics.median(p['memory'] for p in theirs)):.0f} MiB)", flush=True)
+    print(f"  median  danlu / TRL ({best[0]}{', flat' if best[1] else ''}): speed {ratio('wall'):.2f} ({min(spread):.2f} to {max(spread):.2f})" + ("" if rollout else f", by CPU time {ratio('cpu'):.2f}")
+          + f"; peak memory {ratio('memory'):.2f} ({mib(statistics.median(d['memory'] for d in ours)):.0f} of {mib(statistics.median(p['memory'] for p in theirs)):.0f} MiB)", flush=True)
     if a.checkpointing and not rollout:
         least = peer(a, job, (best[0], best[1], True), 3)
         print(f"  with gradient checkpointing  TRL {least['wall']:.0f} tokens/s, {mib(least['memory']):.0f} MiB", flush=True)
@@ -196,12 +230,12 @@ def main():
     try:
         for folder in a.models:
             name = os.path.basename(os.path.normpath(folder))
-            model = copy_model(folder, os.path.join(work, name))
+            models = copy_model(folder, os.path.join(work, name)), copy_model(folder, os.path.join(work, name + "-endless"), ends=False)
             for task in a.tasks.split(","):
                 data = os.path.join(work, f"{task}.jsonl")
                 make_data(data, task, a.batch, a.lengths)
                 for dtype in a.dtype.split(","):
-                    job = {"model": model, "data": data, "task": task, "dtype": dtype, "rank": 8 if task in ("lora", "dpo") else 0, "lr": 1e-5 if task == "full" else 1e-4}
+                    job = {"model": models[task == "rollout"], "data": data, "task": task, "dtype": dtype, "rank": 8 if task in ("lora", "dpo") else 0, "lr": 1e-5 if task == "full" else 1e-4}
                     compare(a, job, name)
     except Failed as e:
         sys.exit(str(e))

@@ -5,7 +5,8 @@
                               [--checkpointing] [--flatten] --steps 10 --batch 8 --lr 1e-4 --threads 1
 
 --flatten: a batch is one sequence without padding (TRL's padding_free), its rows told apart by their positions.  With bf16 products are bfloat16 by
-autocast, and under an adapter the base is kept in bfloat16, too.  generate: --streams prompts of 16 tokens, --tokens new ones each, sampled.
+autocast, and under an adapter the base is kept in bfloat16, too.  generate: the texts of --data, each --group times, are continued by --tokens new tokens, sampled at
+temperature 1 from all of the vocabulary, whatever they are; --steps times.
 """
 import argparse
 import json
@@ -32,7 +33,7 @@ def options():
     p.add_argument("--batch", type=int, default=8)
     p.add_argument("--lr", type=float, default=1e-4)
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--streams", type=int, default=16)
+    p.add_argument("--group", type=int, default=2)
     p.add_argument("--tokens", type=int, default=64)
     return p.parse_args()
 
@@ -96,14 +97,20 @@ def train(a):
 
 def generate(a):
     import torch
+    from transformers import PreTrainedTokenizerFast
     model = load(a)
-    vocab = model.config.vocab_size
-    for _ in range(a.steps):
-        ids = torch.tensor([[(i * 7919 + 13 + 31 * k) % vocab for i in range(16)] for k in range(a.streams)])
+    model.generation_config.eos_token_id = None                      # no answer ends before the limit
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(a.model)
+    with open(a.data, encoding="utf-8") as f:
+        prompts = [tokenizer(json.loads(line)["text"])["input_ids"] for line in f]
+    ids = torch.tensor([p for p in prompts for _ in range(a.group)])
+    for step in range(a.steps):
+        torch.manual_seed(step)
         at = time.perf_counter(), time.process_time()
         with torch.inference_mode():
-            model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, temperature=1.0, max_new_tokens=a.tokens, min_new_tokens=a.tokens, pad_token_id=0)
-        say(tokens=a.streams * a.tokens, wall=time.perf_counter() - at[0], cpu=time.process_time() - at[1])
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, top_p=1.0, temperature=1.0, max_new_tokens=a.tokens, pad_token_id=0)
+        spent = time.perf_counter() - at[0], time.process_time() - at[1]
+        say(tokens=out.numel() - ids.numel(), prompt_tokens=sum(map(len, prompts)), wall=spent[0], cpu=spent[1])
 
 
 def main():

@@ -44,7 +44,7 @@ static int64_t fill(struct packed_answers *a, const int64_t *order, int64_t at, 
         const struct dan_said *s = &a->said->v[order ? order[at] : at];
         if (!dan_packed_fits(a->pack, s->n)) break;
         a->of[a->n] = order ? order[at] : at;
-        a->row[a->n++] = dan_packed_add(a->pack, s->ids, s->n, NULL) + s->n_prompt - 1;
+        a->row[a->n++] = dan_packed_add_answer(a->pack, s->ids, s->n, s->n_prompt) + s->n_prompt - 1;
     }
     return at;
 }
@@ -64,26 +64,6 @@ static void offsets(const struct dan_rollouts *said, int64_t *at)
     for (size_t i = 0; i < said->n; i++) at[i + 1] = at[i] + dan_said_tokens(&said->v[i]);
 }
 
-/* Log-probabilities of the answers' tokens, one answer after the other: out[said->tokens].  exact: by the program that trains. */
-static int said_logp(struct dan_tuner *t, const struct dan_rollouts *said, bool exact, struct dan_packed *pack, double *out, struct dan_err *e)
-{
-    size_t n = said->n + 1;
-    int64_t *memory = dan_malloc(3 * n * sizeof *memory);
-    float *nll = dan_malloc((size_t)pack->max_rows * sizeof *nll);
-    int rc = memory && nll ? check_lengths(said, pack, e) : no_memory(e);
-    struct packed_answers a = {said, pack, memory, memory + n, 0};
-    if (!rc) offsets(said, memory + 2 * n);
-    for (int64_t at = 0; at < (int64_t)said->n && !rc;) {
-        at = fill(&a, NULL, at, (int64_t)said->n);
-        rc = dan_tuner_score(t, pack, exact, nll, e);
-        for (int64_t k = 0; k < a.n && !rc; k++)
-            for (int64_t i = 0; i < dan_said_tokens(&said->v[a.of[k]]); i++) out[memory[2 * n + (size_t)a.of[k]] + i] = -(double)nll[a.row[k] + i];
-    }
-    dan_free(memory);
-    dan_free(nll);
-    return rc;
-}
-
 /* ---- an update ---- */
 
 struct update {
@@ -91,10 +71,11 @@ struct update {
     const struct dan_rollouts *said;
     struct dan_grpo_stats *out;
     struct packed_answers packed;
-    int64_t *at, *order, *memory;              /* at: of each answer's tokens; order: shuffled answers that have a loss */
+    int64_t *at, *order, *rest, *memory;       /* at: of each answer's tokens; order: shuffled answers that have a loss; rest: those that have none */
     double *old, *ref, *advantage, *reward;    /* per token, per token, per answer, per answer */
     double *doubles;
-    int64_t n_order;
+    int64_t n_order, n_rest;
+    bool    once;                              /* the forward of the one minibatch gives the old log-probabilities, too */
     /* of the minibatch */
     int64_t answers, tokens;                   /* that count */
     double  sum_k, sum_ratio, furthest, low, high, loss;
@@ -103,12 +84,13 @@ struct update {
 static int start(struct update *u, struct dan_err *e)
 {
     size_t n = u->said->n + 1, tokens = (size_t)u->said->tokens + 1;
-    u->memory = dan_calloc(4 * n, sizeof *u->memory);
+    u->memory = dan_calloc(5 * n, sizeof *u->memory);
     u->doubles = dan_calloc(2 * tokens + 2 * n, sizeof *u->doubles);
     if (!u->memory || !u->doubles) return no_memory(e);
     u->at = u->memory;
     u->order = u->memory + n;
-    u->packed = (struct packed_answers){u->said, &u->g->pack, u->memory + 2 * n, u->memory + 3 * n, 0};
+    u->rest = u->memory + 2 * n;
+    u->packed = (struct packed_answers){u->said, &u->g->pack, u->memory + 3 * n, u->memory + 4 * n, 0};
     u->old = u->doubles;
     u->ref = u->old + tokens;
     u->advantage = u->ref + tokens;
@@ -117,26 +99,62 @@ static int start(struct update *u, struct dan_err *e)
     return check_lengths(u->said, &u->g->pack, e);
 }
 
-static int score(struct update *u, struct dan_err *e)
+/* Log-probabilities of the tokens of the packed answers, to each answer's place of out[said->tokens]. */
+static int take_logp(const struct update *u, const float *nll, double *out, struct dan_err *e)
 {
-    int rc = said_logp(u->g->policy, u->said, true, &u->g->pack, u->old, e);
-    if (!rc && u->g->ref) rc = said_logp(u->g->ref, u->said, false, &u->g->pack, u->ref, e);
-    for (int64_t t = 0; t < u->said->tokens && !rc; t++) {
-        if (!u->g->ref) u->ref[t] = u->old[t];
-        if (!isfinite(u->old[t]) || !isfinite(u->ref[t])) rc = dan_fail(e, DAN_EINVAL, "the log-probability of an answer's token is not finite; lower --lr");
-        u->out->kl += dan_kl_estimate(DAN_K3, u->old[t], u->ref[t]) / (double)u->said->tokens;
-        u->out->entropy -= u->old[t] / (double)u->said->tokens;
-        u->out->kl_answer += (u->old[t] - u->ref[t]) / (double)u->said->n;
+    for (int64_t k = 0; k < u->packed.n; k++) {
+        int64_t first = u->at[u->packed.of[k]], n = u->at[u->packed.of[k] + 1] - first;
+        for (int64_t t = 0; t < n; t++) {
+            out[first + t] = -(double)nll[u->packed.row[k] + t];
+            if (!isfinite(out[first + t])) return dan_fail(e, DAN_EINVAL, "the log-probability of an answer's token is not finite; lower --lr");
+        }
     }
+    return DAN_OK;
+}
+
+/* The same of answers which[n] (NULL: the first n) under a tuner.  exact: by the program that trains. */
+static int score(struct update *u, struct dan_tuner *t, bool exact, const int64_t *which, int64_t n, double *out, struct dan_err *e)
+{
+    float *nll = dan_malloc((size_t)u->g->pack.max_rows * sizeof *nll);
+    int rc = nll ? DAN_OK : no_memory(e);
+    for (int64_t at = 0; at < n && !rc;) {
+        at = fill(&u->packed, which, at, n);
+        rc = dan_tuner_score(t, &u->g->pack, exact, nll, e);
+        if (!rc) rc = take_logp(u, nll, out, e);
+    }
+    dan_free(nll);
     return rc;
+}
+
+static bool kl_in_reward(const struct dan_grpo *g) { return g->o.kl == DAN_K1 && g->o.beta > 0 && g->ref; }
+
+/* What rewards are made of.  The policy's are needed here where they are part of a reward or where steps come between them and the last minibatch. */
+static int score_all(struct update *u, struct dan_err *e)
+{
+    struct dan_grpo *g = u->g;
+    int64_t n = (int64_t)u->said->n;
+    u->once = g->o.epochs * g->o.minibatches == 1 && !kl_in_reward(g);
+    int rc = g->ref ? score(u, g->ref, false, NULL, n, u->ref, e) : DAN_OK;
+    return rc || u->once ? rc : score(u, g->policy, true, NULL, n, u->old, e);
+}
+
+/* Of all answers, those without a loss as well. */
+static void measure(struct update *u)
+{
+    const double *ref = u->g->ref ? u->ref : u->old;
+    for (int64_t t = 0; t < u->said->tokens; t++) {
+        u->out->kl += dan_kl_estimate(DAN_K3, u->old[t], ref[t]) / (double)u->said->tokens;
+        u->out->entropy -= u->old[t] / (double)u->said->tokens;
+        u->out->kl_answer += (u->old[t] - ref[t]) / (double)u->said->n;
+    }
 }
 
 static void make_rewards(struct update *u, const double *score_of)
 {
     for (size_t i = 0; i < u->said->n; i++) {
         double kl = 0;
-        for (int64_t t = u->at[i]; t < u->at[i + 1]; t++) kl += u->old[t] - u->ref[t];
-        u->reward[i] = u->g->o.kl == DAN_K1 ? score_of[i] - u->g->o.beta * kl : score_of[i];
+        for (int64_t t = u->at[i]; t < u->at[i + 1] && kl_in_reward(u->g); t++) kl += u->old[t] - u->ref[t];
+        u->reward[i] = score_of[i] - u->g->o.beta * kl;
         u->out->answers += !isnan(score_of[i]);
     }
 }
@@ -145,10 +163,9 @@ static void make_rewards(struct update *u, const double *score_of)
 static bool group_advantages(struct update *u, size_t first, size_t n, double *r, double *a)
 {
     int k = 0;
-    bool flat = true;
+    bool flat = dan_group_flat(u->reward + first, (int64_t)n);
     for (size_t i = 0; i < n; i++)
         if (!isnan(u->reward[first + i])) r[k++] = u->reward[first + i];
-    for (int i = 1; i < k; i++) flat = flat && r[i] == r[0];
     if (k > 1) dan_group_advantages(u->g->o.advantage, r, k, a);
     k = 0;
     for (size_t i = 0; i < n; i++)
@@ -169,8 +186,10 @@ static int make_advantages(struct update *u, struct dan_err *e)
     for (size_t first = 0; first < u->said->n; first += n) {
         bool teaches = group_advantages(u, first, n, r, r + n);
         u->out->flat += !teaches;
-        for (size_t i = first; i < first + n; i++)
+        for (size_t i = first; i < first + n; i++) {
             if (has_loss(u, i) && (teaches || !u->g->o.drop_flat)) u->order[u->n_order++] = (int64_t)i;
+            else u->rest[u->n_rest++] = (int64_t)i;
+        }
     }
     u->out->learnt = u->n_order;
     dan_free(r);
@@ -214,6 +233,8 @@ static void seed_whole(struct update *u, int64_t i, int64_t row, const float *nl
 static int seed_rows(void *ctx, const float *nll, struct dan_packed *p, struct dan_err *e)
 {
     struct update *u = ctx;
+    int rc = u->once ? take_logp(u, nll, u->old, e) : DAN_OK;
+    if (rc) return rc;
     memset(p->batch.weights, 0, (size_t)p->batch.rows * sizeof *p->batch.weights);
     for (int64_t k = 0; k < u->packed.n; k++) {
         int64_t i = u->packed.of[k], row = u->packed.row[k];
@@ -285,14 +306,18 @@ int dan_grpo_update(struct dan_grpo *g, const struct dan_rollouts *said, const d
     struct update u = {.g = g, .said = said, .out = out};
     *out = (struct dan_grpo_stats){.tokens = said->tokens, .first_ratio = 1, .ratio = 1};
     int rc = start(&u, e);
-    if (!rc) rc = score(&u, e);
+    if (!rc) rc = score_all(&u, e);
     if (!rc) make_rewards(&u, score_of);
     if (!rc) rc = make_advantages(&u, e);
+    if (!rc && u.once) rc = score(&u, g->policy, true, u.rest, u.n_rest, u.old, e);
     if (!rc && u.n_order) {
         out->ratio = 0;
         rc = learn(&u, lr, e);
     }
-    if (!rc) g->updates++;
+    if (!rc) {
+        measure(&u);
+        g->updates++;
+    }
     dan_free(u.memory);
     dan_free(u.doubles);
     return rc;

@@ -6,7 +6,7 @@
  *   advantage            of each answer in its group, the same for all its tokens
  *   epochs x minibatches of shuffled answers: clipped loss, by token or (RLOO) by the ratio of whole answers
  * old and new log-probabilities come from one program whose rows do not depend on each other: in the first minibatch every ratio is 1 and
- * approxkl 0, exactly. */
+ * approxkl 0, exactly.  Where that minibatch is the only one, they come from one forward, unless the KL term is in the reward. */
 #ifndef DAN_ALIGN_GROUP_H
 #define DAN_ALIGN_GROUP_H
 #include "align/policy.h"

@@ -64,6 +64,13 @@ int64_t dan_packed_add_learnt(struct dan_packed *p, const int32_t *ids, int64_t 
     return first;
 }
 
+int64_t dan_packed_add_answer(struct dan_packed *p, const int32_t *ids, int64_t n, int64_t given)
+{
+    int64_t first = dan_packed_add(p, ids, n, NULL);
+    for (int64_t i = 1; i < given; i++) p->batch.targets[first + i - 1] = -1;
+    return first;
+}
+
 int64_t dan_packed_add_all(struct dan_packed *p, const int32_t *ids, int64_t n, const float *weight)
 {
     DAN_ASSERT(dan_packed_fits_all(p, n));

@@ -18,6 +18,8 @@ int64_t dan_packed_add(struct dan_packed *p, const int32_t *ids, int64_t n, cons
 
 /* The same, where only the ids with learn[i] are wanted: the other rows have no target, their nll is 0, and they cost no head. */
 int64_t dan_packed_add_learnt(struct dan_packed *p, const int32_t *ids, int64_t n, const uint8_t *learn, const float *weight);
+/* The same, where what is wanted is the answer behind the first `given` ids, 1 <= given; weights are 0. */
+int64_t dan_packed_add_answer(struct dan_packed *p, const int32_t *ids, int64_t n, int64_t given);
 /* A sequence of n ids as n rows, a number read at each id: weight[of the id] (NULL: 0).  For values (DAN_HEAD_SCORE), where the last id counts, too; the
  * last row has no target. */
 static inline bool dan_packed_fits_all(const struct dan_packed *p, int64_t n) { return n >= 1 && p->batch.rows + n <= p->max_rows; }

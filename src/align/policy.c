@@ -70,6 +70,23 @@ void dan_group_advantages(enum dan_group_advantage how, const double *reward, in
     for (int i = 0; i < n; i++) advantage[i] = (reward[i] - mean) * by;
 }
 
+bool dan_group_flat(const double *reward, int64_t n)
+{
+    double first = NAN;
+    for (int64_t i = 0; i < n; i++) {
+        if (isnan(reward[i])) continue;
+        if (isnan(first)) first = reward[i];
+        if (reward[i] != first) return false;
+    }
+    return true;
+}
+
+double dan_overlong(int64_t tokens, int64_t most, int64_t buffer)
+{
+    int64_t over = tokens - (most - buffer);
+    return over <= 0 ? 0 : over >= buffer ? -1 : -(double)over / (double)buffer;
+}
+
 double dan_token_weight(enum dan_token_weight how, int64_t answers, int64_t tokens_of_answer, int64_t tokens_of_step, int64_t most_tokens)
 {
     double by = how == DAN_WEIGHT_ANSWER ? (double)answers * (double)tokens_of_answer

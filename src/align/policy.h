@@ -36,6 +36,12 @@ enum dan_group_advantage {
     DAN_GROUP_RLOO,                            /* r - mean of the others */
 };
 void dan_group_advantages(enum dan_group_advantage how, const double *reward, int n, double *advantage);
+/* No two rewards of a group differ (NaN: an answer that has none): it teaches nothing. */
+bool dan_group_flat(const double *reward, int64_t n);
+
+/* What an answer of `tokens` tokens pays for coming near the most it may have (Yu et al. 2025, eq. 13): 0 up to most - buffer, then falling on a line to -1 at
+ * `most`; 0 < buffer <= most. */
+double dan_overlong(int64_t tokens, int64_t most, int64_t buffer);
 
 /* What one token of answer i of a group weighs in the loss. */
 enum dan_token_weight {

@@ -136,7 +136,7 @@ static int sweep(struct sweep *s, const int64_t *which, int64_t n, struct dan_er
         if (rc) break;
         w->packed[w->pack.sequences] = k;
         w->row[w->pack.sequences] = w->pack.batch.rows;
-        dan_packed_add(&w->pack, s->ep[k].ids, s->ep[k].n, NULL);
+        dan_packed_add_answer(&w->pack, s->ep[k].ids, s->ep[k].n, s->ep[k].prompt);
     }
     return rc ? rc : flush(s, e);
 }

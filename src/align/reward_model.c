@@ -46,24 +46,6 @@ int dan_rows_value(struct dan_tuner *t, const struct dan_sft_row *const *row, si
     return rc;
 }
 
-static int add_gradient(struct dan_rm *r, size_t n, struct dan_err *e)
-{
-    int rc = DAN_OK;
-    dan_packed_clear(&r->pack);
-    for (size_t k = 0; k < n && !rc; k++) {
-        int64_t last = r->row[k]->n - 1;
-        if (!dan_packed_fits_all(&r->pack, r->row[k]->n)) {
-            rc = dan_tuner_add(r->tuner, &r->pack, NULL, e);
-            dan_packed_clear(&r->pack);
-        }
-        if (rc) return rc;
-        memset(r->weight, 0, (size_t)last * sizeof *r->weight);
-        r->weight[last] = (float)r->seeds[k];
-        dan_packed_add_all(&r->pack, r->row[k]->ids, r->row[k]->n, r->weight);
-    }
-    return dan_tuner_add(r->tuner, &r->pack, NULL, e);
-}
-
 /* ---- the loss ---- */
 
 double dan_rm_group_loss(const struct dan_rank_group *g, const int32_t *rank, const double *reward, double margin, double center, double *seed, double *right)
@@ -150,26 +132,30 @@ static size_t choose(struct dan_rm *r, struct dan_rm_stats *s)
     return n;
 }
 
-static void seed_groups(struct dan_rm *r, struct dan_rm_stats *s)
+/* What a step has in a pack: groups from .. end - 1, whose answers are row .. */
+struct stepping { struct dan_rm *r; struct dan_rm_stats *out; int64_t from, end; size_t row, rows; };
+
+static void seed_groups(struct stepping *s)
 {
-    size_t at = 0;
-    for (int64_t k = 0; k < r->o.batch; k++) {
+    struct dan_rm *r = s->r;
+    size_t at = s->row;
+    for (int64_t k = s->from; k < s->end; k++) {
         const struct dan_rank_group *g = r->group[k];
         const int32_t *rank = r->data->rank + g->first;
         double right;
-        s->loss += dan_rm_group_loss(g, rank, r->reward + at, r->o.margin, r->o.center, r->seeds + at, &right) / (double)r->o.batch;
-        s->accuracy += right;
-        s->margin += group_margin(g, rank, r->reward + at);
-        s->pairs += g->pairs;
+        s->out->loss += dan_rm_group_loss(g, rank, r->reward + at, r->o.margin, r->o.center, r->seeds + at, &right) / (double)r->o.batch;
+        s->out->accuracy += right;
+        s->out->margin += group_margin(g, rank, r->reward + at);
+        s->out->pairs += g->pairs;
         for (int32_t i = 0; i < g->n; i++) r->seeds[at + (size_t)i] /= (double)r->o.batch;
         at += (size_t)g->n;
     }
-    s->accuracy /= (double)s->pairs;
-    s->margin /= (double)s->pairs;
 }
 
 static void spread(const struct dan_rm *r, size_t n, struct dan_rm_stats *s)
 {
+    s->accuracy /= (double)s->pairs;
+    s->margin /= (double)s->pairs;
     s->min_reward = INFINITY, s->max_reward = -INFINITY;
     for (size_t i = 0; i < n; i++) {
         s->mean_reward += r->reward[i] / (double)n;
@@ -179,45 +165,98 @@ static void spread(const struct dan_rm *r, size_t n, struct dan_rm_stats *s)
     s->answers = (int64_t)n;
 }
 
-struct stepping { struct dan_rm *r; struct dan_rm_stats *out; size_t n; };
-
-static int seed_rows(void *ctx, const float *value, struct dan_packed *p, struct dan_err *e)
+static int seed_pack(void *ctx, const float *value, struct dan_packed *p, struct dan_err *e)
 {
     struct stepping *s = ctx;
     int64_t at = -1;
     (void)e;
-    take_values(s->r->row, s->n, value, s->r->reward);
-    seed_groups(s->r, s->out);
+    take_values(s->r->row + s->row, s->rows, value, s->r->reward + s->row);
+    seed_groups(s);
     memset(p->batch.weights, 0, (size_t)p->batch.rows * sizeof *p->batch.weights);
-    for (size_t k = 0; k < s->n; k++) p->batch.weights[at += s->r->row[k]->n] = (float)s->r->seeds[k];
+    for (size_t k = s->row; k < s->row + s->rows; k++) p->batch.weights[at += s->r->row[k]->n] = (float)s->r->seeds[k];
     return DAN_OK;
 }
 
-/* All answers in one run: one forward. */
-static int run_once(struct stepping *s, struct dan_err *e)
+/* The pack's groups have their gradient; the next begin here. */
+static void begin_pack(struct stepping *s)
 {
-    struct dan_rm *r = s->r;
-    dan_packed_clear(&r->pack);
-    for (size_t k = 0; k < s->n; k++) dan_packed_add_all(&r->pack, r->row[k]->ids, r->row[k]->n, NULL);
-    return dan_tuner_run(r->tuner, &r->pack, seed_rows, s, e);
+    s->from = s->end;
+    s->row += s->rows;
+    s->rows = 0;
+    dan_packed_clear(&s->r->pack);
 }
 
-static int run_twice(struct stepping *s, struct dan_err *e)
+static int learn_pack(struct stepping *s, struct dan_err *e)
+{
+    int rc = s->rows ? dan_tuner_run(s->r->tuner, &s->r->pack, seed_pack, s, e) : DAN_OK;
+    begin_pack(s);
+    return rc;
+}
+
+static int add_gradient(struct stepping *s, struct dan_err *e)
 {
     struct dan_rm *r = s->r;
-    struct scoring v = {.t = r->tuner, .pack = &r->pack, .row = r->row, .value = r->reward, .out = r->weight, .exact = true};
-    int rc = rows_value(&v, s->n, e);
+    int rc = DAN_OK;
+    dan_packed_clear(&r->pack);
+    for (size_t k = s->row; k < s->row + s->rows && !rc; k++) {
+        int64_t last = r->row[k]->n - 1;
+        if (!dan_packed_fits_all(&r->pack, r->row[k]->n)) {
+            rc = dan_tuner_add(r->tuner, &r->pack, NULL, e);
+            dan_packed_clear(&r->pack);
+        }
+        if (rc) return rc;
+        memset(r->weight, 0, (size_t)last * sizeof *r->weight);
+        r->weight[last] = (float)r->seeds[k];
+        dan_packed_add_all(&r->pack, r->row[k]->ids, r->row[k]->n, r->weight);
+    }
+    return rc ? rc : dan_tuner_add(r->tuner, &r->pack, NULL, e);
+}
+
+/* A group that fits in no pack: its values first, then its gradient. */
+static int learn_large(struct stepping *s, struct dan_err *e)
+{
+    struct dan_rm *r = s->r;
+    struct scoring v = {.t = r->tuner, .pack = &r->pack, .row = r->row + s->row, .value = r->reward + s->row, .out = r->weight, .exact = true};
+    int rc = rows_value(&v, s->rows, e);
     if (rc) return rc;
-    seed_groups(r, s->out);
-    return add_gradient(r, s->n, e);
+    seed_groups(s);
+    rc = add_gradient(s, e);
+    begin_pack(s);
+    return rc;
+}
+
+static int64_t rows_of(const struct dan_rm *r, size_t row, size_t n)
+{
+    int64_t rows = 0;
+    for (size_t k = row; k < row + n; k++) rows += r->row[k]->n;
+    return rows;
+}
+
+/* Groups whole in packs, in their order: one forward of each pack, for a group's seeds need the values of that group alone. */
+static int learn_groups(struct stepping *s, struct dan_err *e)
+{
+    struct dan_rm *r = s->r;
+    int rc = DAN_OK;
+    dan_packed_clear(&r->pack);
+    for (int64_t k = 0; k < r->o.batch && !rc; k++) {
+        size_t first = s->row + s->rows, n = (size_t)r->group[k]->n;
+        int64_t rows = rows_of(r, first, n);
+        if (r->pack.batch.rows + rows > r->pack.max_rows) rc = learn_pack(s, e);
+        if (rc) return rc;
+        s->end = k + 1;
+        s->rows += n;
+        if (rows > r->pack.max_rows) rc = learn_large(s, e);
+        else for (size_t i = first; i < first + n; i++) dan_packed_add_all(&r->pack, r->row[i]->ids, r->row[i]->n, NULL);
+    }
+    return rc ? rc : learn_pack(s, e);
 }
 
 int dan_rm_step(struct dan_rm *r, double lr, struct dan_rm_stats *out, double *norm, struct dan_err *e)
 {
     *out = (struct dan_rm_stats){0};
-    struct stepping s = {r, out, choose(r, out)};
-    int rc = out->ids <= r->pack.max_rows ? run_once(&s, e) : run_twice(&s, e);
+    size_t n = choose(r, out);
+    int rc = learn_groups(&(struct stepping){.r = r, .out = out}, e);
     if (rc) return rc;
-    spread(r, s.n, out);
+    spread(r, n, out);
     return dan_tuner_step(r->tuner, lr, norm, e);
 }

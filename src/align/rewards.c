@@ -82,7 +82,7 @@ static int sum_up(const struct dan_rewards *r, const struct dan_rollouts *said, 
         total[a] = applied ? sum : NAN;
         scored += applied > 0;
     }
-    return scored || !said->n ? DAN_OK
+    return scored || !said->n || r->partial ? DAN_OK
                               : dan_fail(e, DAN_EINVAL, "no reward applies to any of %zu answers (the first is to line %lld of '%s'); do the rows have what the rewards compare with?",
                                          said->n, (long long)said->v[0].prompt->line, said->v[0].prompt->file);
 }

@@ -7,6 +7,7 @@ struct dan_rewards {
     struct dan_reward **reward;
     double *weight;
     size_t  n;
+    bool    partial;                           /* what is scored is part of a whole: that no reward applies to any of it is no error */
 };
 /* Each SPEC[:WEIGHT]; what follows the last colon is a weight when it is a number and what stands before it is a whole SPEC
  * (number:2, length:5-20:0.5; but repetition:3 is repetition with its argument 3).  A command takes none: all behind its colon is its argument.
@@ -17,8 +18,8 @@ int  dan_rewards_add(struct dan_rewards *r, struct dan_reward *reward, double we
 void dan_rewards_close(struct dan_rewards *r);
 const char *dan_rewards_name(const struct dan_rewards *r, size_t i);
 
-/* total[answers]: NaN where no reward applies.  each, when not NULL: [n][answers], unweighted.  Fails when no answer of all gets a reward, and when
- * one is infinite. */
+/* total[answers]: NaN where no reward applies.  each, when not NULL: [n][answers], unweighted.  Fails when no answer of all gets a reward (unless
+ * `partial`), and when one is infinite. */
 int  dan_rewards_score(struct dan_rewards *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e);
 
 #endif

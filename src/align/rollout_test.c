@@ -182,6 +182,71 @@ static void test_first_minibatch(void **state)
     }
 }
 
+struct one { struct dan_grpo_stats s; float *w; size_t bytes; };
+
+/* One update of a fresh model, whose reference is itself. */
+static struct one update_once(struct dan_grpo_opts o, double beta, const struct dan_rollouts *x, const double *r)
+{
+    struct dan_lm lm = new_lm(true), old = new_lm(true);
+    struct dan_tuner *t = new_tuner(&lm, 1, false, NULL), *ref = new_tuner(&old, 1, true, NULL);
+    struct dan_grpo g;
+    struct one out = {0};
+    struct dan_err e = {0};
+    o.beta = beta;
+    assert_int_equal(dan_grpo_init(&g, t, ref, &o, 160, &e), DAN_OK);
+    if (dan_grpo_update(&g, x, r, 1e-2, &out.s, &e)) fail_msg("%s", e.msg);
+    for (size_t i = 0; i < dan_store_count(lm.store); i++) {
+        const struct dan_tensor *p = dan_store_at(lm.store, i);
+        size_t n = dan_tensor_bytes(p);
+        out.w = dan_realloc(out.w, out.bytes + n);
+        assert_non_null(out.w);
+        memcpy((char *)out.w + out.bytes, p->data, n);
+        out.bytes += n;
+    }
+    int64_t targets = 0, last = 0;             /* of the last pack: no prompt costs a head */
+    for (int64_t i = 0; i < g.pack.batch.rows; i++) targets += g.pack.batch.targets[i] >= 0;
+    for (size_t i = 0; i < x->n; i++) last += x->v[i].n - 1;
+    assert_true(targets > 0 && targets < g.pack.batch.rows && g.pack.batch.rows < last);
+    dan_grpo_release(&g);
+    dan_tuner_free(t);
+    dan_tuner_free(ref);
+    dan_lm_release(&lm);
+    dan_lm_release(&old);
+    return out;
+}
+
+/* One minibatch in several packs: its forward gives the old log-probabilities, too, but for a KL term in the reward, which here is 0: the same bits of
+ * weights and of what is measured; also where answers are left out, which are measured all the same. */
+static void test_one_forward(void **state)
+{
+    (void)state;
+    struct dan_prompts p = prompts();
+    struct dan_lm lm = new_lm(true);
+    struct dan_rollout *ro = new_rollout(&lm, 16, 1, 2, NULL);
+    struct dan_rollouts x = answers(ro, &p, 4, 0);
+    double r[20];
+    score(&x, r);
+    r[7] = NAN;
+    for (int i = 8; i < 12; i++) r[i] = 0.5;
+    for (int k = 0; k < 8; k++) {
+        struct dan_grpo_opts o = opts_of(k & 1 ? "dapo" : "rloo");
+        o.kl = DAN_K1;
+        o.mask_truncated = k & 2;
+        o.whole = k & 4;
+        struct one a = update_once(o, 0, &x, r), b = update_once(o, 0.05, &x, r);
+        assert_true(a.s.first_ratio == 1 && a.s.first_approxkl == 0 && b.s.first_ratio == 1 && a.s.learnt < 20 && a.s.learnt > 0 && a.s.tokens == x.tokens);
+        assert_memory_equal(&a.s, &b.s, sizeof a.s);
+        assert_int_equal(a.bytes, b.bytes);
+        assert_memory_equal(a.w, b.w, a.bytes);
+        dan_free(a.w);
+        dan_free(b.w);
+    }
+    dan_rollouts_release(&x);
+    dan_rollout_free(ro);
+    dan_lm_release(&lm);
+    dan_prompts_release(&p);
+}
+
 /* Answers come from the weights as they are: one rollout used all along gives what a new one gives after training; and every variant raises the reward. */
 static void test_learns(void **state)
 {
@@ -396,7 +461,7 @@ static void test_rewards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone), cmocka_unit_test(test_first_minibatch), cmocka_unit_test(test_learns),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_alone), cmocka_unit_test(test_first_minibatch), cmocka_unit_test(test_one_forward), cmocka_unit_test(test_learns),
                                        cmocka_unit_test(test_flat), cmocka_unit_test(test_prompts), cmocka_unit_test(test_rewards), cmocka_unit_test(test_callback)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -30,7 +30,7 @@ static const struct dan_opt options[] = {
 struct best {
     struct tune t;
     struct rl rl;
-    const struct best_opts *o;
+    struct best_opts *o;
     struct dan_str rows, pairs;
     int64_t written, pairs_n, answers, cut_short, tokens, flat, prompts;
     int     n_at, at[MOST_NS];                 /* 1, 2, 4, .. n */
@@ -229,18 +229,31 @@ static int report(struct best *b, struct dan_err *e)
     dan_str_printf(&beside, "%s.report.json", b->t.o.out);
     int rc = !j || out.failed || beside.failed ? no_memory(e) : dan_json_write(beside.p, j, e);
     if (!rc) rc = b->t.cli->json ? dan_out_json(ui, json_incref(j), e) : dan_out(ui, dan_str_c(&out), out.n, e);
-    if (!rc) dan_say(ui, "wrote '%s'; learn from it: danlu finetune %s --data %s --out ...", b->t.o.out, b->t.o.model, b->t.o.out);
+    if (!rc && !b->written)
+        dan_warn(ui, "no row was written: %s", b->cut_short == b->answers ? "no answer ended; a larger --max-new, a template that ends its turns, or a model that has learnt to end them helps"
+                                                                          : "no answer was good enough (--min-reward), or a reward applied to none");
+    else if (!rc) dan_say(ui, "wrote '%s'; learn from it: danlu finetune %s --data %s --out ...", b->t.o.out, b->t.o.model, b->t.o.out);
     json_decref(j);
     dan_str_release(&beside);
     dan_str_release(&out);
     return rc;
 }
 
-static int check(const struct best_opts *o, struct dan_err *e)
+/* Answers take hours, and their files are written last. */
+static int check_file(struct dan_cli *cli, const char *path, const char *option, struct dan_err *e)
 {
-    if (dan_path_exists(o->tune.out)) return dan_fail(e, DAN_EINVAL, "'%s' is there already; choose another --out", o->tune.out);
-    if (o->pairs && dan_path_exists(o->pairs)) return dan_fail(e, DAN_EINVAL, "'%s' is there already; choose other --pairs", o->pairs);
+    const char *slash = strrchr(path, '/'), *dir = slash ? dan_arena_printf(cli->arena, "%.*s", (int)(slash - path) + 1, path) : ".";
+    if (!dir) return no_memory(e);
+    if (dan_path_exists(path)) return dan_fail(e, DAN_EINVAL, "'%s' is there already; choose another --%s", path, option);
+    if (!dan_path_is_dir(dir)) return dan_fail(e, DAN_EIO, "there is no folder '%s' for --%s; make it first, or choose another name", dir, option);
     return DAN_OK;
+}
+
+static int check(struct dan_cli *cli, const struct best_opts *o, struct dan_err *e)
+{
+    if (o->pairs && !strcmp(o->pairs, o->tune.out)) return dan_fail(e, DAN_EUSAGE, "--out and --pairs are the same file '%s'; choose two", o->pairs);
+    int rc = check_file(cli, o->tune.out, "out", e);
+    return rc || !o->pairs ? rc : check_file(cli, o->pairs, "pairs", e);
 }
 
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
@@ -250,7 +263,7 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     if (!b) return no_memory(e);
     if (!dan_given(cli, "min-reward")) o.least = -INFINITY;
     *b = (struct best){.t = {.o = o.tune, .cli = cli}, .o = &o};
-    int rc = check(&o, e);
+    int rc = check(cli, &o, e);
     if (!rc) rc = prepare(b, e);
     if (!rc) {
         rc = loop(b, e);

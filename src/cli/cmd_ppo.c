@@ -40,12 +40,6 @@ static const struct dan_opt options[] = {
     TUNE_RUN_OPTIONS(struct ppo_opts),
     {.name = NULL}};
 
-static int64_t longest_of(const struct dan_sft_data *d, int64_t most)
-{
-    for (size_t i = 0; i < d->n; i++) most = d->v[i].n > most ? d->v[i].n : most;
-    return most;
-}
-
 static int read_ptx(struct ppo *p, struct dan_err *e)
 {
     const struct dan_strings *paths = &p->o->ptx;
@@ -83,7 +77,7 @@ static int prepare(struct ppo *p, struct dan_err *e)
     int rc = tune_open(&p->t, e);
     if (!rc) rc = rl_open(&p->rl, &p->t, &p->o->rl, e);
     if (!rc) rc = read_ptx(p, e);
-    if (!rc) rc = tune_start(&p->t, longest_of(&p->ptx, rl_needed(&p->rl)), e);
+    if (!rc) rc = tune_start(&p->t, dan_sft_data_longest(&p->ptx, rl_needed(&p->rl)), e);
     if (!rc) rc = rl_start(&p->rl, true, e);
     if (!rc) rc = ppo_open_critic(p, e);
     if (!rc) rc = start_ppo(p, e);

@@ -1,9 +1,11 @@
 #include "cli/rl_options.h"
 #include <math.h>
 #include <string.h>
+#include "align/policy.h"
 #include "align/shuffle.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "cli/report_lines.h"
 
 enum { TEXT_WINDOWS = 200, EVAL_STEP = (1 << 22) - 1, AGAIN = 64 };
 
@@ -11,17 +13,9 @@ static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not en
 
 static void tell_skipped(const struct rl *r)
 {
-    int64_t all = 0;
-    struct dan_str line = {0};
-    for (int k = 0; k < DAN_N_PROMPT_SKIPS; k++) {
-        all += r->prompts.skipped[k];
-        if (r->prompts.skipped[k])
-            dan_str_printf(&line, "%s%lld %s", line.n ? ", " : "", (long long)r->prompts.skipped[k], dan_prompt_skip_name((enum dan_prompt_skip)k));
-    }
-    const struct dan_str *told = &r->prompts.told;
-    if (all) dan_warn(&r->t->cli->ui, "%lld of %lld rows were skipped: %s\n%.*s", (long long)all, (long long)r->prompts.rows, dan_str_c(&line),
-                      (int)(told->n ? told->n - 1 : 0), dan_str_c(told));
-    dan_str_release(&line);
+    const char *names[DAN_N_PROMPT_SKIPS];
+    for (int k = 0; k < DAN_N_PROMPT_SKIPS; k++) names[k] = dan_prompt_skip_name((enum dan_prompt_skip)k);
+    report_skipped(&r->t->cli->ui, r->prompts.rows, r->prompts.skipped, names, DAN_N_PROMPT_SKIPS, &r->prompts.told);
 }
 
 static void fingerprint(struct tune *t, const struct dan_prompts *p)
@@ -36,8 +30,11 @@ static int read_prompts(struct rl *r, struct dan_err *e)
 {
     struct tune *t = r->t;
     struct dan_prompts_opts po = {.tok = t->m.tok, .chat = &t->chat, .longest = t->longest - r->o->max_new, .raw = r->o->raw, .has_now = true, .now = t->now};
+    if (r->o->overlong > r->o->max_new)
+        return dan_fail(e, DAN_EUSAGE, "--overlong-buffer %lld is more than the %lld tokens of --max-new, whose last ones it is", (long long)r->o->overlong, (long long)r->o->max_new);
     if (po.longest < 1)
-        return dan_fail(e, DAN_EINVAL, "--max-new %lld leaves no room for a prompt in a context of %lld", (long long)r->o->max_new, (long long)t->longest);
+        return dan_fail(e, DAN_EINVAL, "--max-new %lld leaves no room for a prompt in a context of %lld; give a smaller --max-new, for example %lld", (long long)r->o->max_new,
+                        (long long)t->longest, (long long)(t->longest > 1 ? t->longest / 2 : 1));
     int rc = dan_prompts_read(t->o.data.v, t->o.data.n, &po, &r->prompts, e);
     if (rc) return rc;
     tell_skipped(r);
@@ -66,10 +63,20 @@ static int find_stop(struct rl *r, struct dan_err *e)
     return !rc && r->stop.failed ? no_memory(e) : rc;
 }
 
-int rl_open(struct rl *r, struct tune *t, const struct rl_opts *o, struct dan_err *e)
+/* Prompts need room, too. */
+static void fit_answers(struct tune *t, struct rl_opts *o)
+{
+    int64_t half = t->longest > 1 ? t->longest / 2 : 1;
+    if (dan_given(t->cli, "max-new") || o->max_new <= half) return;
+    o->max_new = half;
+    dan_say(&t->cli->ui, "answers  of at most %lld tokens, half of the context of %lld (--max-new)", (long long)half, (long long)t->longest);
+}
+
+int rl_open(struct rl *r, struct tune *t, struct rl_opts *o, struct dan_err *e)
 {
     *r = (struct rl){.t = t, .o = o, .epoch = -1};
     t->temperature = o->temperature;
+    fit_answers(t, o);
     int rc = dan_rewards_open(o->reward.v, o->reward.n, t->m.pool, dan_isa_mask(t->cli->isa), &r->rewards, e);
     for (size_t i = 0; i < r->rewards.n && !rc; i++) dan_say(&t->cli->ui, "reward   %s x %g", dan_rewards_name(&r->rewards, i), r->rewards.weight[i]);
     if (!rc) rc = read_prompts(r, e);
@@ -81,9 +88,7 @@ int rl_open(struct rl *r, struct tune *t, const struct rl_opts *o, struct dan_er
 int64_t rl_needed(const struct rl *r)
 {
     int64_t most = (r->prompts.longest > r->held.longest ? r->prompts.longest : r->held.longest) + r->o->max_new;
-    for (size_t i = 0; i < r->text.n; i++)
-        if (r->text.v[i].n > most) most = r->text.v[i].n;
-    return most;
+    return dan_sft_data_longest(&r->text, most);
 }
 
 /* The model as it was: the adapter off; where all weights learn, the file once more. */
@@ -123,9 +128,10 @@ int rl_start(struct rl *r, bool reference, struct dan_err *e)
     int rc = reference ? make_reference(r, e) : DAN_OK;
     if (!rc) rc = rl_start_answers(r, tune_tuner_opts(t).prec, false, e);
     if (!rc) rc = dan_packed_init(&r->pack, t->rows, e);
+    size_t batch = (size_t)t->o.batch, rounds = r->rounds > 1 ? (size_t)r->rounds : 1;
     r->order = dan_malloc((r->prompts.n + 1) * sizeof *r->order);
-    r->batch = dan_malloc(((size_t)t->o.batch + 1) * sizeof *r->batch);
-    r->copy = dan_malloc(((size_t)t->o.batch + 1) * sizeof *r->copy);
+    r->batch = dan_malloc(batch * sizeof *r->batch);
+    r->copy = dan_malloc(batch * rounds * sizeof *r->copy);
     return rc ? rc : r->order && r->batch && r->copy ? DAN_OK : no_memory(e);
 }
 
@@ -167,27 +173,56 @@ void rl_plan(struct rl *r, double lr_adapter, double lr_full)
 int rl_score(struct rl *r, const struct dan_rollouts *said, double *total, double *each, struct dan_err *e)
 {
     int rc = dan_rewards_score(&r->rewards, said, total, each, e);
-    for (size_t i = 0; i < said->n && !rc; i++)
+    for (size_t i = 0; i < said->n && !rc; i++) {
         if (!said->v[i].ended) total[i] -= r->o->missing_eos_penalty;
+        if (r->o->overlong) total[i] += dan_overlong(dan_said_tokens(&said->v[i]), r->o->max_new, r->o->overlong);
+    }
+    return rc;
+}
+
+/* Prompts first .. of the endless list of shuffled epochs.  One step may reach into other epochs, and its rounds far: each has its own random numbers. */
+static void take_prompts(struct rl *r, int64_t first, int64_t n, int64_t round)
+{
+    int64_t all = (int64_t)r->prompts.n;
+    struct dan_prompt *copy = r->copy + round * r->t->o.batch;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = first + i;
+        copy[i] = r->prompts.v[dan_shuffled(r->order, all, &r->epoch, (uint64_t)r->t->cli->seed, 0, k)];
+        copy[i].index += (k / all % AGAIN + round * AGAIN) * r->prompts.rows;
+        r->batch[i] = &copy[i];
+    }
+}
+
+struct asking { struct rl *r; int64_t step, samples, first; };
+
+static int ask(void *ctx, int64_t round, int64_t n, struct dan_rollouts *said, double **total, double **each, struct dan_err *e)
+{
+    struct asking *a = ctx;
+    struct rl *r = a->r;
+    size_t count = (size_t)(n * a->samples);
+    *total = dan_malloc((count + 1) * sizeof **total);
+    *each = dan_malloc((count * r->rewards.n + 1) * sizeof **each);
+    if (!*total || !*each) return no_memory(e);
+    take_prompts(r, a->first, n, round);
+    a->first += n;
+    int rc = dan_rollout_run(r->rollout, r->batch, n, a->samples, a->step, said, e);
+    r->rewards.partial = round > 0;            /* where no reward applies to a whole step is an error, to the few prompts of a later round is none */
+    if (!rc) rc = rl_score(r, said, *total, *each, e);
+    r->rewards.partial = false;
     return rc;
 }
 
 int rl_answers(struct rl *r, int64_t step, int64_t samples, struct dan_rollouts *said, double **total, double **each, struct dan_err *e)
 {
-    int64_t n = r->t->o.batch, all = (int64_t)r->prompts.n;
-    size_t count = (size_t)(n * samples);
+    struct asking a = {r, step, samples, step * r->t->o.batch};
     *said = (struct dan_rollouts){0};
-    *total = dan_malloc((count + 1) * sizeof **total);
-    *each = dan_malloc((count * r->rewards.n + 1) * sizeof **each);
-    if (!*total || !*each) return no_memory(e);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t k = step * n + i;
-        r->copy[i] = r->prompts.v[dan_shuffled(r->order, all, &r->epoch, (uint64_t)r->t->cli->seed, 0, k)];
-        r->copy[i].index += k / all % AGAIN * r->prompts.rows;       /* one step may reach into the next epoch */
-        r->batch[i] = &r->copy[i];
-    }
-    int rc = dan_rollout_run(r->rollout, r->batch, n, samples, step, said, e);
-    return rc ? rc : rl_score(r, said, *total, *each, e);
+    return ask(&a, 0, r->t->o.batch, said, total, each, e);
+}
+
+int rl_groups(struct rl *r, int64_t step, int64_t samples, struct dan_groups *out, struct dan_err *e)
+{
+    struct asking a = {r, step, samples, r->asked};
+    return dan_groups_sample(r->t->o.batch, r->rounds, r->rewards.n, ask, &a, out, e);
 }
 
 static int measure_answers(struct rl *r, struct rl_held *h, struct dan_err *e)

@@ -1,8 +1,10 @@
 /* What runs that learn from their own answers log and report. */
 #include <math.h>
 #include <string.h>
+#include "align/policy.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "cli/report_lines.h"
 #include "cli/rl_options.h"
 #include "io/json.h"
 
@@ -31,7 +33,7 @@ static void log_groups(json_t *j, const struct dan_rollouts *said, const double 
     for (size_t g = 0; g < groups; g++) {
         if (!spread(total + g * (size_t)said->samples, (size_t)said->samples, &mean, &std)) continue;
         stds += std;
-        flat += std == 0;
+        flat += dan_group_flat(total + g * (size_t)said->samples, said->samples);
         scored++;
     }
     spread(total, said->n, &mean, &std);
@@ -142,12 +144,6 @@ int rl_report(struct rl *r, json_t *report, struct dan_str *text, struct dan_err
         for (size_t i = 0; shown && i < r->before.said.n && i < REPORTED; i++) json_array_append_new(shown, sample_json(r, i));
         json_object_set_new(report, "samples", shown);
     }
-    if (r->text.n) {
-        struct dan_change c = dan_paired_change(&r->text, r->text_before, r->text_after);
-        json_object_set_new(report, "forgetting", json_pack("{s:f,s:f,s:f,s:f,s:I}", "before", c.before, "after", c.after, "change", c.change, "standard_error",
-                                                            isfinite(c.error) ? c.error : 0, "sequences", (json_int_t)c.n));
-        dan_str_printf(text, "forgetting       %.4f -> %.4f nats per token (%+.4f, 95 %% interval %+.4f to %+.4f, %lld sequences)\n", c.before, c.after, c.change,
-                       c.change - 1.96 * c.error, c.change + 1.96 * c.error, (long long)c.n);
-    }
+    report_change(report, text, "forgetting", "forgetting", 16, &r->text, r->text_before, r->text_after);
     return r->held.n ? write_samples(r, e) : DAN_OK;
 }

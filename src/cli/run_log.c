@@ -71,7 +71,7 @@ const char *run_log_title(const char *key)
         {"loss", "training loss"}, {"val_loss", "validation loss"}, {"accuracy", "accuracy"}, {"rewards/accuracies", "accuracy"},
         {"rewards/margins", "reward margin"}, {"reward", "reward"}, {"objective/rlhf_reward", "reward less KL"}, {"objective/scores", "reward"},
         {"kl", "KL from the reference"}, {"objective/kl", "KL from the reference"}, {"entropy", "entropy"}, {"objective/entropy", "entropy"},
-        {"completions/mean_length", "tokens of an answer"}};
+        {"completions/mean_length", "tokens of an answer"}, {"train/num_gen_batches", "rounds of answers a step"}};
     for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
         if (!strcmp(titles[i].key, key)) return titles[i].title;
     return NULL;
