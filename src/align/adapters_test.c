@@ -1,5 +1,5 @@
 /* Kinds of adapters under the tuner: each changes no bit at first; DoRA's gradients with constant norms; dropout and noise are of the seed, and of
- * training alone; LoRA+; adapters inside the rounding of quantisation-aware training are the model that is exported. */
+ * training alone; LoRA+. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,84 +8,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-#include "align/tuner.h"
-#include "base/rng.h"
-#include "base/str.h"
-#include "model/lora.h"
+#include "align/test_tuner.h"
 #include "model/quantize.h"
-#include "pass/fake_quant.h"
-#include "quant/export.h"
-#include "train/qat.h"
-
-enum { VOCAB = 37, ROWS = 64 };
-static const int32_t seq[2][12] = {{1, 5, 9, 2, 30, 7, 8, 1, 3, 36, 4, 2}, {4, 4, 17, 20, 6, 2}};
-static const int64_t seq_n[2] = {12, 6};
-
-static struct dan_lm new_lm(const char *family)
-{
-    struct dan_lm_config cfg = {.vocab = VOCAB, .context = 32, .hidden = 64, .layers = 2, .heads = 2, .tied = true, .bias = !strcmp(family, "gpt"), .init_std = 0.05, .bos = -1, .eos = -1};
-    struct dan_lm lm;
-    struct dan_err e = {0};
-    if (dan_lm_init(&lm, dan_model_find(family), &cfg, 3, &e)) fail_msg("%s", e.msg);
-    return lm;
-}
-
-static void add(struct dan_lm *lm, bool dora, bool learnt)
-{
-    struct dan_lora_opts o = {.rank = 4, .alpha = 16, .targets = "all-linear", .last_layer = -1, .seed = 5, .dora = dora};
-    struct dan_rng r = {.seed = 8};
-    struct dan_err e = {0};
-    if (dan_lora_add(lm, &o, &e)) fail_msg("%s", e.msg);
-    lm->adapter[0].trained = true;
-    for (size_t i = 0; learnt && i < dan_store_count(lm->store); i++) {
-        const char *name = dan_store_name(lm->store, i);
-        struct dan_tensor *t = dan_store_at(lm->store, i);
-        float *x = t->data;
-        bool b = dan_str_ends(name, ".lora_b"), m = dan_str_ends(name, ".dora_m");
-        for (int64_t k = 0; (b || m) && k < dan_shape_count(&t->shape); k++) x[k] = (float)(b ? 0.05 * dan_rng_normal(&r) : (double)x[k] * (1 + 0.1 * dan_rng_normal(&r)));
-    }
-    if (dan_lora_refresh(lm, NULL, NULL, &e)) fail_msg("%s", e.msg);
-}
-
-static struct dan_tuner *tuner_of(struct dan_lm *lm, struct dan_tuner_opts o)
-{
-    struct dan_tuner *t;
-    struct dan_err e = {0};
-    o.max_rows = ROWS;
-    o.optim = dan_optim_find("adamw");
-    o.beta1 = 0.9, o.beta2 = 0.999, o.eps = 1e-12;
-    if (dan_tuner_new(lm, &o, NULL, &t, &e)) fail_msg("%s", e.msg);
-    return t;
-}
-
-static struct dan_packed packed(void)
-{
-    struct dan_packed p;
-    struct dan_err e = {0};
-    float w[12];
-    for (int i = 0; i < 12; i++) w[i] = i > 1 ? 0.25f : 0;
-    assert_int_equal(dan_packed_init(&p, ROWS, &e), DAN_OK);
-    for (int i = 0; i < 2; i++) dan_packed_add(&p, seq[i], seq_n[i], w);
-    return p;
-}
-
-static int64_t score(struct dan_tuner *t, bool exact, float nll[ROWS])
-{
-    struct dan_packed p = packed();
-    struct dan_err e = {0};
-    if (dan_tuner_score(t, &p, exact, nll, &e)) fail_msg("%s", e.msg);
-    int64_t n = p.batch.rows;
-    dan_packed_release(&p);
-    return n;
-}
-
-static int64_t score_lm(struct dan_lm *lm, float nll[ROWS])
-{
-    struct dan_tuner *t = tuner_of(lm, (struct dan_tuner_opts){.frozen = true});
-    int64_t n = score(t, false, nll);
-    dan_tuner_free(t);
-    return n;
-}
 
 /* A fresh adapter of each kind, over float and each quantised base: the bits of the base.  With dropout and noise too, where nothing learns. */
 static void test_no_op(void **state)
@@ -108,16 +32,6 @@ static void test_no_op(void **state)
             dan_lm_release(&lm);
             dan_lm_release(&plain);
         }
-}
-
-static double total(struct dan_tuner *t, const struct dan_packed *p)
-{
-    float nll[ROWS];
-    double sum = 0;
-    struct dan_err e = {0};
-    assert_int_equal(dan_tuner_score(t, p, true, nll, &e), DAN_OK);
-    for (int64_t i = 0; i < p->batch.rows; i++) sum += (double)p->batch.weights[i] * (double)nll[i];
-    return sum;
 }
 
 /* Differences move A, B and m while the norms stay, as the gradient sees it; over float and nf4. */
@@ -267,48 +181,9 @@ static void test_lora_plus(void **state)
     dan_lm_release(&lm);
 }
 
-/* What learns under w4a8 with an adapter is, merged and exported, the model of integers. */
-static void test_qat(void **state)
-{
-    (void)state;
-    static const char *const schemes[] = {"w4a8", "w8a8", "w4"};
-    for (int k = 0; k < 3; k++) {
-        struct dan_lm lm = new_lm("llama"), integers = {0};
-        struct dan_err e = {0};
-        struct dan_qat_opts q;
-        struct dan_exported x;
-        float rounded[ROWS], exported[ROWS], plain[ROWS];
-        double norm;
-        if (dan_qat_policy(schemes[k], "ste", -1, false, &q, &e)) fail_msg("%s", e.msg);
-        add(&lm, false, true);
-        struct dan_tuner *t = tuner_of(&lm, (struct dan_tuner_opts){.pass = {.quant = &q.policy}});
-        struct dan_packed p = packed();
-        double first = total(t, &p);
-        for (int s = 0; s < 10; s++) {
-            assert_int_equal(dan_tuner_add(t, &p, NULL, &e), DAN_OK);
-            assert_int_equal(dan_tuner_step(t, 1e-2, &norm, &e), DAN_OK);
-        }
-        assert_true(total(t, &p) < 0.9 * first);
-        int64_t n = score(t, false, rounded);
-        dan_tuner_free(t);
-        if (dan_lora_merge(&lm, "default", 1, &e) || dan_lora_drop(&lm, &e) || dan_qat_export(&lm, &q.policy, &integers, &x, &e)) fail_msg("%s", e.msg);
-        score_lm(&lm, plain);
-        score_lm(&integers, exported);
-        double off = 0, gap = 0;
-        for (int64_t i = 0; i < n; i++) {
-            off += fabs((double)rounded[i] - (double)exported[i]) / (double)n;
-            gap += fabs((double)rounded[i] - (double)plain[i]) / (double)n;
-        }
-        if (!(off < 0.1 * gap + 1e-4)) fail_msg("%s: %g from the exported model, %g from the float one", schemes[k], off, gap);
-        dan_packed_release(&p);
-        dan_lm_release(&lm);
-        dan_lm_release(&integers);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_no_op), cmocka_unit_test(test_dora_gradient), cmocka_unit_test(test_blocks), cmocka_unit_test(test_dora_steps), cmocka_unit_test(test_noise),
-                                       cmocka_unit_test(test_lora_plus), cmocka_unit_test(test_qat)};
+                                       cmocka_unit_test(test_lora_plus)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,12 +80,12 @@ static int mix_all(struct dan_kto_run *k, struct dan_err *e)
 
 /* ---- steps ---- */
 
-static int score_all(struct dan_kto_run *k, const struct dan_sft_data *d, double *sum, struct dan_err *e)
+static int score_all(struct dan_kto_run *k, const struct dan_sft_data *d, dan_logp_rows *by, double *sum, struct dan_err *e)
 {
     const struct dan_sft_row **all = dan_malloc((d->n + 1) * sizeof *all);
     int rc = all ? DAN_OK : no_memory(e);
     for (size_t i = 0; i < d->n && !rc; i++) all[i] = &d->v[i];
-    if (!rc) rc = dan_rows_logp(k->tuner, all, d->n, &k->pack, sum, e);
+    if (!rc) rc = by(k->tuner, all, d->n, &k->pack, sum, e);
     dan_free(all);
     return rc;
 }
@@ -106,8 +106,8 @@ int dan_kto_init(struct dan_kto_run *k, struct dan_tuner *t, const struct dan_sf
     k->order = dan_malloc((data->n + 1) * sizeof *k->order);
     if (!rc && (!k->ref || !k->mixed_ref || !k->sum || !k->row || !k->room || !k->order)) rc = no_memory(e);
     if (!rc) rc = mix_all(k, e);
-    if (!rc) rc = score_all(k, data, k->ref, e);
-    if (!rc) rc = score_all(k, &k->mixed, k->mixed_ref, e);
+    if (!rc) rc = score_all(k, data, dan_rows_logp_exact, k->ref, e);
+    if (!rc) rc = score_all(k, &k->mixed, dan_rows_logp, k->mixed_ref, e);
     if (rc) dan_kto_release(k);
     return rc;
 }
@@ -175,7 +175,7 @@ int dan_kto_eval(struct dan_kto_run *k, const struct dan_sft_data *d, const doub
 {
     double *sum = dan_malloc((d->n + 1) * sizeof *sum), seed;
     struct dan_kto_stats s = {0};
-    int rc = sum ? score_all(k, d, sum, e) : no_memory(e);
+    int rc = sum ? score_all(k, d, dan_rows_logp, sum, e) : no_memory(e);
     for (size_t i = 0; i < d->n && !rc; i++)
         count(&s, &d->v[i], k->beta * (sum[i] - ref[i]), dan_kto(sum[i], ref[i], d->v[i].desirable, 0, k->beta, k->weight[!d->v[i].desirable], &seed));
     average(&s);

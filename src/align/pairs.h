@@ -11,8 +11,10 @@ int  dan_pairs_read(const char *const *paths, size_t n, const struct dan_sft_dat
 /* Moves the pairs of every k-th row of the data, about `share`. */
 int  dan_pairs_hold_out(struct dan_sft_data *from, double share, struct dan_sft_data *held, struct dan_err *e);
 
-/* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner. */
-int  dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e);
+/* sum[n]: log-probability of each row's learnt tokens, by forward runs of the tuner; _exact by the program that trains, unless that draws: what dan_rows_learn
+ * sees of the same weights, to the bit, in any precision.  So policy and reference are one number before the first step, and DPO's loss is ln 2. */
+typedef int dan_logp_rows(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e);
+dan_logp_rows dan_rows_logp, dan_rows_logp_exact;
 
 /* Log-probabilities and gradient by one forward: rows in groups (2: pairs) are packed; seeds sees the log-probabilities of a group, first its row number, and
  * gives the derivatives with respect to them, which are divided by `by`.  A group that fits in no pack takes a forward more.

@@ -6,12 +6,12 @@
 #include "align/shuffle.h"
 #include "base/mem.h"
 
-struct scoring { struct dan_tuner *t; struct dan_packed *pack; const struct dan_sft_row *const *row; size_t first; double *sum; float *nll; };
+struct scoring { struct dan_tuner *t; bool exact; struct dan_packed *pack; const struct dan_sft_row *const *row; size_t first; double *sum; float *nll; };
 
 static int score(struct scoring *s, size_t end, struct dan_err *e)
 {
     int64_t r = 0;
-    int rc = s->pack->batch.rows ? dan_tuner_score(s->t, s->pack, false, s->nll, e) : DAN_OK;
+    int rc = s->pack->batch.rows ? dan_tuner_score(s->t, s->pack, s->exact, s->nll, e) : DAN_OK;
     for (size_t k = s->first; k < end && !rc; k++) {
         s->sum[k] = 0;
         for (int64_t i = 1; i < s->row[k]->n; i++, r++)
@@ -22,26 +22,37 @@ static int score(struct scoring *s, size_t end, struct dan_err *e)
     return rc;
 }
 
-int dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e)
+static int logp_of(struct scoring s, size_t n, struct dan_err *e)
 {
-    struct scoring s = {t, pack, row, 0, sum, dan_malloc((size_t)pack->max_rows * sizeof *s.nll)};
+    s.nll = dan_malloc((size_t)s.pack->max_rows * sizeof *s.nll);
     int rc = s.nll ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
-    dan_packed_clear(pack);
+    dan_packed_clear(s.pack);
     for (size_t k = 0; k < n && !rc; k++) {
-        if (!dan_packed_fits(pack, row[k]->n)) rc = score(&s, k, e);
-        if (!rc) dan_packed_add_learnt(pack, row[k]->ids, row[k]->n, row[k]->learn, NULL);
+        const struct dan_sft_row *r = s.row[k];
+        if (!dan_packed_fits(s.pack, r->n)) rc = score(&s, k, e);
+        if (!rc) dan_packed_add_learnt(s.pack, r->ids, r->n, r->learn, NULL);
     }
     if (!rc) rc = score(&s, n, e);
     dan_free(s.nll);
     return rc;
 }
 
-static int score_all(struct dan_prefs *p, const struct dan_sft_data *d, double *sum, struct dan_err *e)
+int dan_rows_logp(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e)
+{
+    return logp_of((struct scoring){.t = t, .pack = pack, .row = row, .sum = sum}, n, e);
+}
+
+int dan_rows_logp_exact(struct dan_tuner *t, const struct dan_sft_row *const *row, size_t n, struct dan_packed *pack, double *sum, struct dan_err *e)
+{
+    return logp_of((struct scoring){.t = t, .exact = !dan_tuner_draws(t), .pack = pack, .row = row, .sum = sum}, n, e);
+}
+
+static int score_all(struct dan_prefs *p, const struct dan_sft_data *d, dan_logp_rows *by, double *sum, struct dan_err *e)
 {
     const struct dan_sft_row **all = dan_malloc((d->n + 1) * sizeof *all);
     int rc = all ? DAN_OK : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
     for (size_t i = 0; i < d->n && !rc; i++) all[i] = &d->v[i];
-    if (!rc) rc = dan_rows_logp(p->tuner, all, d->n, &p->pack, sum, e);
+    if (!rc) rc = by(p->tuner, all, d->n, &p->pack, sum, e);
     dan_free(all);
     return rc;
 }
@@ -56,7 +67,7 @@ int dan_prefs_init(struct dan_prefs *p, struct dan_tuner *t, const struct dan_sf
     p->weight = dan_malloc(((size_t)pack_rows + 1) * sizeof *p->weight);
     p->order = dan_malloc((pairs->n / 2 + 1) * sizeof *p->order);
     if (!rc && (!p->ref || !p->row || !p->weight || !p->order)) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for preference steps");
-    if (!rc && loss->needs_ref) rc = score_all(p, pairs, p->ref, e);
+    if (!rc && loss->needs_ref) rc = score_all(p, pairs, dan_rows_logp_exact, p->ref, e);
     if (rc) dan_prefs_release(p);
     return rc;
 }
@@ -166,7 +177,7 @@ static int learn_pack(struct learning *l, struct dan_tuner *t, size_t end, struc
 static int learn_large(struct learning *l, struct dan_tuner *t, size_t k, struct dan_packed *pack, float *weight, struct dan_err *e)
 {
     double logp[MOST_IN_GROUP], seed[MOST_IN_GROUP];
-    int rc = dan_rows_logp(t, l->row + k, l->group, pack, logp, e);
+    int rc = dan_rows_logp_exact(t, l->row + k, l->group, pack, logp, e);
     if (!rc) l->seeds(l->ctx, k, logp, seed);
     if (!rc) rc = rows_gradient(t, l->row + k, seed, l->group, l->by, pack, weight, e);
     dan_packed_clear(pack);
@@ -224,7 +235,7 @@ int dan_prefs_eval(struct dan_prefs *p, const struct dan_sft_data *d, const doub
 {
     double *sum = dan_malloc((d->n + 1) * sizeof *sum), seed[2];
     struct dan_pref_stats s = {0};
-    int rc = sum ? score_all(p, d, sum, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
+    int rc = sum ? score_all(p, d, dan_rows_logp, sum, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to score answers");
     for (size_t i = 0; i + 1 < d->n && !rc; i += 2) {
         const struct dan_sft_row *row[2] = {&d->v[i], &d->v[i + 1]};
         struct dan_pref_pair q = pair_of(row, sum + i, p->loss->needs_ref ? ref + i : NULL);

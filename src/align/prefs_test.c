@@ -39,13 +39,25 @@ static struct dan_lm small_lm(void)
     return lm;
 }
 
-static struct dan_tuner *new_tuner(struct dan_lm *lm)
+static struct dan_tuner *tuner_with(struct dan_lm *lm, enum dan_prec prec)
 {
-    struct dan_tuner_opts o = {.max_rows = ROWS, .optim = dan_optim_find("adamw"), .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 1};
+    struct dan_tuner_opts o = {.max_rows = ROWS, .prec = prec, .optim = dan_optim_find("adamw"), .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .clip = 1};
     struct dan_tuner *t;
     struct dan_err e = {0};
     if (dan_tuner_new(lm, &o, NULL, &t, &e)) fail_msg("%s", e.msg);
     return t;
+}
+
+static struct dan_tuner *new_tuner(struct dan_lm *lm) { return tuner_with(lm, DAN_PREC_F32); }
+
+/* By the program of evaluation, as dan_prefs_eval sees them. */
+static void score_by_eval(struct dan_tuner *t, const struct dan_sft_data *d, struct dan_packed *pack, double *sum)
+{
+    const struct dan_sft_row *row[64];
+    struct dan_err e = {0};
+    assert_true(d->n <= 64);
+    for (size_t i = 0; i < d->n; i++) row[i] = &d->v[i];
+    if (dan_rows_logp(t, row, d->n, pack, sum, &e)) fail_msg("%s", e.msg);
 }
 
 static void test_pairs(void **state)
@@ -120,12 +132,43 @@ static void test_losses(void **state)
         struct dan_err e = {0};
         double norm;
         if (dan_prefs_init(&p, t, &d, loss, &loss->usual, 6, ROWS, 1, &e)) fail_msg("%s", e.msg);
-        if (dan_prefs_eval(&p, &d, p.ref, &first, &e)) fail_msg("%s", e.msg);
+        double ref[24];
+        score_by_eval(t, &d, &p.pack, ref);
+        if (dan_prefs_eval(&p, &d, ref, &first, &e)) fail_msg("%s", e.msg);
         if (!strcmp(loss->name, "sigmoid")) assert_true(first.loss == M_LN2 && first.margin == 0 && first.accuracy == 0.5);
         for (int k = 0; k < 30; k++)
             if (dan_prefs_step(&p, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
-        if (dan_prefs_eval(&p, &d, p.ref, &s, &e)) fail_msg("%s", e.msg);
+        if (dan_prefs_eval(&p, &d, ref, &s, &e)) fail_msg("%s", e.msg);
         if (!(s.loss < first.loss && s.accuracy > 0.9)) fail_msg("%s: loss %g -> %g, accuracy %g", loss->name, first.loss, s.loss, s.accuracy);
+        dan_prefs_release(&p);
+        dan_sft_data_release(&d);
+        dan_tuner_free(t);
+        dan_lm_release(&lm);
+    }
+}
+
+/* The reference is what the first step sees, to the bit: of all weights and of an adapter, in f32 and bf16, alone in a pack or among others, split over two. */
+static void test_first_step(void **state)
+{
+    (void)state;
+    const struct dan_pref_loss *loss = dan_pref_find("sigmoid");
+    for (int i = 0; i < 8; i++) {
+        struct dan_lm lm = small_lm();
+        struct dan_lora_opts lo = {.rank = 4, .alpha = 8, .targets = "all-linear", .last_layer = -1, .seed = 5};
+        struct dan_err e = {0};
+        if (i & 1 && dan_lora_add(&lm, &lo, &e)) fail_msg("%s", e.msg);
+        if (i & 1) lm.adapter[0].trained = true;
+        struct dan_tuner *t = tuner_with(&lm, i & 2 ? DAN_PREC_BF16 : DAN_PREC_F32);
+        struct dan_sft_data d = pairs(12, "");
+        struct dan_prefs p;
+        struct dan_pref_stats s;
+        double norm;
+        if (dan_prefs_init(&p, t, &d, loss, &loss->usual, 5, i & 4 ? 50 : ROWS, 1, &e)) fail_msg("%s", e.msg);
+        if (dan_prefs_step(&p, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
+        if (s.margin != 0 || s.reward[0] != 0 || s.reward[1] != 0 || fabs(s.loss - M_LN2) > 1e-15 || s.accuracy != 0.5)
+            fail_msg("kind %d: loss %.17g, margin %g, rewards %g and %g, accuracy %g", i, s.loss, s.margin, s.reward[0], s.reward[1], s.accuracy);
+        if (dan_prefs_step(&p, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
+        assert_true(s.margin != 0);
         dan_prefs_release(&p);
         dan_sft_data_release(&d);
         dan_tuner_free(t);
@@ -190,11 +233,15 @@ static void test_kto(void **state)
     dan_tokenizer_decode(tok, k.mixed.v[1].ids, (size_t)k.mixed.v[1].n, &text);
     assert_non_null(strstr(dan_str_c(&text), "say 0"));
     assert_non_null(strstr(dan_str_c(&text), "yes, 1"));
-    assert_int_equal(dan_kto_eval(&k, &d, k.ref, &s, &e), DAN_OK);
+    double ref[17];
+    score_by_eval(t, &d, &k.pack, ref);
+    assert_int_equal(dan_kto_eval(&k, &d, ref, &s, &e), DAN_OK);
     assert_true(s.reward[0] == 0 && s.reward[1] == 0);
+    assert_int_equal(dan_kto_step(&k, 1e-2, &s, &norm, &e), DAN_OK);
+    assert_true(s.reward[0] == 0 && s.reward[1] == 0 && s.z == 0);
     for (int i = 0; i < 40; i++)
         if (dan_kto_step(&k, 1e-2, &s, &norm, &e)) fail_msg("%s", e.msg);
-    assert_int_equal(dan_kto_eval(&k, &d, k.ref, &s, &e), DAN_OK);
+    assert_int_equal(dan_kto_eval(&k, &d, ref, &s, &e), DAN_OK);
     if (!(s.reward[0] > s.reward[1] + 0.1)) fail_msg("rewards %g and %g", s.reward[0], s.reward[1]);
     dan_str_release(&text);
     dan_kto_release(&k);
@@ -205,6 +252,6 @@ static void test_kto(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_ranked), cmocka_unit_test(test_losses), cmocka_unit_test(test_gradient), cmocka_unit_test(test_kto)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pairs), cmocka_unit_test(test_ranked), cmocka_unit_test(test_losses), cmocka_unit_test(test_first_step), cmocka_unit_test(test_gradient), cmocka_unit_test(test_kto)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

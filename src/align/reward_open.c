@@ -5,40 +5,15 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "infer/generate.h"
-#include "io/json.h"
 #include "io/sniff.h"
 #include "model/lora_files.h"
 #include "model/score.h"
 
 enum { MIN_ROWS = 1024 };
-static const char bias_key[] = "reward_bias", adapter_config[] = "adapter_config.json", template_file[] = "chat_template.jinja";
 
 static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not enough memory for a reward model"); }
 
-static int path_in(const char *dir, const char *name, struct dan_str *path, struct dan_err *e)
-{
-    dan_path_join(path, dir, name);
-    return path->failed ? no_memory(e) : DAN_OK;
-}
-
 /* ---- opening ---- */
-
-/* A model's is in its config (cfg.reward_bias), an adapter's in its own. */
-static int read_bias(const struct dan_rm_scorer *s, const char *dir, double *bias, struct dan_err *e)
-{
-    struct dan_str path = {0};
-    json_t *j = NULL;
-    *bias = s->lm.cfg.reward_bias;
-    if (!dan_lora_is(dir)) return DAN_OK;
-    int rc = path_in(dir, adapter_config, &path, e);
-    if (!rc) rc = dan_json_read(dan_str_c(&path), &j, e);
-    const json_t *v = json_object_get(j, bias_key);
-    if (!rc && v && (!json_is_number(v) || !isfinite(json_number_value(v)))) rc = dan_fail(e, DAN_EFORMAT, "'%s' in '%s' is no number", bias_key, dan_str_c(&path));
-    else if (!rc && v) *bias = json_number_value(v);
-    json_decref(j);
-    dan_str_release(&path);
-    return rc;
-}
 
 static int load_tokenizer(struct dan_rm_scorer *s, const char *dir, struct dan_err *e)
 {
@@ -55,47 +30,56 @@ static int load_tokenizer(struct dan_rm_scorer *s, const char *dir, struct dan_e
 static int load(struct dan_rm_scorer *s, const char *dir, struct dan_pool *pool, struct dan_err *e)
 {
     struct dan_str base = {0};
-    bool adapter = dan_lora_is(dir), rounded;
+    bool adapter = dan_lora_is(dir), rounded, own;
     int rc = adapter ? dan_lora_base_model(dir, &base, e) : DAN_OK;
     const char *from = adapter ? dan_str_c(&base) : dir;
     if (!rc) rc = dan_lm_load(&s->lm, from, false, e);
     if (!rc && adapter) rc = dan_lora_quantise_base(&s->lm, dir, pool, &rounded, e);
     if (!rc && adapter) rc = dan_lora_load(&s->lm, dir, "default", e);
     if (!rc) rc = load_tokenizer(s, from, e);
+    if (!rc && adapter) rc = dan_chat_template_take(s->tok, dir, &own, e);
     if (!rc && !dan_lm_has_score(&s->lm))
         rc = dan_fail(e, DAN_EINVAL, "'%s' is no reward model: it has no score head; train one with 'danlu reward %s --data pairs.jsonl --out DIR'", dir, dir);
     dan_str_release(&base);
     return rc;
 }
 
-/* An adapter's folder may hold the template that it learnt with. */
-static int open_template(struct dan_rm_scorer *s, const char *dir, const char *which, struct dan_err *e)
+/* Rows for an answer of n ids; doubled, so that growing is rare.  A context of which little is used costs nothing. */
+static int plan(struct dan_rm_scorer *s, int64_t n, struct dan_err *e)
 {
-    struct dan_str path = {0};
-    int rc = DAN_OK;
-    if (!which && dan_lora_is(dir)) {
-        rc = path_in(dir, template_file, &path, e);
-        if (!rc && dan_path_exists(dan_str_c(&path))) which = dan_str_c(&path);
+    int64_t rows = s->tuning.max_rows ? s->tuning.max_rows : MIN_ROWS;
+    struct dan_tuner *more = NULL;
+    struct dan_packed pack = {0};
+    while (rows < n) rows *= 2;
+    if (rows == s->tuning.max_rows) return DAN_OK;
+    struct dan_tuner_opts o = s->tuning;
+    o.max_rows = rows;
+    int rc = dan_tuner_new(&s->lm, &o, s->pool, &more, e);
+    if (!rc) rc = dan_packed_init(&pack, rows, e);
+    if (rc) {
+        dan_tuner_free(more);
+        return rc;
     }
-    if (!rc) rc = dan_chat_template_open(&s->chat, s->tok, which, &s->prefix, e);
-    dan_str_release(&path);
-    return rc;
+    dan_tuner_free(s->tuner);
+    dan_packed_release(&s->pack);
+    s->tuner = more;
+    s->pack = pack;
+    s->tuning.max_rows = rows;
+    return DAN_OK;
 }
 
 int dan_rm_open(const char *dir, const struct dan_rm_open_opts *o, struct dan_rm_scorer *s, struct dan_err *e)
 {
-    *s = (struct dan_rm_scorer){.now = o->now};
+    *s = (struct dan_rm_scorer){.now = o->now, .pool = o->pool, .tuning = {.prec = o->prec, .cpu_mask = o->cpu_mask, .head = DAN_HEAD_SCORE, .frozen = true}};
     if (!dan_path_exists(dir)) return dan_fail(e, DAN_EIO, "there is no reward model '%s'; give the folder that 'danlu reward' wrote", dir);
     int rc = load(s, dir, o->pool, e);
-    if (!rc) rc = read_bias(s, dir, &s->bias, e);
-    if (!rc) rc = open_template(s, dir, o->template, e);
+    s->bias = s->lm.cfg.reward_bias;
+    if (!rc) rc = dan_lora_reward_bias(dir, &s->bias, e);      /* an adapter's own */
+    if (!rc) rc = dan_chat_template_open(&s->chat, s->tok, o->template, &s->prefix, e);
     if (!rc) {
         int64_t most = dan_lm_longest(&s->lm.cfg);
         s->longest = o->context > 0 && o->context < most ? o->context : most;
-        int64_t rows = o->rows > s->longest ? o->rows : s->longest > MIN_ROWS ? s->longest : MIN_ROWS;
-        struct dan_tuner_opts t = {.max_rows = rows, .prec = o->prec, .cpu_mask = o->cpu_mask, .head = DAN_HEAD_SCORE, .frozen = true};
-        rc = dan_tuner_new(&s->lm, &t, o->pool, &s->tuner, e);
-        if (!rc) rc = dan_packed_init(&s->pack, rows, e);
+        rc = plan(s, 1, e);
     }
     if (rc) dan_rm_close(s);
     return rc;
@@ -121,7 +105,11 @@ struct dan_sft_data_opts dan_rm_data_opts(const struct dan_rm_scorer *s)
 
 int dan_rm_score(struct dan_rm_scorer *s, const struct dan_sft_row *const *row, size_t n, double *reward, struct dan_err *e)
 {
-    int rc = dan_rows_value(s->tuner, row, n, &s->pack, reward, e);
+    int64_t longest = 1;
+    for (size_t i = 0; i < n; i++)
+        if (row[i]->n > longest) longest = row[i]->n;
+    int rc = plan(s, longest, e);
+    if (!rc) rc = dan_rows_value(s->tuner, row, n, &s->pack, reward, e);
     for (size_t i = 0; i < n && !rc; i++) {
         reward[i] += s->bias;
         if (!isfinite(reward[i])) rc = dan_fail(e, DAN_EINVAL, "the reward model gives a value that is not finite: its weights are broken");
@@ -148,39 +136,6 @@ int dan_rm_text_row(const struct dan_rm_scorer *s, const char *prompt, const cha
     dan_ids_release(&ids);
     dan_str_release(&whole);
     return rc;
-}
-
-/* ---- saving ---- */
-
-static int save_bias(const char *dir, double bias, struct dan_err *e)
-{
-    struct dan_str path = {0};
-    json_t *j = NULL;
-    int rc = path_in(dir, adapter_config, &path, e);
-    if (!rc) rc = dan_json_read(dan_str_c(&path), &j, e);
-    if (!rc) rc = json_object_set_new(j, bias_key, json_real(bias)) ? no_memory(e) : dan_json_write(dan_str_c(&path), j, e);
-    json_decref(j);
-    dan_str_release(&path);
-    return rc;
-}
-
-/* bos stands in the text, for a template of a file has nothing before it. */
-static int save_template(const char *dir, const struct dan_chat_template *chat, struct dan_err *e)
-{
-    struct dan_str path = {0}, text = {0};
-    if (chat->before.n) dan_str_puts(&text, "{{ bos_token }}");
-    dan_str_append(&text, chat->text, chat->n);
-    int rc = text.failed ? no_memory(e) : path_in(dir, template_file, &path, e);
-    if (!rc) rc = dan_write_file(dan_str_c(&path), text.p, text.n, e);
-    dan_str_release(&path);
-    dan_str_release(&text);
-    return rc;
-}
-
-int dan_rm_save_beside(const char *dir, double bias, const struct dan_chat_template *chat, struct dan_err *e)
-{
-    int rc = dan_lora_is(dir) ? save_bias(dir, bias, e) : DAN_OK;
-    return rc || !chat ? rc : save_template(dir, chat, e);
 }
 
 #define EACH "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}{{ m['content'] }}{% endgeneration %}{% else %}{{ m['content'] }}{% endif %}{% endfor %}"

@@ -12,7 +12,7 @@ struct dan_rm_open_opts {
     struct dan_pool *pool;                     /* must outlive it; NULL: one thread */
     uint64_t cpu_mask;
     const char *template;                      /* instead of DIR's */
-    int64_t context, rows;                     /* longest answer with its prompt; tokens of one run; 0: the model's, and what holds it */
+    int64_t context;                           /* longest answer with its prompt; 0: the model's */
     enum dan_prec prec;
     int64_t now;                               /* for templates that ask for the date */
 };
@@ -22,6 +22,8 @@ struct dan_rm_scorer {
     struct dan_chat_template chat;
     struct dan_ids prefix;
     struct dan_tuner *tuner;
+    struct dan_tuner_opts tuning;              /* its options; max_rows grows with what is scored */
+    struct dan_pool *pool;
     struct dan_packed pack;
     double  bias;
     int64_t longest, now;
@@ -35,9 +37,6 @@ int  dan_rm_score(struct dan_rm_scorer *s, const struct dan_sft_row *const *row,
 /* The rows of prompt + text without any template, as a policy reads texts: the model's own beginning, prompt, text, and eos where it has ended. */
 int  dan_rm_text_row(const struct dan_rm_scorer *s, const char *prompt, const char *text, size_t n, bool ended, struct dan_sft_row *out, struct dan_err *e);
 
-/* Beside what has been saved in dir: "reward_bias" in an adapter's config (a model's has it from lm->cfg.reward_bias), and the template that it learnt with
- * as chat_template.jinja where chat is not NULL: where it is not what its tokenizer says. */
-int  dan_rm_save_beside(const char *dir, double bias, const struct dan_chat_template *chat, struct dan_err *e);
 /* A template that writes what messages say and nothing else; with_bos: bos first. */
 const char *dan_rm_raw_template(bool with_bos);
 

@@ -113,6 +113,27 @@ static void test_scores(void **state)
     dan_reward_close(r);
 }
 
+/* What a run holds grows with what is scored, and changes no score. */
+static void test_plans_for_what_it_scores(void **state)
+{
+    (void)state;
+    struct dan_rm_scorer s;
+    struct dan_rm_open_opts o = {.cpu_mask = 1};
+    struct dan_err e = {0};
+    int32_t ids[40];
+    struct dan_sft_row row = {0};
+    const struct dan_sft_row *list[] = {&row};
+    double before, after;
+    for (int i = 0; i < 40; i++) ids[i] = i % 30;
+    if (dan_rm_open(folder, &o, &s, &e) || dan_sft_row_take(&row, ids, NULL, 40, &e) || dan_rm_score(&s, list, 1, &before, &e)) fail_msg("%s", e.msg);
+    const int64_t rows = s.pack.max_rows;
+    s.tuning.max_rows = s.pack.max_rows = 16;  /* as if that had been enough so far */
+    if (dan_rm_score(&s, list, 1, &after, &e)) fail_msg("%s", e.msg);
+    assert_true(rows == 1024 && s.pack.max_rows == 64 && s.tuning.max_rows == 64 && before == after);
+    dan_sft_row_release(&row);
+    dan_rm_close(&s);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -144,6 +165,6 @@ static void test_refused(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scores), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_scores), cmocka_unit_test(test_plans_for_what_it_scores), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -41,6 +41,7 @@ struct dan_sft_data {
  * (preferences, prompts alone) are skipped.  Nothing is cut: a sequence that is too long is skipped and counted.  Fails when nothing is left. */
 int  dan_sft_data_read(const char *const *paths, size_t n, const struct dan_sft_data_opts *o, struct dan_sft_data *out, struct dan_err *e);
 void dan_sft_data_release(struct dan_sft_data *s);
+int64_t dan_sft_data_longest(const struct dan_sft_data *s, int64_t least);      /* ids of the longest row, at least `least` */
 
 /* Plain text (data/text.h: files or folders) cut into windows of at most `longest` ids, all learnt: what replays, and what measures forgetting.
  * At most max_windows, spread evenly over the text; 0: all. */

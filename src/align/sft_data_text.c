@@ -74,6 +74,13 @@ int dan_sft_data_text(const char *const *paths, size_t n, const struct dan_token
     return rc;
 }
 
+int64_t dan_sft_data_longest(const struct dan_sft_data *s, int64_t least)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->v[i].n > least) least = s->v[i].n;
+    return least;
+}
+
 int dan_sft_data_hold_out(struct dan_sft_data *from, double share, struct dan_sft_data *held, struct dan_err *e)
 {
     size_t every = share > 0 ? (size_t)(1 / share + 0.5) : 0, kept = 0, n = from->n;

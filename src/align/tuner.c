@@ -26,6 +26,7 @@ struct dan_tuner {
     float  *zero;                              /* [max_rows]: weights of a row while its number is not known */
     struct dan_cut cut;                        /* of `program`, where numbers of rows are known */
     bool    cuts;
+    double rest;                               /* the step from which scales rest */
     int32_t seed[2];
 };
 
@@ -36,6 +37,9 @@ static int build(const struct dan_tuner *t, bool train, struct dan_graph **g, st
 {
     struct dan_io io = {.max_rows = t->o.max_rows, .loss = !scores(t), .score = scores(t), .temperature = t->o.temperature};
     struct dan_pass_opts p = t->o.pass;
+    struct dan_quant_policy policy = t->o.qat.policy;
+    policy.hard = !train;
+    p.quant = dan_qat_on(&t->o.qat) ? &policy : NULL;
     p.prec = t->o.prec;
     if (train) io.lora_dropout = t->o.lora_dropout, io.neftune = t->o.neftune;
     else p.dump = NULL, p.note = NULL;
@@ -46,6 +50,7 @@ static int add_program(struct dan_tuner *t, bool train, struct dan_graph **g, st
 {
     struct dan_exec_opts x = {.pool = t->pool, .ref = t->o.ref, .cpu_mask = t->o.cpu_mask};
     int rc = build(t, train, g, e);
+    if (!rc) rc = dan_qat_add_params(*g, t->lm->store, e);
     return rc ? rc : dan_compile(*g, &x, p, e);
 }
 
@@ -55,6 +60,7 @@ static int compile(struct dan_tuner *t, struct dan_err *e)
     if (!rc) rc = add_program(t, false, &t->score_graph, &t->score_program, e);
     if (!rc) rc = dan_bind_store(t->score_program, t->lm->store, e);          /* first: it joins more (dropout reads weights twice) */
     if (!rc && t->program) rc = dan_bind_store(t->program, t->lm->store, e);
+    if (!rc && dan_qat_on(&t->o.qat)) rc = dan_tuner_init_scales(t->lm, &t->o.qat.policy, e);
     if (!rc && t->program) t->cuts = dan_program_cut(t->program, "weights", number(t), &t->cut) == DAN_OK;
     if (!rc && !(t->zero = dan_calloc((size_t)t->o.max_rows + 1, sizeof *t->zero))) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
     return rc;
@@ -78,7 +84,8 @@ static int add_param(struct dan_tuner *t, int32_t output, struct dan_err *e)
     const struct dan_tensor *w = dan_store_find(t->lm->store, name);
     if (!w) return dan_fail(e, DAN_EINVAL, "the weights have no tensor '%s'", name);
     *p = (struct learnt){.name = name, .output = output};
-    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2, .rate = 1};
+    const bool scale = dan_qat_is_param(name);
+    *s = (struct dan_optim_span){.w = w->data, .n = dan_shape_count(&w->shape), .decay = w->shape.n >= 2 && !scale, .rate = scale ? t->o.qat.step_rate : 1};
     if (t->o.lora_plus > 0 && dan_str_ends(name, ".lora_b")) s->rate = t->o.lora_plus;
     for (int k = 0; k < t->o.optim->n_slots; k++)
         if (!(s->slot[k] = state_of(t, t->o.optim->slot[k], name, s->n, e))) return DAN_ENOMEM;
@@ -87,7 +94,6 @@ static int add_param(struct dan_tuner *t, int32_t output, struct dan_err *e)
         if (!(s->ema = state_of(t, "ema", name, s->n, e))) return DAN_ENOMEM;
         memcpy(s->ema, s->w, sizeof *s->w * (size_t)s->n);
     }
-    s->g = p->sum;
     t->n_params++;
     return DAN_OK;
 }
@@ -108,7 +114,7 @@ int dan_tuner_new(struct dan_lm *lm, const struct dan_tuner_opts *o, struct dan_
 {
     struct dan_tuner *t = dan_calloc(1, sizeof *t);
     if (!t) return dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
-    *t = (struct dan_tuner){.lm = lm, .o = *o, .pool = pool};
+    *t = (struct dan_tuner){.lm = lm, .o = *o, .pool = pool, .rest = INFINITY};
     int rc = lm->model->time_major ? dan_fail(e, DAN_EUNSUPPORTED, "family '%s' is recurrent and cannot be fine-tuned on packed rows: use 'danlu train'", lm->model->name)
                                    : compile(t, e);
     if (!rc) rc = t->o.frozen ? dan_store_new(&t->state, e) : add_params(t, e);
@@ -140,10 +146,12 @@ static int bind_one(struct dan_program *p, const char *name, const struct dan_dt
     return dan_bind(p, name, &t, e);
 }
 
+bool dan_tuner_draws(const struct dan_tuner *t) { return t->graph && dan_leaf(t->graph, "seed"); }
+
 /* Philox's key of dropout and noise: another one for every pack of every step. */
 static int bind_seed(struct dan_tuner *t, struct dan_program *p, struct dan_err *e)
 {
-    if (p != t->program || !dan_leaf(t->graph, "seed")) return DAN_OK;
+    if (p != t->program || !dan_tuner_draws(t)) return DAN_OK;
     t->seed[0] = (int32_t)(uint32_t)(t->o.seed ^ t->o.seed >> 32);
     t->seed[1] = (int32_t)(uint32_t)(t->steps * 4096 + t->added);
     return bind_one(p, "seed", &dan_dtype_i32, 2, t->seed, e);
@@ -250,17 +258,28 @@ int dan_tuner_run(struct dan_tuner *t, struct dan_packed *pack, dan_seed_rows *s
     return rc;
 }
 
+static bool rests(const struct dan_tuner *t, int32_t i) { return (double)t->steps >= t->rest && dan_qat_is_param(t->param[i].name); }
+
+static void keep_scales(struct dan_tuner *t, double lr)
+{
+    const float bound = dan_qat_slope_bound(&t->o.qat, t->steps, t->rest);
+    for (int32_t i = 0; i < t->n_params; i++)
+        if (dan_qat_is_param(t->param[i].name) && !rests(t, i)) dan_qat_keep(&t->o.qat, t->param[i].name, t->span[i].w, t->span[i].n, lr, bound);
+}
+
 int dan_tuner_step(struct dan_tuner *t, double lr, double *norm, struct dan_err *e)
 {
     struct dan_optim_args a = {lr, t->o.beta1, t->o.beta2, t->o.eps, t->o.weight_decay, t->o.momentum, 1, t->steps + 1, t->o.nesterov};
     int rc = check_learns(t, e);
     if (rc) return rc;
     DAN_ASSERT(t->added > 0);
+    for (int32_t i = 0; i < t->n_params; i++) t->span[i].g = rests(t, i) ? NULL : t->param[i].sum;
     *norm = dan_optim_step(&t->plan, t->pool, &a, t->o.clip, t->o.ema, true);
     t->added = 0;
     if (!isfinite(*norm))
         return dan_fail(e, DAN_EINVAL, "the gradient became %s at step %lld; lower --lr (now %g) or raise --warmup", isnan(*norm) ? "nan" : "infinite",
                         (long long)t->steps + 1, lr);
+    keep_scales(t, lr);
     t->steps++;
     return dan_lora_refresh(t->lm, NULL, t->pool, e);
 }
@@ -278,6 +297,7 @@ int dan_tuner_swap_ema(struct dan_tuner *t, struct dan_err *e)
 
 int64_t dan_tuner_steps(const struct dan_tuner *t) { return t->steps; }
 void dan_tuner_set_steps(struct dan_tuner *t, int64_t steps) { t->steps = steps; }
+void dan_tuner_rest_scales(struct dan_tuner *t, double from) { t->rest = from; }
 struct dan_store *dan_tuner_state(struct dan_tuner *t) { return t->state; }
 
 int64_t dan_tuner_params(const struct dan_tuner *t)

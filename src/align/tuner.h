@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "model/lm.h"
 #include "train/optim.h"
+#include "train/qat.h"
 
 enum dan_head { DAN_HEAD_LM, DAN_HEAD_SCORE };
 
@@ -26,6 +27,7 @@ struct dan_tuner_opts {
     bool    nesterov, remat;
     enum dan_prec prec;
     struct dan_pass_opts pass;                 /* fusion; dump and note */
+    struct dan_qat_opts qat;                   /* products see rounded weights and inputs, adapters inside; off unless its policy has bits.  start is not looked at */
     bool    ref;
     uint64_t cpu_mask;
 };
@@ -37,6 +39,8 @@ void dan_tuner_free(struct dan_tuner *t);
 /* Forward alone: out[rows] of the pack, nll in nats (0 where a row has no target) or, with the score head, values.  By the program that trains where
  * `exact`, whose bits are those of dan_tuner_add; else by one without gradients. */
 int  dan_tuner_score(struct dan_tuner *t, const struct dan_packed *p, bool exact, float *out, struct dan_err *e);
+/* The program that trains has dropout or noise: it is another one every time. */
+bool dan_tuner_draws(const struct dan_tuner *t);
 /* Adds the pack's gradient to the sum; out as above, or NULL. */
 int  dan_tuner_add(struct dan_tuner *t, const struct dan_packed *p, float *out, struct dan_err *e);
 /* Both in one run, of one forward: `seed` sees out[rows] and sets p->batch.weights[rows], then the gradient of these weights is added.  The bits are those of
@@ -54,5 +58,13 @@ size_t  dan_tuner_bytes(const struct dan_tuner *t);              /* optimiser st
 /* State for checkpoints: slots, sums and averages by name; steps. */
 struct dan_store *dan_tuner_state(struct dan_tuner *t);
 void dan_tuner_set_steps(struct dan_tuner *t, int64_t steps);
+/* From step number `from` (from 0) on, learned scales of quantisation-aware training rest, as trainer.h's do for the last part of its steps; without the call never. */
+void dan_tuner_rest_scales(struct dan_tuner *t, double from);
+
+/* tuner_qat.c: lm as it computes, the adapters that are on merged into weights of its own memory, and beside these the scales of quantisation-aware training,
+ * which are lm's: what dan_qat_export takes. */
+int  dan_tuner_merged(const struct dan_lm *lm, struct dan_lm *out, struct dan_err *e);
+/* First values of the scales in lm's store, where they have none yet: those of least squared error for the weights with their adapters. */
+int  dan_tuner_init_scales(struct dan_lm *lm, const struct dan_quant_policy *p, struct dan_err *e);
 
 #endif

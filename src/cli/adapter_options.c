@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/file.h"
 #include "model/lora_files.h"
+#include "text/chat_template.h"
 
 int adapter_spec(struct dan_arena *a, const char *spec, const char **path, double *weight, struct dan_err *e)
 {
@@ -71,6 +72,22 @@ int adapters_load(struct dan_cli *cli, struct lm_files *m, const struct dan_stri
         warn_base(cli, m, path);
     }
     return rc ? rc : dan_lora_refresh(&m->lm, NULL, m->pool, e);
+}
+
+int adapters_template(struct dan_cli *cli, struct lm_files *m, const struct dan_strings *specs, struct dan_err *e)
+{
+    int rc = DAN_OK;
+    for (size_t i = 0; i < specs->n && !rc; i++) {
+        const char *path;
+        double weight;
+        rc = adapter_spec(cli->arena, specs->v[i], &path, &weight, e);
+        const char *file = rc ? NULL : dan_arena_printf(cli->arena, "%s/chat_template.jinja", path);
+        if (!rc && !file) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a path");
+        if (rc || !dan_path_exists(file)) continue;
+        if (specs->n == 1) rc = dan_chat_template_take(m->tok, path, &m->own_template, e);
+        else dan_warn(&cli->ui, "'%s' learned with a chat template of its own, which is not used beside other adapters: --template %s does", path, file);
+    }
+    return rc;
 }
 
 static void list_names(const struct dan_lm *lm, struct dan_str *say)

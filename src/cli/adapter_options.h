@@ -14,6 +14,8 @@ int  adapter_spec(struct dan_arena *a, const char *spec, const char **path, doub
 void adapter_name(const struct dan_lm *lm, const char *path, char out[sizeof((struct dan_adapter *)0)->name]);
 /* Loads them into m->lm, on, their scales times their weights. */
 int  adapters_load(struct dan_cli *cli, struct lm_files *m, const struct dan_strings *specs, struct dan_err *e);
+/* For who talks: one adapter's own chat template becomes that of m->tok; of several, which may differ, none does, and that is said. */
+int  adapters_template(struct dan_cli *cli, struct lm_files *m, const struct dan_strings *specs, struct dan_err *e);
 
 /* "off", or names as "a b:0.5": slot 0 of the session is fed with these alone from now on.  "": nothing changes.  *say: what there is, or what is on. */
 int  adapters_switch(struct dan_session *s, const struct dan_lm *lm, const char *words, struct dan_str *say, struct dan_err *e);

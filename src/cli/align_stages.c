@@ -105,7 +105,6 @@ static int start_over(const struct align *g, const struct stage *s, const char *
 static int call(struct align *g, const struct dan_cmd *cmd, struct args *args, struct dan_err *e)
 {
     struct dan_cli *cli = g->cli, before = *cli;
-    const char *path = cli->path;
     void *opts = dan_arena_alloc(cli->arena, cmd->opts_bytes);
     char **argv = dan_arena_alloc(cli->arena, sizeof *argv * MAX_ARGS);
     if (!opts || !argv) return dan_fail(e, DAN_ENOMEM, "not enough memory for a stage");
@@ -122,8 +121,12 @@ static int call(struct align *g, const struct dan_cmd *cmd, struct args *args, s
     *cli = before;
     cli->stop = stop;
     cli->ui = ui;
-    cli->path = path;
     if (!rc && stop) return dan_fail(e, DAN_ECANCELLED, "stopped; the same command goes on");
+    if (rc == DAN_ECANCELLED && e->code) {     /* the stage's command says how the stage alone goes on */
+        struct dan_err why = *e;
+        *e = (struct dan_err){0};
+        dan_fail(e, rc, "%s; the same danlu align command does that, and the stages after it", why.msg);
+    }
     return rc;
 }
 

@@ -35,6 +35,7 @@ struct work {
     enum dan_file_kind kind;
     const struct dan_dtype *to;                /* NULL: as it is */
     bool to_gguf;
+    const char *adapter;                       /* that is merged in; NULL: none */
     json_t *other;                             /* names of tensors whose rows do not fit `to` -> the format they got; NULL: none */
 };
 
@@ -181,7 +182,7 @@ static int to_gguf(struct work *w, struct dan_lm *lm, struct dan_err *e)
     if (!rc) note_others(w, lm);
     if (!rc) rc = dan_gguf_out_new(&out, e);
     if (!rc) rc = dan_lm_gguf_keys(lm, out, e);
-    if (!rc) rc = convert_tokenizer_to_gguf(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, lm, out, e);
+    if (!rc) rc = convert_tokenizer_to_gguf(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, w->adapter, lm, out, e);
     if (!rc) rc = dan_lm_save_gguf(lm, out, w->o->dst, e);
     dan_gguf_out_free(out);
     return rc;
@@ -203,7 +204,7 @@ static int to_dir(struct work *w, struct dan_lm *lm, struct dan_err *e)
     int rc = w->to ? dan_lm_cast(lm, w->to, w->to, e) : open_blocks(lm, e);
     if (!rc && !w->to) rc = dan_lm_narrow_vectors(lm, e);
     if (!rc) rc = dan_lm_save_shards(lm, w->o->dst, w->o->shard_size, e);
-    return rc ? rc : convert_tokenizer_to_dir(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, lm, w->o->dst, e);
+    return rc ? rc : convert_tokenizer_to_dir(&w->cli->ui, w->o->src, w->kind, w->o->tokenizer, w->adapter, lm, w->o->dst, e);
 }
 
 static int report(struct work *w, struct dan_err *e)
@@ -234,6 +235,7 @@ static int merge_adapter(struct work *w, const struct convert_opts *o, struct da
     if (!rc) rc = dan_lora_merge_into(lm, o->src, NULL, e);
     of_base.src = dan_str_c(&base);
     w->o = &of_base;
+    w->adapter = o->src;
     if (!rc) rc = w->to_gguf ? to_gguf(w, lm, e) : to_dir(w, lm, e);
     w->o = o;
     dan_str_release(&base);

@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 #include "align/pairs.h"
+#include "align/reward_eval.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/dpo.h"
+#include "cli/report_lines.h"
 
 /* The losses on pairs, then kto. */
 static const char *loss_name(size_t i)
@@ -68,13 +70,6 @@ static int score_held_out(struct dpo *d, struct dan_err *e)
     return rc;
 }
 
-int64_t dpo_longest(const struct dan_sft_data *d, int64_t most)
-{
-    for (size_t i = 0; i < d->n; i++)
-        if (d->v[i].n > most) most = d->v[i].n;
-    return most;
-}
-
 void dpo_plan(struct tune *t, int64_t n)
 {
     int64_t epoch = (n + t->o.batch - 1) / t->o.batch;
@@ -111,10 +106,10 @@ static int prepare(struct dpo *d, struct dan_err *e)
     struct dan_sft_data_opts so = {.tok = d->t.m.tok, .chat = &d->t.chat, .longest = d->t.longest, .has_now = true, .now = d->t.now};
     if (!rc) rc = dan_pairs_read(o->data.v, o->data.n, &so, &d->data, e);
     if (rc) return rc;
-    tune_tell_skipped(&d->t, &d->data);
+    report_skipped_rows(&d->t.cli->ui, &d->data, NULL);
     rc = dan_pairs_hold_out(&d->data, o->val_fraction, &d->val, e);
     tune_fingerprint(&d->t, &d->data);
-    if (!rc) rc = tune_start(&d->t, dpo_longest(&d->val, dpo_longest(&d->data, 2)), e);
+    if (!rc) rc = tune_start(&d->t, dan_sft_data_longest(&d->val, dan_sft_data_longest(&d->data, 2)), e);
     if (rc) return rc;
     tune_tell_model(&d->t);
     dan_say(&d->t.cli->ui, "data     %zu pairs, %s tokens; %zu held out", d->data.n / 2, dan_fmt_count((double)d->data.ids, a), d->val.n / 2);
@@ -162,14 +157,15 @@ static int loop(struct dpo *d, struct dan_err *e)
 static int report(struct dpo *d, struct dan_err *e)
 {
     struct dan_str out = {0};
-    double n = (double)d->after.pairs, se = n > 0 ? sqrt(d->after.accuracy * (1 - d->after.accuracy) / n) : 0;
+    double low = 0, high = 1, n = (double)d->after.pairs;
+    if (n > 0) dan_wilson(d->after.accuracy * n, n, &low, &high);
     json_t *j = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o}", "model", d->t.o.model, "out", d->t.o.out, "loss_type", d->o->loss, "steps",
                           (json_int_t)dan_tuner_steps(d->t.tuner), "tokens_per_second", d->seconds > 0 ? (double)d->tokens / d->seconds : 0, "train", metrics(&d->last));
     if (d->val.n) {
         json_object_set_new(j, "eval_before", metrics(&d->before));
         json_object_set_new(j, "eval", metrics(&d->after));
         dan_str_printf(&out, "held-out pairs  loss %.4f -> %.4f, margin %+.4f, accuracy %.3f (95 %% interval %.3f to %.3f, %lld pairs)\n", d->before.loss,
-                       d->after.loss, d->after.margin, d->after.accuracy, d->after.accuracy - 1.96 * se, d->after.accuracy + 1.96 * se, (long long)d->after.pairs);
+                       d->after.loss, d->after.margin, d->after.accuracy, low, high, (long long)d->after.pairs);
         dan_str_printf(&out, "log-probability of the answers  chosen %.2f -> %.2f, rejected %.2f -> %.2f%s\n", d->before.logp[0], d->after.logp[0],
                        d->before.logp[1], d->after.logp[1],
                        d->after.logp[0] < d->before.logp[0] && d->after.logp[1] < d->before.logp[1] ? " (both fall: the loss asks for their difference alone)" : "");

@@ -5,12 +5,13 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/finetune.h"
+#include "cli/qat_options.h"
+#include "cli/report_lines.h"
 #include "cli/tune_samples.h"
-#include "quant/export.h"
 
 enum { FORGET_WINDOWS = 200 };
 
-struct finetune_opts { struct tune_opts tune; const char *learn, *replay, *qat; int64_t qat_group, samples; struct dan_strings forget; };
+struct finetune_opts { struct tune_opts tune; const char *learn, *replay; struct qat_cli qat; int64_t samples; struct dan_strings forget; };
 
 #define AT(f) offsetof(struct finetune_opts, f)
 static const struct dan_opt options[] = {
@@ -22,10 +23,9 @@ static const struct dan_opt options[] = {
     TUNE_OPTIM_OPTIONS(struct finetune_opts, "3", "peak learning rate (0: 2e-4 for adapters, 2e-5 for all weights)"),
     TUNE_LORA_OPTIONS(struct finetune_opts),
     TUNE_NOISE_OPTIONS(struct finetune_opts),
-    {.name = "qat", .type = 'e', .offset = AT(qat), .dflt = "off", .choices = "off|w8a8|w8|w4a8|w4|w3|w2", .section = "Quantisation while training",
+    {.name = "qat", .type = 'e', .offset = AT(qat.scheme), .dflt = "off", .choices = "off|w8a8|w8|w4a8|w4|w3|w2", .section = "Quantisation while training",
      .help = "bits of weights and inputs that products train with, adapters inside; OUT/quantised has the integers"},
-    {.name = "qat-group", .type = 'i', .offset = AT(qat_group), .dflt = "-1", .meta = "N", .min = -1, .max = 128,
-     .help = "weights that share a scale: 0 a row or 32 at 8 bits; 32, 64 or 128 below (-1: 0 or 32)"},
+    DAN_QAT_METHOD_OPTIONS(struct finetune_opts, qat),
     TUNE_MACHINE_OPTIONS(struct finetune_opts),
     TUNE_RUN_OPTIONS(struct finetune_opts),
     {.name = NULL}};
@@ -67,7 +67,7 @@ static int read_data(struct finetune *f, struct dan_err *e)
                                    .learn = strcmp(f->o->learn, "last") ? DAN_LEARN_ALL : DAN_LEARN_LAST, .has_now = true, .now = f->t.now};
     int rc = dan_sft_data_read(o->data.v, o->data.n, &so, &f->data, e);
     if (rc) return rc;
-    tune_tell_skipped(&f->t, &f->data);
+    report_skipped_rows(&f->t.cli->ui, &f->data, NULL);
     rc = dan_sft_data_hold_out(&f->data, o->val_fraction, &f->val, e);
     if (!rc) rc = read_replay(f, e);
     if (!rc && f->o->forget.n) rc = dan_sft_data_text(f->o->forget.v, f->o->forget.n, f->t.m.tok, f->t.longest, FORGET_WINDOWS, &f->forget, e);
@@ -76,20 +76,12 @@ static int read_data(struct finetune *f, struct dan_err *e)
     return rc;
 }
 
-static int64_t longest_of(const struct dan_sft_data *d, int64_t most)
-{
-    for (size_t i = 0; i < d->n; i++)
-        if (d->v[i].n > most) most = d->v[i].n;
-    return most;
-}
-
-/* The rounding of --qat, nearest and straight through; other methods have scales that only 'danlu train' keeps. */
+/* A model that is fine-tuned is one already: rounding begins at once. */
 static int set_qat(struct finetune *f, struct dan_err *e)
 {
-    const struct dan_dtype *format;
-    if (!strcmp(f->o->qat, "off")) return DAN_OK;
-    int rc = dan_qat_policy(f->o->qat, "ste", f->o->qat_group, false, &f->t.qat, e);
-    return rc ? rc : dan_qat_export_format(&f->t.qat.policy, &format, e);
+    struct qat_cli q = f->o->qat;
+    q.inputs = "dynamic";
+    return qat_options(f->t.cli, &q, &f->t.qat, e);
 }
 
 static int prepare(struct finetune *f, struct dan_err *e)
@@ -99,12 +91,13 @@ static int prepare(struct finetune *f, struct dan_err *e)
     int rc = set_qat(f, e);
     if (!rc) rc = tune_open(&f->t, e);
     if (!rc) rc = read_data(f, e);
-    if (!rc) rc = tune_start(&f->t, longest_of(&f->forget, longest_of(&f->replay, longest_of(&f->val, longest_of(&f->data, 2)))), e);
+    if (!rc) rc = tune_start(&f->t, dan_sft_data_longest(&f->forget, dan_sft_data_longest(&f->replay, dan_sft_data_longest(&f->val, dan_sft_data_longest(&f->data, 2)))), e);
     if (!rc) rc = dan_sft_init(&f->sft, f->t.tuner, &f->data, f->replay.n ? &f->replay : NULL, f->replay_share, o->batch, f->t.rows, (uint64_t)f->t.cli->seed, e);
     if (rc) return rc;
     f->t.lr = o->lr > 0 ? o->lr : o->lora_rank ? 2e-4 : 2e-5;
     f->t.steps = o->steps ? o->steps : (int64_t)(o->epochs * (double)dan_sft_steps_per_epoch(&f->sft) + 0.5);
     if (f->t.steps < 1) f->t.steps = 1;
+    if (dan_qat_on(&f->t.qat)) dan_tuner_rest_scales(f->t.tuner, (double)f->t.steps * (1 - f->t.qat.freeze));
     tune_tell_model(&f->t);
     dan_say(&f->t.cli->ui, "data     %zu sequences, %s tokens, %s of them learnt; %zu held out", f->data.n, dan_fmt_count((double)f->data.ids, a),
             dan_fmt_count((double)f->data.learnt, b), f->val.n);
@@ -167,23 +160,13 @@ static int loop(struct finetune *f, struct dan_err *e)
     return !rc && cli->stop && done < f->t.steps ? tune_interrupted(&f->t, done, progress(f, 0), e) : rc;
 }
 
-static void add_change(json_t *j, struct dan_str *out, const char *key, const char *what, const struct dan_sft_data *d, const double *before, const double *after)
-{
-    if (!d->n) return;
-    struct dan_change c = dan_paired_change(d, before, after);
-    json_object_set_new(j, key, json_pack("{s:f,s:f,s:f,s:f,s:I}", "before", c.before, "after", c.after, "change", c.change, "standard_error",
-                                          isfinite(c.error) ? c.error : 0, "sequences", (json_int_t)c.n));
-    dan_str_printf(out, "%-14s %.4f -> %.4f nats per token (%+.4f, 95 %% interval %+.4f to %+.4f, %lld sequences)\n", what, c.before, c.after, c.change,
-                   c.change - 1.96 * c.error, c.change + 1.96 * c.error, (long long)c.n);
-}
-
 static int report(struct finetune *f, struct dan_err *e)
 {
     struct dan_str out = {0};
     json_t *j = json_pack("{s:s,s:s,s:I,s:I,s:f,s:f}", "model", f->t.o.model, "out", f->t.o.out, "steps", (json_int_t)dan_tuner_steps(f->t.tuner), "num_tokens",
                           (json_int_t)f->tokens, "loss", f->last_loss, "tokens_per_second", f->seconds > 0 ? (double)f->tokens / f->seconds : 0);
-    add_change(j, &out, "eval_loss", "held-out loss", &f->val, f->val_before, f->val_after);
-    add_change(j, &out, "forgetting", "forgetting", &f->forget, f->forget_before, f->forget_after);
+    report_change(j, &out, "eval_loss", "held-out loss", 14, &f->val, f->val_before, f->val_after);
+    report_change(j, &out, "forgetting", "forgetting", 14, &f->forget, f->forget_before, f->forget_after);
     int rc = j ? tune_samples_report(f->samples, j, &out, e) : DAN_OK;
     if (!rc) rc = tune_report(&f->t, j, &out, e);
     else json_decref(j);

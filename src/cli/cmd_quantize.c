@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/quantize.h"
+#include "model/lora_files.h"
 #include "model/quantize.h"
 
 #define AT(f) offsetof(struct quantize_opts, f)
@@ -216,6 +217,7 @@ static int work(struct run *r, struct dan_err *e)
     if (!o->out) return dan_fail(e, DAN_EUSAGE, "--out is missing; give the folder of the copy, or a name that ends in .gguf");
     int rc = parse(r, e);
     if (!rc) rc = lm_open(w->cli, o->model, o->calibration.n || o->test.n, &w->m, e);
+    if (!rc && dan_lora_is(o->model)) rc = lm_reload_own(&w->m, o->model, e);    /* the model with the adapter in it */
     if (!rc) rc = refuse_quantised(w, e);
     if (!rc && o->imatrix) rc = dan_imatrix_load(o->imatrix, &w->imatrix, e);
     if (!rc) rc = quantize_read_texts(w, e);
@@ -228,11 +230,25 @@ static int work(struct run *r, struct dan_err *e)
     return rc;
 }
 
+/* What the other way of using the command would leave unread. */
+static int check_compare(const struct quantize_opts *o, const struct dan_cli *cli, struct dan_err *e)
+{
+    static const char *const of_compare[] = {"data", "seeds", "compare-steps", "svg", NULL};
+    static const char *const of_model[] = {"to", "out", "keep", "method", "calibration", "imatrix", "save-imatrix", "activations", "budget", "formats", "report", "test", NULL};
+    if (o->compare && o->model) return dan_fail(e, DAN_EUSAGE, "--compare trains its own models; leave out '%s'", o->model);
+    for (const char *const *p = o->compare ? of_model : of_compare; *p; p++)
+        if (dan_given(cli, *p))
+            return o->compare ? dan_fail(e, DAN_EUSAGE, "--compare tries every way on models of its own; leave out --%s", *p)
+                              : dan_fail(e, DAN_EUSAGE, "--%s is for --compare%s", *p, strcmp(*p, "data") ? "" : "; text for a method is --calibration FILE, to measure on --test FILE");
+    return DAN_OK;
+}
+
 static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     static const char *const headers[] = {"tensor", "shape", "was", "is", "bytes", "now", "error", "SQNR dB", "KL alone", "note"};
     const struct quantize_opts *o = opts;
-    if (o->compare && o->model) return dan_fail(e, DAN_EUSAGE, "--compare trains its own models; leave out '%s'", o->model);
+    int bad = check_compare(o, cli, e);
+    if (bad) return bad;
     if (o->compare) return quantize_compare(cli, &o->study, e);
     struct run r = {.w = {.cli = cli, .o = opts, .tensors = json_array(), .doubts = json_array()}};
     dan_table_init(&r.w.table, "lrllrrrrrl", headers);

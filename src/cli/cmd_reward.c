@@ -6,6 +6,7 @@
 #include "base/sys.h"
 #include "cli/reward_cmd.h"
 #include "cli/tune.h"
+#include "model/lora_files.h"
 #include "model/score.h"
 
 enum { NORMALISED = 4096 };                    /* answers that the mean is taken over, at most */
@@ -42,13 +43,6 @@ struct reward {
 
 /* ---- data ---- */
 
-static int64_t longest_of(const struct dan_ranked *d, int64_t most)
-{
-    for (size_t i = 0; i < d->rows.n; i++)
-        if (d->rows.v[i].n > most) most = d->rows.v[i].n;
-    return most;
-}
-
 static void fingerprint(struct tune *t, const struct dan_ranked *d)
 {
     tune_fingerprint(t, &d->rows);
@@ -67,6 +61,7 @@ static int raw_template(struct reward *w, struct dan_err *e)
     w->t.chat.text = copy;
     w->t.chat.n = strlen(copy);
     w->t.chat.builtin = "raw";
+    w->t.keeps_template = true;
     return DAN_OK;
 }
 
@@ -136,7 +131,7 @@ static int prepare(struct reward *w, struct dan_err *e)
     int rc = w->o->raw && o->template ? dan_fail(e, DAN_EUSAGE, "--raw is no template: leave out --template, or --raw") : tune_open(&w->t, e);
     if (!rc && w->o->raw) rc = raw_template(w, e);
     if (!rc) rc = read_data(w, e);
-    if (!rc) rc = tune_start(&w->t, longest_of(&w->val, longest_of(&w->data, 1)) + 1, e);
+    if (!rc) rc = tune_start(&w->t, dan_sft_data_longest(&w->val.rows, dan_sft_data_longest(&w->data.rows, 1)) + 1, e);
     if (!rc) rc = dan_rm_init(&w->rm, w->t.tuner, &w->data, &ro, w->t.rows, e);
     if (rc) return rc;
     tune_tell_model(&w->t);
@@ -215,14 +210,13 @@ static int32_t pad_beside(const struct reward *w)
 static int save(struct reward *w, struct dan_err *e)
 {
     struct dan_lm *lm = &w->t.m.lm;
-    const struct dan_chat_template *chat = w->t.o.template || w->o->raw ? &w->t.chat : NULL;
     int rc = DAN_OK;
     lm->cfg.reward_bias = w->bias;
     lm->cfg.pad = pad_beside(w);
     if (w->t.o.merge && !dan_lm_score_of(lm, NULL)) rc = dan_lm_add_score(lm, &(struct dan_score_opts){.like = lm->adapter[lm->n_adapters - 1].name}, e);
     if (!w->t.o.lora_rank || w->t.o.merge) dan_lm_drop_lm_head(lm);
     if (!rc) rc = tune_save(&w->t, e);
-    return rc ? rc : dan_rm_save_beside(w->t.o.out, w->bias, chat, e);
+    return rc || !dan_lora_is(w->t.o.out) ? rc : dan_lora_save_reward_bias(w->t.o.out, w->bias, e);
 }
 
 static int report(struct reward *w, struct dan_err *e)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "cli/convert.h"
 #include "io/json.h"
+#include "text/chat_template.h"
 #include "text/gguf_keys.h"
 #include "text/tokenizer.h"
 
@@ -135,7 +136,13 @@ static void put_ids(const struct dan_lm *lm, struct dan_gguf_out *out)
     if (lm->cfg.pad >= 0) dan_gguf_out_u32(out, "tokenizer.ggml.padding_token_id", (uint32_t)lm->cfg.pad);
 }
 
-int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_kind kind, const char *given, const struct dan_lm *lm,
+static int take_template(struct dan_tokenizer *tok, const char *adapter, struct dan_err *e)
+{
+    bool found;
+    return adapter && dan_path_is_dir(adapter) ? dan_chat_template_take(tok, adapter, &found, e) : DAN_OK;
+}
+
+int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_kind kind, const char *given, const char *adapter, const struct dan_lm *lm,
                               struct dan_gguf_out *out, struct dan_err *e)
 {
     struct dan_str path = {0};
@@ -146,6 +153,7 @@ int convert_tokenizer_to_gguf(struct dan_ui *ui, const char *src, enum dan_file_
     if (none) dan_warn(ui, "there is no tokenizer beside '%s': the file is written without one", src);
     else {
         rc = load(dan_str_c(&path), src, kind, &tok, &why);
+        if (!rc) rc = take_template(tok, adapter, &why);
         if (!rc) rc = put_tokenizer(dan_str_c(&path), src, tok, kind, lm, out, &why);
         if (rc == DAN_EUNSUPPORTED || (rc && kind == DAN_FILE_GGUF && !given)) {   /* a GGUF file may have none */
             dan_warn(ui, "the file is written without a tokenizer: %s", why.msg);
@@ -174,8 +182,8 @@ static int put_back(const char *src, const char *dir, struct dan_err *e)
     return rc;
 }
 
-int convert_tokenizer_to_dir(struct dan_ui *ui, const char *src, enum dan_file_kind kind, const char *given, const struct dan_lm *lm, const char *dir,
-                             struct dan_err *e)
+int convert_tokenizer_to_dir(struct dan_ui *ui, const char *src, enum dan_file_kind kind, const char *given, const char *adapter, const struct dan_lm *lm,
+                             const char *dir, struct dan_err *e)
 {
     struct dan_str path = {0};
     struct dan_tokenizer *tok = NULL;
@@ -183,7 +191,7 @@ int convert_tokenizer_to_dir(struct dan_ui *ui, const char *src, enum dan_file_k
     int rc = DAN_OK;
     if (!tokenizer_path(src, kind, given, lm->cfg.vocab, &path)) dan_warn(ui, "there is no tokenizer beside '%s': the folder has none", src);
     else if (dan_tokenizer_load(path.p, &tok, &why)) dan_warn(ui, "the folder has no tokenizer: %s", why.msg);
-    else rc = dan_tokenizer_save(tok, dir, e);
+    else if (!(rc = take_template(tok, adapter, e))) rc = dan_tokenizer_save(tok, dir, e);
     if (!rc && tok && kind == DAN_FILE_LLAMA2C) rc = say_bos(dir, e);
     if (!rc && tok && kind == DAN_FILE_GGUF && !given) rc = put_back(src, dir, e);
     dan_tokenizer_free(tok);

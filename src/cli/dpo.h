@@ -4,7 +4,6 @@
 #include "cli/tune_samples.h"
 
 struct dpo_opts { struct tune_opts tune; const char *loss; double beta, gamma, smoothing, lambda, nll, desirable, undesirable; int64_t samples; };
-int64_t dpo_longest(const struct dan_sft_data *d, int64_t most);
 /* Learning rate and steps for n rows an epoch. */
 void dpo_plan(struct tune *t, int64_t n);
 /* tune_begin, with what the run has counted so far. */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/dpo.h"
+#include "cli/report_lines.h"
 
 struct kto {
     struct tune t;
@@ -35,10 +36,10 @@ static int prepare(struct kto *k, const struct dpo_opts *o, struct dan_err *e)
     struct dan_sft_data_opts so = {.tok = k->t.m.tok, .chat = &k->t.chat, .longest = k->t.longest, .has_now = true, .now = k->t.now};
     if (!rc) rc = dan_labelled_read(to->data.v, to->data.n, &so, &k->data, e);
     if (rc) return rc;
-    tune_tell_skipped(&k->t, &k->data);
+    report_skipped_rows(&k->t.cli->ui, &k->data, NULL);
     rc = dan_sft_data_hold_out(&k->data, to->val_fraction, &k->val, e);
     tune_fingerprint(&k->t, &k->data);
-    if (!rc) rc = tune_start(&k->t, dpo_longest(&k->val, dpo_longest(&k->data, 2)), e);
+    if (!rc) rc = tune_start(&k->t, dan_sft_data_longest(&k->val, dan_sft_data_longest(&k->data, 2)), e);
     if (rc) return rc;
     tune_tell_model(&k->t);
     dan_say(&k->t.cli->ui, "data     %zu labelled answers, %s tokens; %zu held out", k->data.n, dan_fmt_count((double)k->data.ids, a), k->val.n);

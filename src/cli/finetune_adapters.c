@@ -119,12 +119,12 @@ static int compare(const struct dan_lm *lm, const char *base, struct distance *d
 
 static double relative(const struct distance *d) { return d->whole > 0 ? sqrt(d->squares / d->whole) : 0; }
 
-static int write_model(struct dan_lm *lm, const struct dan_dtype *to, const char *beside, const char *out, struct dan_err *e)
+static int write_model(struct dan_cli *cli, struct dan_lm *lm, const struct dan_dtype *to, const char *beside, const char *out, struct dan_err *e)
 {
     int rc = dan_lora_drop(lm, e);
     if (!rc && to != &dan_dtype_f32) rc = dan_lm_cast(lm, to, to, e);
     if (!rc) rc = dan_lm_save(lm, out, e);
-    return rc || !dan_path_is_dir(beside) ? rc : dan_lm_copy_beside(beside, out, e);
+    return rc ? rc : lm_copy_beside(cli, lm, beside, out, e);
 }
 
 /* ---- merge ---- */
@@ -141,7 +141,8 @@ static int put_in(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm
     dan_str_release(&format);
     if (!rc && trained) return dan_lora_merge_into(lm, o->adapter, NULL, e);
     if (!rc) rc = dan_lora_load(lm, o->adapter, "default", e);
-    return rc ? rc : dan_lora_merge(lm, "default", 1, e);
+    if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
+    return rc ? rc : dan_lora_reward_bias(o->adapter, &lm->cfg.reward_bias, e);
 }
 
 static int report(struct dan_cli *cli, const char *out, const char *against, const struct distance *d, const char *text, struct dan_err *e)
@@ -149,7 +150,7 @@ static int report(struct dan_cli *cli, const char *out, const char *against, con
     if (cli->json)
         return dan_out_json(&cli->ui, json_pack("{s:s,s:s,s:f,s:f}", "out", out, "compared_with", against ? against : "", "largest_difference", d->worst,
                                                 "relative_difference", relative(d)), e);
-    if (against) dan_say(&cli->ui, "%s '%s': largest difference of a weight %.3g, root mean square %.3g of the weights'", text, against, d->worst, relative(d));
+    if (against) dan_say(&cli->ui, "%s '%s': largest difference of a weight %.3g, root mean square %.3g times that of the weights", text, against, d->worst, relative(d));
     dan_say(&cli->ui, "wrote '%s'", out);
     return DAN_OK;
 }
@@ -162,7 +163,8 @@ static int merge(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm 
     if (!rc) rc = base_of(cli, o->base, o->adapter, &base, e);
     if (!rc) rc = dan_lm_load(lm, base, true, e);
     if (!rc) rc = put_in(cli, o, lm, e);
-    if (!rc) rc = write_model(lm, wanted(o->dtype, base), base, o->out, e);
+    if (!rc) rc = write_model(cli, lm, wanted(o->dtype, base), base, o->out, e);
+    if (!rc) rc = lm_copy_template(o->adapter, o->out, e);
     if (!rc) rc = compare(lm, base, &d, e);
     return rc ? rc : report(cli, o->out, base, &d, "merged   against", e);
 }
@@ -187,7 +189,7 @@ static int unmerge(struct dan_cli *cli, const struct merge_opts *o, struct dan_l
     if (!rc) rc = dan_lm_load(lm, o->merged, true, e);
     if (!rc) rc = dan_lora_load(lm, o->adapter, "default", e);
     if (!rc) rc = dan_lora_merge(lm, "default", -1, e);
-    if (!rc) rc = write_model(lm, wanted(o->dtype, o->merged), o->merged, o->out, e);
+    if (!rc) rc = write_model(cli, lm, wanted(o->dtype, o->merged), base && dan_path_is_dir(base) ? base : o->merged, o->out, e);
     if (!rc && base) rc = compare(lm, base, &d, e);
     if (!rc && !base) dan_warn(&cli->ui, "the base model is not there to compare with: how much rounding is left is not known");
     return rc ? rc : report(cli, o->out, base, &d, "unmerged against", e);
@@ -254,6 +256,40 @@ static int load_all(struct dan_cli *cli, const struct stack_opts *o, const char 
     return rc;
 }
 
+/* The template of one file's text; empty: the adapter has none of its own. */
+static int template_of(const char *adapter, struct dan_str *out, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    char *text = NULL;
+    size_t n = 0;
+    dan_path_join(&path, adapter, "chat_template.jinja");
+    int rc = path.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : DAN_OK;
+    if (!rc && dan_path_exists(path.p)) rc = dan_read_file(path.p, &text, &n, e);
+    if (!rc && text) dan_str_append(out, text, n);
+    if (!rc && out->failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a chat template");
+    dan_free(text);
+    dan_str_release(&path);
+    return rc;
+}
+
+/* One template for all, or none. */
+static int stack_template(struct dan_cli *cli, const struct stack_opts *o, struct dan_err *e)
+{
+    struct dan_str first = {0};
+    bool same = true;
+    int rc = template_of(o->adapters.v[0], &first, e);
+    for (size_t i = 1; i < o->adapters.n && !rc; i++) {
+        struct dan_str own = {0};
+        rc = template_of(o->adapters.v[i], &own, e);
+        same = same && !strcmp(dan_str_c(&own), dan_str_c(&first));
+        dan_str_release(&own);
+    }
+    if (!rc && same) rc = lm_copy_template(o->adapters.v[0], o->out, e);
+    else if (!rc) dan_warn(&cli->ui, "the adapters learned with different chat templates: '%s' has none of its own; danlu chat --template says which", o->out);
+    dan_str_release(&first);
+    return rc;
+}
+
 static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm *lm, struct dan_str *format, struct dan_err *e)
 {
     const char *base, *name[DAN_MAX_ADAPTERS];
@@ -269,6 +305,7 @@ static int stack(struct dan_cli *cli, const struct stack_opts *o, struct dan_lm 
     if (!rc) rc = dan_lora_stack(lm, name, weight, (int)o->adapters.n, linear ? DAN_LORA_LINEAR : DAN_LORA_CAT, "=", e);
     if (!rc) rc = dan_lora_save(lm, "=", o->out, base, e);
     if (!rc && format->n) rc = dan_lora_save_base_format(o->out, dan_str_c(format), e);
+    if (!rc) rc = stack_template(cli, o, e);
     if (rc) return rc;
     if (linear && o->adapters.n > 1) dan_warn(&cli->ui, "linear mixes A and B apart: the result is not the sum of the adapters; --method cat is");
     if (cli->json) return dan_out_json(&cli->ui, json_pack("{s:s,s:s,s:I}", "out", o->out, "method", o->method, "adapters", (json_int_t)o->adapters.n), e);

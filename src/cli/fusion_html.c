@@ -6,11 +6,11 @@
 #include <string.h>
 #include "base/mem.h"
 #include "cli/fusion_report.h"
-#include "cli/page.h"
+#include "io/html.h"
 
 enum { BOX_W = 150, BOX_H = 30, STEP_X = 164, STEP_Y = 56, WHOLE = 60 };
 
-static void put_escaped(const char *s, struct dan_str *out) { html_put(s, strlen(s), out); }
+static void put_escaped(const char *s, struct dan_str *out) { dan_html_put(s, strlen(s), out); }
 
 /* ---- the drawing --------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include "cli/fusion_report.h"
 #include "cli/inspect.h"
 #include "cli/lm_open.h"
+#include "exec/precision.h"
 #include "model/encoder.h"
 
 static int lm_graph(const void *model, const struct fusion_opts *o, const char *pipeline, const struct dan_pass_opts *p,
@@ -98,7 +99,7 @@ static bool is_encoder(const char *dir)
 
 int inspect_fusion(struct dan_cli *cli, const struct inspect_fusion *o, struct dan_err *e)
 {
-    bool fast = dan_cpu_features() & dan_isa_mask(cli->isa) & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16), encoder = is_encoder(o->model);
+    bool fast = dan_fast_prec(dan_isa_mask(cli->isa)) == DAN_PREC_BF16, encoder = is_encoder(o->model);
     struct fusion_opts f = {.fusion = o->rules, .train = strcmp(o->mode, "infer") != 0, .profile = o->profile, .rows = o->rows};
     f.dtype = strcmp(o->dtype, "auto") ? o->dtype : fast && f.train && !encoder ? "bf16" : "f32";
     return encoder ? of_encoder(cli, o, &f, e) : of_lm(cli, o, &f, e);

@@ -6,6 +6,7 @@
 #include "io/json.h"
 #include "io/sniff.h"
 #include "model/lora_files.h"
+#include "text/chat_template.h"
 
 static void add_eos(struct lm_files *m, int64_t id)
 {
@@ -107,6 +108,7 @@ static int open_adapter(struct dan_cli *cli, const char *dir, bool tokenizer, st
     if (!rc && !kept) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to open '%s'", dir);
     if (!rc && dan_lora_is(kept)) rc = dan_fail(e, DAN_EUNSUPPORTED, "'%s' is an adapter of an adapter: merge the first one", dir);
     if (!rc) rc = open_base(cli, kept, tokenizer, m, e);
+    if (!rc && m->tok) rc = dan_chat_template_take(m->tok, dir, &m->own_template, e);
     if (!rc) rc = quantise_as_trained(cli, dir, m, e);
     return rc ? rc : dan_lora_load(&m->lm, dir, "default", e);
 }
@@ -135,6 +137,27 @@ int lm_reload_own(struct lm_files *m, const char *from, struct dan_err *e)
     dan_lm_release(&m->lm);
     int rc = dan_lm_load(&m->lm, m->dir, true, e);
     return rc || !dan_lora_is(from) ? rc : dan_lora_merge_into(&m->lm, from, m->pool, e);
+}
+
+int lm_copy_beside(struct dan_cli *cli, const struct dan_lm *lm, const char *from, const char *to, struct dan_err *e)
+{
+    enum dan_file_kind kind;
+    if (dan_path_is_dir(from)) return dan_lm_copy_beside(from, to, e);
+    int rc = dan_file_kind(from, &kind, e);
+    return rc ? rc : convert_tokenizer_to_dir(&cli->ui, from, kind, NULL, NULL, lm, to, e);
+}
+
+int lm_copy_template(const char *adapter, const char *to, struct dan_err *e)
+{
+    static const char name[] = "chat_template.jinja";
+    struct dan_str from = {0}, into = {0};
+    dan_path_join(&from, adapter, name);
+    dan_path_join(&into, to, name);
+    int rc = from.failed || into.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : DAN_OK;
+    if (!rc && dan_path_is_dir(adapter) && dan_path_exists(from.p)) rc = convert_copy_file(from.p, into.p, e);
+    dan_str_release(&from);
+    dan_str_release(&into);
+    return rc;
 }
 
 void lm_close(struct lm_files *m)

@@ -9,6 +9,7 @@ struct lm_files {
     const char *dir;
     struct dan_lm lm;
     struct dan_tokenizer *tok;                 /* NULL when it was not asked for */
+    bool    own_template;                      /* of an adapter: its folder has the chat template, which is tok's now */
     struct dan_ids prefix;                     /* before every text */
     struct dan_hf_generation gen;
     int32_t eos[33];                           /* generation_config.json's and config.json's */
@@ -19,6 +20,11 @@ int  lm_open(struct dan_cli *cli, const char *dir, bool tokenizer, struct lm_fil
 /* The weights again, in own f32 memory, for what learns all of them; from: what lm_open was given.  Where that is an adapter it is merged in: m->dir is its base. */
 int  lm_reload_own(struct lm_files *m, const char *from, struct dan_err *e);
 void lm_close(struct lm_files *m);
+/* What belongs beside a model that lm was made of: from is its folder, from which tokenizer files and the like are copied, or its file, of which the tokenizer is
+ * written. */
+int  lm_copy_beside(struct dan_cli *cli, const struct dan_lm *lm, const char *from, const char *to, struct dan_err *e);
+/* The chat template of an adapter's folder, where it has one of its own, to another folder, in place of what is there. */
+int  lm_copy_template(const char *adapter, const char *to, struct dan_err *e);
 
 /* Options that every command that samples has; put LM_SAMPLING_OPTIONS(struct opts, field) in its table. */
 struct lm_sampling { double temperature, top_p, min_p, repetition_penalty; int64_t top_k, max_tokens; };

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/run_log.h"
+#include "io/html.h"
 #include "io/svg.h"
 
 static const char style[] =
@@ -11,17 +12,6 @@ static const char style[] =
     "td,th{padding:4px 9px;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;white-space:pre-wrap}pre{background:#f6f6f6;padding:1em;overflow:auto}"
     ".curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(30em,1fr));gap:1em}svg{max-width:100%;height:auto}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}pre{background:#222}td,th{border-color:#444}}";
-
-void html_put(const char *s, size_t n, struct dan_str *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] == '&') dan_str_puts(out, "&amp;");
-        else if (s[i] == '<') dan_str_puts(out, "&lt;");
-        else if (s[i] == '>') dan_str_puts(out, "&gt;");
-        else if (s[i] == '"') dan_str_puts(out, "&quot;");
-        else dan_str_putc(out, s[i]);
-    }
-}
 
 /* Counters that only rise say nothing as a curve. */
 static bool counts(const char *key) { return !strcmp(key, "epoch") || !strcmp(key, "num_tokens") || !strcmp(key, "seconds") || !strcmp(key, "episode"); }
@@ -67,7 +57,7 @@ int page_calibration(struct dan_str *out, const json_t *bins, struct dan_err *e)
 static void put_cell(const json_t *v, struct dan_str *out)
 {
     dan_str_puts(out, "<td>");
-    if (json_is_string(v)) html_put(json_string_value(v), json_string_length(v), out);
+    if (json_is_string(v)) dan_html_put(json_string_value(v), json_string_length(v), out);
     if (json_is_number(v)) dan_str_printf(out, "%.4g", json_number_value(v));
     dan_str_puts(out, "</td>");
 }
@@ -96,7 +86,7 @@ void page_samples(struct dan_str *out, const json_t *samples)
     dan_str_puts(out, "<table><tr>");
     for (size_t k = 0; k < n; k++) {
         dan_str_puts(out, "<th>");
-        html_put(key[k], strlen(key[k]), out);
+        dan_html_put(key[k], strlen(key[k]), out);
         dan_str_puts(out, "</th>");
     }
     dan_str_puts(out, "</tr>\n");
@@ -111,23 +101,23 @@ void page_samples(struct dan_str *out, const json_t *samples)
 void page_begin(struct dan_str *out, const char *title)
 {
     dan_str_puts(out, "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>");
-    html_put(title, strlen(title), out);
+    dan_html_put(title, strlen(title), out);
     dan_str_printf(out, "</title><style>%s</style>\n<h1>", style);
-    html_put(title, strlen(title), out);
+    dan_html_put(title, strlen(title), out);
     dan_str_puts(out, "</h1>\n");
 }
 
 void page_heading(struct dan_str *out, const char *text)
 {
     dan_str_puts(out, "<h2>");
-    html_put(text, strlen(text), out);
+    dan_html_put(text, strlen(text), out);
     dan_str_puts(out, "</h2>\n");
 }
 
 void page_text(struct dan_str *out, const char *text, size_t n)
 {
     dan_str_puts(out, "<pre>");
-    html_put(text, n, out);
+    dan_html_put(text, n, out);
     dan_str_puts(out, "</pre>\n");
 }
 

@@ -5,8 +5,6 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* Text with &, <, > and quotes as HTML wants them. */
-void html_put(const char *s, size_t n, struct dan_str *out);
 void page_begin(struct dan_str *out, const char *title);
 void page_heading(struct dan_str *out, const char *text);
 void page_text(struct dan_str *out, const char *text, size_t n);           /* as it is in a terminal */

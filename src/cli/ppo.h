@@ -16,7 +16,7 @@ struct ppo_opts {
 
 struct ppo {
     struct tune t;
-    const struct ppo_opts *o;
+    struct ppo_opts *o;
     struct rl rl;
     struct lm_files critic;                    /* .dir NULL: an adapter over the policy's base */
     struct dan_tuner *critic_tuner;

@@ -7,6 +7,14 @@
 #include "op/fake_quant.h"
 #include "quant/export.h"
 
+/* Some commands have a part of the options. */
+static bool has_option(const struct dan_cli *cli, const char *name)
+{
+    const struct dan_opt *o = cli->cmd->opts;
+    while (o->name && strcmp(o->name, name)) o++;
+    return o->name != NULL;
+}
+
 int qat_options(struct dan_cli *cli, const struct qat_cli *o, struct dan_qat_opts *out, struct dan_err *e)
 {
     static const char *const with[] = {"qat-method", "qat-start", "qat-group", "qat-inputs", "qat-freeze", "qat-rate", "qat-head"};
@@ -14,7 +22,7 @@ int qat_options(struct dan_cli *cli, const struct qat_cli *o, struct dan_qat_opt
     *out = (struct dan_qat_opts){0};
     if (strcmp(o->scheme, "off") == 0) {
         for (size_t i = 0; i < sizeof with / sizeof *with; i++)
-            if (dan_given(cli, with[i]) && !dan_given(cli, "qat"))
+            if (has_option(cli, with[i]) && dan_given(cli, with[i]) && !dan_given(cli, "qat"))
                 return dan_fail(e, DAN_EUSAGE, "--%s says nothing without --qat; add for example --qat w8a8", with[i]);
         return DAN_OK;
     }

@@ -1,5 +1,6 @@
 /* What a reward model's evaluation says, as text and as JSON. */
 #include <stdio.h>
+#include "cli/report_lines.h"
 #include "cli/reward_cmd.h"
 
 static json_t *level_json(const struct dan_rm_level *l)
@@ -100,15 +101,4 @@ void reward_report_warn(const struct dan_rm_report *r, struct dan_ui *ui)
         dan_warn(ui, "rewards go with length (correlation %+.2f): a policy that maximises them will write %s answers", r->length, r->length > 0 ? "longer" : "shorter");
 }
 
-void reward_tell_skipped(struct dan_ui *ui, const struct dan_sft_data *d)
-{
-    int64_t all = 0;
-    struct dan_str line = {0};
-    for (int k = 0; k < DAN_N_SKIPS; k++) {
-        all += d->skipped[k];
-        const char *name = k == DAN_SKIP_OTHER_KIND ? "without answers to compare" : dan_skip_name((enum dan_skip)k);
-        if (d->skipped[k]) dan_str_printf(&line, "%s%lld %s", line.n ? ", " : "", (long long)d->skipped[k], name);
-    }
-    if (all) dan_warn(ui, "%lld of %lld rows were skipped: %s\n%.*s", (long long)all, (long long)d->rows, dan_str_c(&line), (int)(d->told.n ? d->told.n - 1 : 0), dan_str_c(&d->told));
-    dan_str_release(&line);
-}
+void reward_tell_skipped(struct dan_ui *ui, const struct dan_sft_data *d) { report_skipped_rows(ui, d, "without answers to compare"); }

@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "cli/lm_open.h"
 #include "cli/reward_cmd.h"
+#include "exec/precision.h"
 #include "io/json.h"
 
 enum { GROUP = 256 };                          /* answers scored between two looks at Ctrl-C */
@@ -37,9 +38,8 @@ struct job {
 static int open_job(struct job *j, struct dan_err *e)
 {
     uint64_t mask = dan_isa_mask(j->cli->isa);
-    bool fast = dan_cpu_features() & mask & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
     struct dan_rm_open_opts o = {.cpu_mask = mask, .template = j->o->template, .context = j->o->context, .now = dan_unix_time(),
-                                 .prec = !strcmp(j->o->dtype, "bf16") || (!strcmp(j->o->dtype, "auto") && fast) ? DAN_PREC_BF16 : DAN_PREC_F32};
+                                 .prec = dan_prec_of(j->o->dtype, mask)};
     int rc = dan_pool_new((int)j->cli->threads, &j->pool, e);
     o.pool = j->pool;
     return rc ? rc : dan_rm_open(j->o->model, &o, &j->s, e);
@@ -232,6 +232,7 @@ static int score_files(struct scoring *s, struct dan_err *e)
     struct dan_examples *x = NULL;
     bool more = true;
     int rc = dan_examples_open(s->j->o->data.v, s->j->o->data.n, &x, e);
+    s->j->cli->ui.heeds = 1;
     while (!rc) {
         struct dan_err why = {0};
         struct dan_example ex;

@@ -4,8 +4,10 @@
 #include <string.h>
 #include "align/sft_data.h"
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "exec/precision.h"
 #include "io/json.h"
 #include "model/lora_files.h"
 #include "model/score.h"
@@ -93,10 +95,12 @@ int tune_open(struct tune *t, struct dan_err *e)
     if (t->longest > dan_lm_longest(&t->m.lm.cfg))
         return dan_fail(e, DAN_EINVAL, "--context %lld is more than the model's %lld", (long long)t->longest, (long long)dan_lm_longest(&t->m.lm.cfg));
     rc = dan_chat_template_open(&t->chat, t->m.tok, t->o.template, &t->m.prefix, e);
+    t->keeps_template = t->o.template || t->m.own_template;
+    if (!rc && t->keeps_template) rc = dan_chat_template_settle(&t->chat, e);
     return rc || t->no_template ? rc : check_template(t, e);
 }
 
-static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_err *e)
+static int parse_layers(const char *text, int64_t layers, struct dan_lora_opts *o, struct dan_err *e)
 {
     long from, to;
     char rest;
@@ -104,6 +108,7 @@ static int parse_layers(const char *text, struct dan_lora_opts *o, struct dan_er
     int n = sscanf(text, "%ld-%ld%c", &from, &to, &rest);
     if (n == 1) to = from;
     if (n < 1 || n > 2 || from < 0 || to < from) return dan_fail(e, DAN_EUSAGE, "--lora-layers '%s' is no range: write 4-11, layers count from 0", text);
+    if (to >= layers) return dan_fail(e, DAN_EUSAGE, "--lora-layers '%s' leaves the model: its layers are 0 to %lld", text, (long long)layers - 1);
     o->first_layer = from;
     o->last_layer = to;
     return DAN_OK;
@@ -114,25 +119,24 @@ int tune_add_adapter(const struct tune *t, struct dan_lm *lm, const char *name, 
     struct dan_lora_opts o = {.name = name, .rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
                               .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed, .dora = t->o.dora};
     if (!t->o.lora_rank) return DAN_OK;
-    int rc = parse_layers(t->o.lora_layers, &o, e);
+    int rc = parse_layers(t->o.lora_layers, lm->cfg.layers, &o, e);
     if (!rc) rc = dan_lora_add(lm, &o, e);
     if (!rc) lm->adapter[lm->n_adapters - 1].trained = true;
     return rc;
 }
 
+/* bf16 would round what --qat has rounded already. */
 enum dan_prec tune_precision(const struct tune *t)
 {
-    uint64_t cpu = dan_cpu_features() & dan_isa_mask(t->cli->isa);
-    bool fast = cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16);
-    fast = fast && !dan_qat_on(&t->qat);       /* bf16 would round what --qat has rounded already */
-    return !strcmp(t->o.dtype, "bf16") || (!strcmp(t->o.dtype, "auto") && fast) ? DAN_PREC_BF16 : DAN_PREC_F32;
+    bool rounds = dan_qat_on(&t->qat) && !strcmp(t->o.dtype, "auto");
+    return rounds ? DAN_PREC_F32 : dan_prec_of(t->o.dtype, dan_isa_mask(t->cli->isa));
 }
 
 struct dan_tuner_opts tune_tuner_opts(const struct tune *t)
 {
     return (struct dan_tuner_opts){.max_rows = t->rows, .head = t->head, .optim = dan_optim_find(t->o.optimizer), .beta1 = t->o.beta1, .beta2 = t->o.beta2, .eps = t->o.eps,
                                    .weight_decay = t->o.weight_decay, .clip = t->o.clip, .ema = t->ema, .temperature = t->temperature, .remat = t->o.remat, .cpu_mask = dan_isa_mask(t->cli->isa),
-                                   .prec = tune_precision(t), .pass = {.fusion = t->o.fusion, .quant = dan_qat_on(&t->qat) ? &t->qat.policy : NULL}, .lora_dropout = t->o.lora_dropout,
+                                   .prec = tune_precision(t), .pass = {.fusion = t->o.fusion}, .qat = t->qat, .lora_dropout = t->o.lora_dropout,
                                    .neftune = t->o.neftune, .lora_plus = t->o.lora_plus, .seed = (uint64_t)t->cli->seed};
 }
 
@@ -155,7 +159,8 @@ int tune_start(struct tune *t, int64_t needed, struct dan_err *e)
     int rc = tune_add_adapter(t, &t->m.lm, NULL, e);
     if (!rc) rc = add_score(t, e);
     if (!rc) rc = dan_tuner_new(&t->m.lm, &o, t->m.pool, &t->tuner, e);
-    return rc ? rc : dan_mkdirs(t->o.out, e);
+    if (!rc) rc = dan_mkdirs(t->o.out, e);
+    return rc ? rc : dan_lock_dir(t->o.out, &t->lock, e);
 }
 
 double tune_lr(const struct tune *t, int64_t step)
@@ -186,6 +191,12 @@ static const char *trained_adapter(const struct dan_lm *lm)
     return NULL;
 }
 
+int tune_copy_beside(struct tune *t, const char *to, struct dan_err *e)
+{
+    int rc = lm_copy_beside(t->cli, &t->m.lm, t->m.dir, to, e);
+    return rc || !t->keeps_template ? rc : dan_chat_template_save(&t->chat, to, e);
+}
+
 int tune_save(struct tune *t, struct dan_err *e)
 {
     struct dan_lm *lm = &t->m.lm;
@@ -194,11 +205,12 @@ int tune_save(struct tune *t, struct dan_err *e)
     if (!rc && dan_qat_on(&t->qat)) rc = tune_save_integers(t, e);
     if (!rc && name && !t->o.merge) {
         rc = dan_lora_save(lm, name, t->o.out, t->o.model, e);
+        if (!rc && t->keeps_template) rc = dan_chat_template_save(&t->chat, t->o.out, e);
         return rc || !t->o.qlora ? rc : dan_lora_save_base_format(t->o.out, t->o.qlora, e);
     }
     if (!rc && name) rc = dan_lora_merge(lm, name, 1, e);
     if (!rc) rc = dan_lm_save(lm, t->o.out, e);
-    return rc ? rc : dan_lm_copy_beside(t->m.dir, t->o.out, e);
+    return rc ? rc : tune_copy_beside(t, t->o.out, e);
 }
 
 static int write_page(const struct tune *t, const struct dan_str *text, const json_t *report, struct dan_err *e)
@@ -239,19 +251,7 @@ void tune_release(struct tune *t)
     dan_tuner_free(t->tuner);
     dan_chat_template_release(&t->chat);
     lm_close(&t->m);
-}
-
-void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d)
-{
-    int64_t all = 0;
-    struct dan_str line = {0};
-    for (int k = 0; k < DAN_N_SKIPS; k++) {
-        all += d->skipped[k];
-        if (d->skipped[k]) dan_str_printf(&line, "%s%lld %s", line.n ? ", " : "", (long long)d->skipped[k], dan_skip_name((enum dan_skip)k));
-    }
-    if (all) dan_warn(&t->cli->ui, "%lld of %lld rows were skipped: %s\n%.*s", (long long)all, (long long)d->rows, dan_str_c(&line),
-                      (int)(d->told.n ? d->told.n - 1 : 0), dan_str_c(&d->told));
-    dan_str_release(&line);
+    dan_unlock_dir(&t->lock);
 }
 
 void tune_tell_model(struct tune *t)

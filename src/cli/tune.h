@@ -103,6 +103,7 @@ struct tune {
     enum dan_head head;                        /* of the tuner; a score head that the model lacks is added by tune_start, to the adapter where there is one */
     const char *try_it;                        /* the command that tune_report names with the folder; NULL: chat */
     bool    no_template;                       /* texts as they are: the template is not looked at */
+    bool    keeps_template;                    /* chat is not what the base's tokenizer says: it is saved with the result */
     int64_t now;                               /* for templates that know the date: the same when a run goes on */
     /* of checkpoints (tune_resume.c) */
     const void *all;                           /* the command's options, which recipe.json is written from */
@@ -115,6 +116,7 @@ struct tune {
     struct dan_runs *runs;                     /* of the database (tune_runs.c); NULL: not in it */
     struct dan_run record;
     int64_t run_id;
+    int     lock;                              /* of OUT (base/lock.h) */
 };
 /* The run's row in the runs database: by tune_begin, tune_log and tune_report (a line of the log, the report), and tune_release (status: finished, interrupted, failed). */
 void tune_runs_start(struct tune *t);
@@ -154,8 +156,10 @@ int  tune_save(struct tune *t, struct dan_err *e);
 /* Writes OUT/report.json and OUT/report.html (with the report's "samples") and prints the result (as JSON, or `text`); takes j over. */
 int  tune_report(struct tune *t, json_t *j, const struct dan_str *text, struct dan_err *e);
 void tune_release(struct tune *t);
-void tune_tell_skipped(struct tune *t, const struct dan_sft_data *d);
 void tune_tell_model(struct tune *t);
+
+/* What belongs beside the model in DIR: the base's tokenizer and the like, with the template that learnt. */
+int  tune_copy_beside(struct tune *t, const char *to, struct dan_err *e);
 
 /* tune_adapters.c: what adapters ask of the base, and what is written beside them. */
 int  tune_check_adapters(const struct tune *t, struct dan_err *e);       /* options that go together */

@@ -18,7 +18,10 @@ int tune_check_adapters(const struct tune *t, struct dan_err *e)
         return dan_fail(e, DAN_EUSAGE, "--merge into a base that --qlora has quantised would be another function; keep the adapter, then 'danlu finetune merge' says how far apart "
                                        "the two are");
     if (t->o.qlora && dan_qat_on(&t->qat)) return dan_fail(e, DAN_EUSAGE, "--qlora and --qat are two ways to the same end: one quantises the base before, the other while it learns");
-    if (t->o.dora && dan_qat_on(&t->qat)) return dan_fail(e, DAN_EUSAGE, "--qat with --dora is not supported; leave one out");
+    if (t->o.dora && dan_qat_on(&t->qat))
+        return dan_fail(e, DAN_EUSAGE, "--dora learns a factor for every row, and --qat has it in the row's scales: leave --dora out (--qat-method lsq learns the scales)");
+    if (t->o.lora_dropout > 0 && dan_qat_on(&t->qat))
+        return dan_fail(e, DAN_EUSAGE, "--lora-dropout zeroes what an adapter's own branch reads; under --qat there is none, the adapter is in the rounded weights: leave one out");
     return DAN_OK;
 }
 
@@ -48,27 +51,15 @@ void tune_report_adapters(const struct tune *t, json_t *j)
     json_object_set_new(j, "base_bytes_before", json_integer((json_int_t)t->base_before));
 }
 
-/* A copy of lm with its learning adapter in it, as floats. */
-static int merged_copy(const struct dan_lm *lm, struct dan_lm *out, struct dan_err *e)
-{
-    int rc = dan_qat_copy(lm, out, e);
-    if (rc) return rc;
-    memcpy(out->adapter, lm->adapter, sizeof out->adapter);
-    out->n_adapters = lm->n_adapters;
-    for (int k = 0; k < out->n_adapters && !rc; k++)
-        if (out->adapter[k].on) rc = dan_lora_merge(out, out->adapter[k].name, 1, e);
-    return rc ? rc : dan_lora_drop(out, e);
-}
-
 int tune_save_integers(struct tune *t, struct dan_err *e)
 {
     struct dan_lm whole = {0};
     struct dan_str to = {0};
-    int rc = merged_copy(&t->m.lm, &whole, e);
+    int rc = dan_tuner_merged(&t->m.lm, &whole, e);
     if (!rc) rc = qat_save(t->cli, &whole, &t->qat, t->o.out, true, e);
     dan_path_join(&to, t->o.out, "quantised");
     if (!rc && to.failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a path");
-    if (!rc) rc = dan_lm_copy_beside(t->m.dir, dan_str_c(&to), e);
+    if (!rc) rc = tune_copy_beside(t, dan_str_c(&to), e);
     dan_str_release(&to);
     dan_lm_release(&whole);
     return rc;

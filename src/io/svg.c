@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
+#include "io/html.h"
 
 enum { WIDTH = 760, HEIGHT = 420, LEFT = 68, RIGHT = 20, TOP = 44, BOTTOM = 52, BINS = 400, MAX_SERIES = 6, MAX_TICKS = 20 };
 
@@ -22,19 +23,6 @@ static double sy(const struct frame *f, double y)
 {
     double part = f->log_y ? log(y / f->y0) / log(f->y1 / f->y0) : (y - f->y0) / (f->y1 - f->y0);
     return HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM);
-}
-
-static void escape(const char *s, struct dan_str *out)
-{
-    for (; *s; s++)
-        switch (*s) {
-        case '<': dan_str_puts(out, "&lt;"); break;
-        case '>': dan_str_puts(out, "&gt;"); break;
-        case '&': dan_str_puts(out, "&amp;"); break;
-        case '"': dan_str_puts(out, "&quot;"); break;
-        default:                               /* control characters are not allowed in XML */
-            dan_str_putc(out, (unsigned char)*s < 32 ? ' ' : *s);
-        }
 }
 
 static void widen(double *lo, double *hi, bool log_scale)
@@ -206,7 +194,7 @@ static void put_legend(const struct dan_svg_series *s, size_t n_series, struct d
         double last = last_value(&s[k]);
         dan_str_printf(out, "<path class=\"line\" stroke=\"%s\" d=\"M%d %dh18\"/><text x=\"%d\" y=\"%d\" text-anchor=\"end\">", colours[k],
                        WIDTH - RIGHT - 28, y - 4, WIDTH - RIGHT - 34, y);
-        escape(s[k].name, out);
+        dan_html_line(s[k].name, out);
         if (isfinite(last))
             dan_str_printf(out, " %.4g", last);
         dan_str_puts(out, "</text>\n");
@@ -217,21 +205,21 @@ static void put_head(const char *title, struct dan_str *out)
 {
     dan_str_printf(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\" role=\"img\">\n<title>",
                    WIDTH, HEIGHT, WIDTH, HEIGHT);
-    escape(title, out);
+    dan_html_line(title, out);
     dan_str_puts(out, "</title>\n<style>text{font:12px system-ui,sans-serif;fill:#444}.title{font-size:15px;font-weight:600;fill:#111}"
                       ".grid{stroke:#e3e3e3}.line{fill:none;stroke-width:1.8;stroke-linejoin:round}</style>\n");
     dan_str_printf(out, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n<text class=\"title\" x=\"%d\" y=\"26\">", WIDTH, HEIGHT, LEFT);
-    escape(title, out);
+    dan_html_line(title, out);
     dan_str_puts(out, "</text>\n");
 }
 
 static void put_labels(const struct frame *f, const char *x_label, const char *y_label, struct dan_str *out)
 {
     dan_str_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12);
-    escape(x_label, out);
+    dan_html_line(x_label, out);
     dan_str_printf(out, "</text>\n<text x=\"16\" y=\"%d\" text-anchor=\"middle\" transform=\"rotate(-90 16 %d)\">",
                    (TOP + HEIGHT - BOTTOM) / 2, (TOP + HEIGHT - BOTTOM) / 2);
-    escape(y_label, out);
+    dan_html_line(y_label, out);
     dan_str_puts(out, f->log_y ? " (log)</text>\n" : "</text>\n");
 }
 

@@ -89,7 +89,9 @@ static bool is_named(const struct dan_lm *lm, const char *ours, const char *item
 {
     char hf[NAME];
     bool turned;
-    return ends_as(ours, item, n) || (dan_lm_hf_name(lm->model, ours, hf, sizeof hf, &turned) && ends_as(hf, item, n));
+    bool head = lm->cfg.tied && !strcmp(ours, "token_embd.weight");        /* a product as the head alone */
+    return ends_as(ours, item, n) || (dan_lm_hf_name(lm->model, ours, hf, sizeof hf, &turned) && ends_as(hf, item, n)) ||
+           (head && dan_lm_hf_name(lm->model, "output.weight", hf, sizeof hf, &turned) && ends_as(hf, item, n));
 }
 
 static bool fits_item(const struct dan_lm *lm, const char *ours, bool in_layer, const char *local, const char *item, size_t n)

@@ -67,7 +67,7 @@ int  dan_lora_add_dora(struct dan_lm *lm, const char *adapter, const char *base,
 int  dan_lora_set_magnitudes(struct dan_lm *lm, const char *adapter, struct dan_err *e);
 
 /* What dan_lm_graph calls: the adapters that are on.  Trained ones have dropout (io->lora_dropout) and, with a policy, stand inside the rounding of
- * quantisation-aware training: x W'^T with W' = Q(W + s B A). */
+ * quantisation-aware training: x W'^T with W' = Q(W + s B A), by any method of pass/fake_quant.h; learned scales are params beside W. */
 int  dan_lora_build(struct dan_graph *g, const struct dan_lm *lm, const struct dan_io *io, const struct dan_quant_policy *quant, struct dan_err *e);
 int  dan_lora_noise(struct dan_graph *g, const struct dan_io *io, struct dan_err *e);     /* io->neftune on embeddings */
 

@@ -1,4 +1,5 @@
 /* What an adapter's folder says of its base: which model, and in which storage format the adapter learned over it. */
+#include <math.h>
 #include <string.h>
 #include "base/file.h"
 #include "base/str.h"
@@ -9,12 +10,17 @@
 
 static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not enough memory for an adapter"); }
 
+static int open_config(const char *dir, struct dan_str *path, json_t **c, struct dan_err *e)
+{
+    dan_path_join(path, dir, "adapter_config.json");
+    return path->failed ? no_memory(e) : dan_json_read(path->p, c, e);
+}
+
 int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e)
 {
     struct dan_str path = {0}, beside = {0};
     json_t *c = NULL;
-    dan_path_join(&path, dir, "adapter_config.json");
-    int rc = path.failed ? no_memory(e) : dan_json_read(dan_str_c(&path), &c, e);
+    int rc = open_config(dir, &path, &c, e);
     const char *base = rc ? NULL : json_string_value(json_object_get(c, "base_model_name_or_path"));
     if (!rc && !base) rc = dan_fail(e, DAN_EFORMAT, "'%s' names no base model (base_model_name_or_path)", dan_str_c(&path));
     if (!rc) dan_str_printf(&beside, "%s/../%s", dir, base);
@@ -24,6 +30,34 @@ int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e)
     json_decref(c);
     dan_str_release(&path);
     dan_str_release(&beside);
+    return rc;
+}
+
+/* ---- its reward's bias ---- */
+
+static const char bias_key[] = "reward_bias";
+
+int dan_lora_reward_bias(const char *adapter, double *bias, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    json_t *c = NULL;
+    int rc = dan_lora_is(adapter) ? open_config(adapter, &path, &c, e) : DAN_OK;
+    const json_t *v = json_object_get(c, bias_key);
+    if (v && (!json_is_number(v) || !isfinite(json_number_value(v)))) rc = dan_fail(e, DAN_EFORMAT, "'%s' in '%s' is no number", bias_key, path.p);
+    else if (v) *bias = json_number_value(v);
+    json_decref(c);
+    dan_str_release(&path);
+    return rc;
+}
+
+int dan_lora_save_reward_bias(const char *dir, double bias, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    json_t *c = NULL;
+    int rc = open_config(dir, &path, &c, e);
+    if (!rc) rc = json_object_set_new(c, bias_key, json_real(bias)) ? no_memory(e) : dan_json_write(path.p, c, e);
+    json_decref(c);
+    dan_str_release(&path);
     return rc;
 }
 
@@ -91,5 +125,6 @@ int dan_lora_merge_into(struct dan_lm *lm, const char *adapter, struct dan_pool 
     if (!rc && rounded) rc = dan_lm_cast(lm, &dan_dtype_f32, &dan_dtype_f32, e);
     if (!rc) rc = dan_lora_load(lm, adapter, "default", e);
     if (!rc) rc = dan_lora_merge(lm, "default", 1, e);
+    if (!rc) rc = dan_lora_reward_bias(adapter, &lm->cfg.reward_bias, e);
     return rc ? rc : dan_lora_drop(lm, e);
 }

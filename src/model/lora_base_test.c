@@ -1,12 +1,15 @@
-/* The base of an adapter of --qlora: which matrices are quantised, that it is done once, and that merging leaves a model of floats. */
+/* The base of an adapter of --qlora: which matrices are quantised, that it is done once, and that merging leaves a model of floats; what else an
+ * adapter's folder says: a reward's bias, which head. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/mem.h"
 #include "model/lora_files.h"
 #include "model/quantize.h"
 #include "model/score.h"
@@ -34,6 +37,7 @@ static void save_adapter(const char *dir, const char *format)
     for (int64_t i = 0; b && i < dan_shape_count(&b->shape); i++) ((float *)b->data)[i] = 0.5F;
     if (!rc) rc = dan_lora_save(&lm, "default", dir, "base", &e);
     if (!rc && format) rc = dan_lora_save_base_format(dir, format, &e);
+    if (!rc && format) rc = dan_lora_save_reward_bias(dir, -1.75, &e);
     if (rc) fail_msg("%s", e.msg);
     dan_lm_release(&lm);
 }
@@ -76,6 +80,43 @@ static void test_rule(void **state)
     dan_lm_release(&lm);
 }
 
+static void test_bias(void **state)
+{
+    struct dan_err e = {0};
+    double bias = 3;
+    (void)state;
+    if (dan_lora_reward_bias(plain, &bias, &e) || dan_lora_reward_bias("/nowhere.gguf", &bias, &e)) fail_msg("%s", e.msg);
+    assert_true(bias == 3);
+    assert_int_equal(dan_lora_reward_bias(folder, &bias, &e), DAN_OK);
+    assert_true(bias == -1.75);
+}
+
+/* An adapter of tied embeddings is one of the head, and the file says so, as PEFT does. */
+static void test_tied_head(void **state)
+{
+    struct dan_lm_config cfg = {.vocab = 64, .context = 32, .hidden = HIDDEN, .layers = 1, .heads = 2, .tied = true, .bos = -1, .eos = -1, .pad = -1};
+    char dir[] = "/tmp/danlu-lora-XXXXXX", path[64], *config = NULL;
+    struct dan_lm lm, back;
+    struct dan_err e = {0};
+    size_t n;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    for (int k = 0; k < 2; k++)
+        if (dan_lm_init(k ? &back : &lm, dan_model_find("llama"), &cfg, 3, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_add(&lm, &(struct dan_lora_opts){.rank = 2, .alpha = 4, .targets = "lm_head,q_proj", .last_layer = -1}, &e)) fail_msg("%s", e.msg);
+    if (dan_lora_save(&lm, "default", dir, "base", &e) || dan_lora_load(&back, dir, "default", &e)) fail_msg("%s", e.msg);
+    const struct dan_tensor *a = dan_lora_part(&lm, "token_embd.weight", "default", "lora_a"), *b = dan_lora_part(&back, "token_embd.weight", "default", "lora_a");
+    assert_true(a && b);
+    assert_memory_equal(a->data, b->data, dan_tensor_bytes(a));
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    assert_int_equal(dan_read_file(path, &config, &n, &e), DAN_OK);
+    assert_true(strstr(config, "lm_head") && !strstr(config, "embed_tokens"));
+    dan_free(config);
+    dan_lm_release(&lm);
+    dan_lm_release(&back);
+    assert_int_equal(dan_remove_tree(dir, &e), DAN_OK);
+}
+
 /* In the end W' = Q(W) + s B A, and nothing else is there. */
 static void test_merged(void **state)
 {
@@ -90,6 +131,7 @@ static void test_merged(void **state)
     if (dan_lora_merge_into(&lm, folder, NULL, &e)) fail_msg("%s", e.msg);
     if (dan_lora_quantise_base(&want, folder, NULL, &done, &e) || dan_lora_load(&want, folder, "default", &e)) fail_msg("%s", e.msg);
     assert_int_equal(lm.n_adapters, 0);
+    assert_true(lm.cfg.reward_bias == -1.75);
     assert_int_equal(dan_store_count(lm.store), n + 1);
     assert_memory_equal(dan_lm_score_of(&lm, NULL)->data, dan_lm_score_of(&want, "default")->data, HIDDEN * sizeof *row);
     const struct dan_tensor *q = dan_store_find(want.store, "blk.0.attn_q.weight"), *a = dan_lora_part(&want, "blk.0.attn_q.weight", "default", "lora_a");
@@ -102,6 +144,6 @@ static void test_merged(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rule), cmocka_unit_test(test_merged)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rule), cmocka_unit_test(test_bias), cmocka_unit_test(test_tied_head), cmocka_unit_test(test_merged)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

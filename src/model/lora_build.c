@@ -128,12 +128,11 @@ static dan_ref merged(struct dan_rewrite *r, const struct place *p)
     const struct ctx *c = r->ctx;
     const struct dan_node *n = &r->old->node[p->i];
     dan_ref w = r->map[n->in[1]], x = p->x;
-    if (p->m || dan_quant_has_steps(c->quant) || c->quant->method != DAN_QAT_STE)
-        return dan_poison(&r->b, DAN_EUNSUPPORTED, "adapters learn under quantisation with --qat-method ste, and not with DoRA");
+    if (p->m) return dan_poison(&r->b, DAN_EUNSUPPORTED, "adapters with DoRA do not learn under quantisation: what they learn, a factor for every row, is in its scales");
     if (c->quant->act_static) return dan_poison(&r->b, DAN_EUNSUPPORTED, "adapters learn under quantisation with dynamic scales of inputs");
     if (!divides(r, p, c->quant->group)) return 0;
     w = dan_add(&r->b, w, dan_scale(&r->b, dan_matmul(&r->b, p->lora_b, p->lora_a, 0, 0), p->a->scale));
-    if (c->quant->weight_bits) w = dan_quant_weight(&r->b, w, 0, c->quant);
+    if (c->quant->weight_bits) w = dan_quant_trained(r, w, p->base, c->quant, dan_quant_draws(c->quant) ? seed_of(r) : 0);
     if (c->quant->act_bits) x = dan_fake_quant_dynamic(&r->b, x, dan_quant_act_grid(c->quant));
     return dan_linear(&r->b, x, w, n->in[2] ? r->map[n->in[2]] : 0);
 }

@@ -32,20 +32,27 @@ static const struct { const char *ours, *peft[3]; } parts[N_PARTS] = {
     {"dora_m", {".lora_magnitude_vector", ".lora_magnitude_vector.weight", ".lora_magnitude_vector.default.weight"}},
 };
 
+/* The file's module of a matrix, "model.layers.0.self_attn.q_proj"; an adapter changes tied embeddings as the head alone.  *turned: the file has them transposed. */
+static void module_name(const struct dan_lm *lm, const char *base, char out[NAME], bool *turned)
+{
+    bool head = lm->cfg.tied && !strcmp(base, "token_embd.weight");
+    *turned = false;
+    if (!dan_lm_hf_name(lm->model, head ? "output.weight" : base, out, NAME, turned)) snprintf(out, NAME, "%s", base);
+    if (dan_str_ends(out, ".weight")) out[strlen(out) - strlen(".weight")] = 0;
+}
+
 /* "blk.0.attn_q.weight@a.lora_b" -> "base_model.model.model.layers.0.self_attn.q_proj", its part; false for tensors that no file holds. */
-static bool peft_module(const struct dan_lm *lm, const char *tensor, const char *adapter, char out[NAME], enum part *part)
+static bool peft_module(const struct dan_lm *lm, const char *tensor, const char *adapter, char out[NAME], enum part *part, bool *turned)
 {
     const char *name;
-    char base[256], hf[256];
+    char base[256], module[NAME];
     size_t n, k = dan_lora_base(tensor, &name, &n);
-    bool turned;
     if (!k || k >= sizeof base || strlen(adapter) != n || strncmp(name, adapter, n)) return false;
     for (*part = PART_A; *part < N_PARTS && strcmp(name + n + 1, parts[*part].ours); (*part)++) {}
     if (*part == N_PARTS) return false;
     snprintf(base, sizeof base, "%.*s", (int)k, tensor);
-    if (!dan_lm_hf_name(lm->model, base, hf, sizeof hf, &turned)) snprintf(hf, sizeof hf, "%s", base);
-    if (dan_str_ends(hf, ".weight")) hf[strlen(hf) - strlen(".weight")] = 0;
-    snprintf(out, NAME, "%s%s", prefix, hf);
+    module_name(lm, base, module, turned);
+    snprintf(out, NAME, "%s%.400s", prefix, module);
     return true;
 }
 
@@ -68,13 +75,15 @@ static bool module_of(const char *name, char out[NAME], enum part *part)
 /* danlu's name of the matrix of a module; NULL when the model has none. */
 static const char *matrix_of(const struct dan_lm *lm, const char *module)
 {
-    char hf[256];
+    char name[NAME], hf[NAME];
     bool turned;
-    size_t n = strlen(module);
     for (size_t i = 0; i < dan_store_count(lm->store); i++) {
         const char *ours = dan_store_name(lm->store, i);
-        if (strpbrk(ours, "@+") || !dan_lm_hf_name(lm->model, ours, hf, sizeof hf, &turned)) continue;
-        if (!strncmp(hf, module, n) && (!hf[n] || !strcmp(hf + n, ".weight")) && dan_store_at(lm->store, i)->shape.n == 2) return ours;
+        if (strpbrk(ours, "@+") || dan_store_at(lm->store, i)->shape.n != 2) continue;
+        module_name(lm, ours, name, &turned);
+        if (!strcmp(name, module)) return ours;
+        size_t n = strlen(module);             /* tied embeddings by their own name, as danlu wrote them once */
+        if (dan_lm_hf_name(lm->model, ours, hf, sizeof hf, &turned) && !strncmp(hf, module, n) && (!hf[n] || !strcmp(hf + n, ".weight"))) return ours;
     }
     return NULL;
 }
@@ -126,18 +135,15 @@ static void note_module(struct saving *s, const char *module, int64_t rank)
 static void collect(struct saving *s, const struct dan_lm *lm, const char *adapter)
 {
     for (size_t i = 0; i < dan_store_count(lm->store); i++) {
-        char module[NAME], base[256], hf[256];
-        const char *tensor = dan_store_name(lm->store, i), *of;
+        char module[NAME];
         const struct dan_tensor *t = dan_store_at(lm->store, i);
-        size_t of_n;
         enum part part;
-        bool turned = false;
-        if (!peft_module(lm, tensor, adapter, module, &part)) continue;
+        bool turned;
+        if (!peft_module(lm, dan_store_name(lm->store, i), adapter, module, &part, &turned)) continue;
         if (part == PART_A) note_module(s, after_prefix(module), t->shape.d[0]);
         s->dora |= part == PART_M;
         snprintf(s->name[s->n], NAME, "%.400s%s", module, parts[part].peft[0]);
-        snprintf(base, sizeof base, "%.*s", (int)dan_lora_base(tensor, &of, &of_n), tensor);
-        if (dan_lm_hf_name(lm->model, base, hf, sizeof hf, &turned)) s->turned |= turned;
+        s->turned |= turned;
         s->list[s->n] = (struct dan_named){s->name[s->n], t};
         s->n++;
     }
@@ -325,12 +331,11 @@ static double own_scale(const struct reading *r, double rank, double alpha)
 /* Where patterns give a matrix a scale of its own, B takes the quotient: an adapter has one scale. */
 static int fold_scale(struct reading *r, const char *base, struct dan_err *e)
 {
-    char hf[256];
+    char hf[NAME];
     bool turned;
     double rank, alpha;
     struct dan_tensor *b = dan_lora_part(r->lm, base, r->name, "lora_b");
-    if (!dan_lm_hf_name(r->lm->model, base, hf, sizeof hf, &turned)) return DAN_OK;
-    if (dan_str_ends(hf, ".weight")) hf[strlen(hf) - strlen(".weight")] = 0;
+    module_name(r->lm, base, hf, &turned);
     int rc = pattern_value(r, "rank_pattern", hf, json_number_value(json_object_get(r->config, "r")), &rank, e);
     if (!rc) rc = pattern_value(r, "alpha_pattern", hf, json_number_value(json_object_get(r->config, "lora_alpha")), &alpha, e);
     if (rc) return rc;

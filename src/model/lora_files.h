@@ -23,6 +23,10 @@ bool dan_lora_is(const char *dir);             /* holds an adapter_config.json *
 /* The base model that an adapter folder names, appended: as it says or, when nothing lies there, beside the folder. */
 int dan_lora_base_model(const char *dir, struct dan_str *out, struct dan_err *e);
 
+/* A reward model's adapter: what is added to its scores, "reward_bias" of adapter_config.json; where it says nothing (a .gguf never does) *bias stays. */
+int  dan_lora_reward_bias(const char *adapter, double *bias, struct dan_err *e);
+int  dan_lora_save_reward_bias(const char *dir, double bias, struct dan_err *e);
+
 /* The storage format that the base was quantised to while the adapter learned (QLoRA), beside the adapter; appended, nothing: as it is.  A .gguf says nothing. */
 int  dan_lora_save_base_format(const char *dir, const char *format, struct dan_err *e);
 int  dan_lora_base_format(const char *path, struct dan_str *out, struct dan_err *e);
@@ -30,7 +34,8 @@ int  dan_lora_base_format(const char *path, struct dan_str *out, struct dan_err 
 int  dan_lora_quantise(struct dan_lm *lm, const char *format, struct dan_pool *pool, struct dan_err *e);
 /* Makes lm the base that the adapter learned over, before the adapter is loaded; *done: it had to be quantised, which it is not where it is already. */
 int  dan_lora_quantise_base(struct dan_lm *lm, const char *adapter, struct dan_pool *pool, bool *done, struct dan_err *e);
-/* lm, the adapter's base in own f32 memory, becomes the model that was trained: of floats, the adapter in it, its score head the model's, no adapter left. */
+/* lm, the adapter's base in own f32 memory, becomes the model that was trained: of floats, the adapter in it, its score head and bias the model's,
+ * no adapter left. */
 int  dan_lora_merge_into(struct dan_lm *lm, const char *adapter, struct dan_pool *pool, struct dan_err *e);
 
 #endif

@@ -80,16 +80,15 @@ static bool fits(struct dan_rewrite *r, dan_ref w, int64_t group, const char *op
 }
 
 /* "a.step+b.step" for "a+b". */
-static dan_ref param_like(struct dan_rewrite *r, dan_ref w, const char *suffix, struct dan_shape shape, bool frozen)
+static dan_ref param_like(struct dan_rewrite *r, const char *of, const char *suffix, const struct dan_dtype *type, struct dan_shape shape, bool frozen)
 {
     struct dan_str name = {0};
-    for (const char *s = r->old->node[w].name; *s;) {
+    for (const char *s = of; *s;) {
         size_t n = strcspn(s, "+");
         dan_str_printf(&name, "%s%.*s%s", name.n ? "+" : "", (int)n, s, suffix);
         s += n + (s[n] == '+');
     }
-    dan_ref p = name.failed ? dan_poison(&r->b, DAN_ENOMEM, "not enough memory for a name")
-                            : dan_param(&r->b, dan_str_c(&name), r->old->node[w].dtype, shape, "zeros");
+    dan_ref p = name.failed ? dan_poison(&r->b, DAN_ENOMEM, "not enough memory for a name") : dan_param(&r->b, dan_str_c(&name), type, shape, "zeros");
     if (p) r->g->node[p].frozen = frozen;
     dan_str_release(&name);
     return p;
@@ -112,21 +111,30 @@ static enum dan_quant_rule rule_of(const struct dan_quant_policy *p)
     return of[p->method];
 }
 
-static dan_ref with_steps(struct dan_rewrite *r, dan_ref w, const struct dan_quant_policy *p)
+static dan_ref with_steps(struct dan_rewrite *r, dan_ref w, const char *of, const struct dan_quant_policy *p)
 {
-    const struct dan_shape s = r->old->node[w].shape;
+    const struct dan_shape s = r->g->node[w].shape;
+    const struct dan_dtype *type = r->g->node[w].dtype;
     const struct dan_quant_grid q = dan_quant_weight_grid(p);
     const int64_t group = q.group ? q.group : s.d[1];
-    dan_ref step = param_like(r, w, ".step", DAN_SHAPE(s.d[0], s.d[1] / group), !dan_quant_learns(p));
-    if (p->hard) return dan_quant_weight(&r->b, r->map[w], step, p);
+    dan_ref step = param_like(r, of, ".step", type, DAN_SHAPE(s.d[0], s.d[1] / group), !dan_quant_learns(p));
+    if (p->hard) return dan_quant_weight(&r->b, w, step, p);
     if (p->method == DAN_QAT_DSQ_SOFT) {
         char name[256];
-        const char *of = r->old->node[w].name;
         snprintf(name, sizeof name, "%.*s.slope", (int)strcspn(of, "+"), of);      /* one for what is joined */
-        dan_ref slope = dan_param(&r->b, name, r->old->node[w].dtype, DAN_SHAPE(1), "zeros");
-        return dan_fake_quant_soft(&r->b, r->map[w], step, slope, q);
+        dan_ref slope = dan_param(&r->b, name, type, DAN_SHAPE(1), "zeros");
+        return dan_fake_quant_soft(&r->b, w, step, slope, q);
     }
-    return dan_fake_quant_step(&r->b, r->map[w], step, q, rule_of(p), p->slope, gain_of(group, q.bits));
+    return dan_fake_quant_step(&r->b, w, step, q, rule_of(p), p->slope, gain_of(group, q.bits));
+}
+
+dan_ref dan_quant_trained(struct dan_rewrite *r, dan_ref w, const char *name, const struct dan_quant_policy *p, dan_ref seed)
+{
+    if (w <= 0) return w;                      /* poison */
+    if (dan_quant_has_steps(p)) return with_steps(r, w, name, p);
+    dan_ref q = dan_quant_weight(&r->b, w, 0, p);
+    if (!dan_quant_draws(p)) return q;         /* dropout counts its streams from 0 */
+    return dan_quant_noise(&r->b, w, q, seed, p->rate, (int64_t)(dan_hash(name, strlen(name), 0) | 1ull << 62));
 }
 
 static dan_ref seed_input(struct dan_rewrite *r)
@@ -144,12 +152,7 @@ static dan_ref quantised_weight(struct dan_rewrite *r, dan_ref w)
     const struct dan_quant_policy *p = s->p;
     if (!p->weight_bits) return r->map[w];
     if (s->weight[w] || !fits(r, w, p->group, "--qat-group")) return s->weight[w];
-    if (dan_quant_has_steps(p)) return s->weight[w] = with_steps(r, w, p);
-    dan_ref q = dan_quant_weight(&r->b, r->map[w], 0, p);
-    const char *name = r->old->node[w].name;
-    if (p->method == DAN_QAT_NOISE && !p->hard)                           /* dropout counts its streams from 0 */
-        q = dan_quant_noise(&r->b, r->map[w], q, seed_input(r), p->rate, (int64_t)(dan_hash(name, strlen(name), 0) | 1ull << 62));
-    return s->weight[w] = q;
+    return s->weight[w] = dan_quant_trained(r, r->map[w], r->old->node[w].name, p, dan_quant_draws(p) ? seed_input(r) : 0);
 }
 
 /* ---- inputs -------------------------------------------------------------------------------- */

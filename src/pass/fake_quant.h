@@ -43,6 +43,11 @@ size_t dan_quant_stem(const char *name, size_t n);
 bool dan_quant_is_product(const struct dan_graph *g, dan_ref i, const struct dan_quant_policy *p);
 /* What W is rounded to, with its steps (0: the method has none), every number hard: what evaluation and the exported model see. */
 dan_ref dan_quant_weight(struct dan_builder *b, dan_ref w, dan_ref step, const struct dan_quant_policy *p);
+/* What training sees of w, new weights [N,K] that are called `name` ("a+b" where joined): rounded by p's method, with "NAME.step" and "NAME.slope" as params where
+ * it has them.  seed: i32[2] where dan_quant_draws. */
+struct dan_rewrite;
+dan_ref dan_quant_trained(struct dan_rewrite *r, dan_ref w, const char *name, const struct dan_quant_policy *p, dan_ref seed);
+static inline bool dan_quant_draws(const struct dan_quant_policy *p) { return p->method == DAN_QAT_NOISE && !p->hard; }
 /* The name of x's static scale, a param [1]: that of the first weight whose product reads x, and ".input_step".  Fusion does
  * not change it.  Returns false when it does not fit into n bytes. */
 bool dan_quant_input_name(const struct dan_graph *g, dan_ref x, const struct dan_quant_policy *p, char *out, size_t n);

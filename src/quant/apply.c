@@ -212,7 +212,7 @@ static int with_imatrix(struct apply *v, struct dan_err *e)
         rc = dan_moments_new(x->k, false, &m, e);
         if (rc) return rc;
         m.n = 1;
-        for (int64_t k = 0; k < x->k; k++) m.squares[k] = (double)x->mean[k];
+        for (int64_t k = 0; k < x->k; k++) m.squares[k] = (double)dan_imatrix_mean(x, k);
         rc = round_one(v, it, &m, e);
         dan_moments_release(&m);
     }

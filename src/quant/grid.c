@@ -25,8 +25,9 @@ int dan_quant_form_find(const char *name, struct dan_quant_form *out, struct dan
     struct dan_quant_form f = {.kind = DAN_FORM_ROWS};
     if (dan_rows_format_find(name, &f.rows, NULL) && !parse_fake(name, &f)) {
         f = (struct dan_quant_form){.kind = DAN_FORM_BLOCKS};
-        int rc = dan_quant_format(name, &f.blocks, e);
-        if (rc) return rc;
+        struct dan_err why = {0};
+        int rc = dan_quant_format(name, &f.blocks, &why);
+        if (rc) return dan_fail(e, rc, "%s; int8, int8_asym, int8_tensor, f8 (a scale per row); w3_g32, w2_g32, ... (to see what few bits cost)", why.msg);
     }
     snprintf(f.name, sizeof f.name, "%s", name);
     *out = f;

@@ -12,10 +12,9 @@ static int new_entry(struct dan_imatrix *m, const char *name, size_t length, int
 {
     if (dan_vec_grow(&m->v, &m->cap, m->n + 1, sizeof *m->v)) return no_memory(e);
     struct dan_imatrix_entry *x = &m->v[m->n];
-    *x = (struct dan_imatrix_entry){.k = k, .rows = 1, .name = dan_calloc(length + 1, 1), .mean = dan_calloc((size_t)k + 1, sizeof(float)),
-                                    .sums = dan_calloc((size_t)k + 1, sizeof(float))};
+    *x = (struct dan_imatrix_entry){.k = k, .rows = 1, .name = dan_calloc(length + 1, 1), .sums = dan_calloc((size_t)k + 1, sizeof(float))};
     m->n++;
-    if (!x->name || !x->mean || !x->sums) return no_memory(e);
+    if (!x->name || !x->sums) return no_memory(e);
     memcpy(x->name, name, length);
     *out = x;
     return DAN_OK;
@@ -27,7 +26,6 @@ int dan_imatrix_add(struct dan_imatrix *m, const char *name, const double *squar
     int rc = new_entry(m, name, strlen(name), k, &x, e);
     if (!rc && rows > 0) x->rows = (double)rows;
     for (int64_t i = 0; i < k && !rc; i++) x->sums[i] = (float)squares[i];
-    for (int64_t i = 0; i < k && !rc; i++) x->mean[i] = (float)((double)x->sums[i] / x->rows);
     return rc;
 }
 
@@ -42,7 +40,6 @@ void dan_imatrix_release(struct dan_imatrix *m)
 {
     for (size_t i = 0; i < m->n; i++) {
         dan_free(m->v[i].name);
-        dan_free(m->v[i].mean);
         dan_free(m->v[i].sums);
     }
     dan_free(m->v);
@@ -78,9 +75,9 @@ static int take_count(struct reader *r, int32_t least, int32_t *out)
 int dan_imatrix_check(const struct dan_imatrix_entry *x, const char *path, struct dan_err *e)
 {
     for (int64_t i = 0; i < x->k; i++)
-        if (!isfinite(x->mean[i]) || x->mean[i] < 0)
+        if (!isfinite(x->sums[i]) || x->sums[i] < 0)
             return dan_fail(e, DAN_EFORMAT, "'%s' in '%s' has the value %g at column %lld; mean squares are finite and not negative", x->name, path,
-                            (double)x->mean[i], (long long)i);
+                            (double)dan_imatrix_mean(x, i), (long long)i);
     return DAN_OK;
 }
 
@@ -95,9 +92,7 @@ static int read_entry(struct reader *r, struct dan_imatrix *m)
     if (!rc) rc = take_count(r, 0, &n);
     if (!rc && (size_t)n > r->left / sizeof(float)) rc = cut(r);
     if (!rc) rc = new_entry(m, name, (size_t)length, n, &x, r->e);
-    if (!rc) rc = take(r, x->mean, (size_t)n * sizeof(float));
-    if (!rc) memcpy(x->sums, x->mean, (size_t)n * sizeof(float));
-    for (int64_t i = 0; !rc && calls > 0 && i < n; i++) x->mean[i] /= (float)calls;
+    if (!rc) rc = take(r, x->sums, (size_t)n * sizeof(float));
     if (!rc && calls > 0) x->rows = calls;
     return rc ? rc : dan_imatrix_check(x, r->path, r->e);
 }
@@ -150,7 +145,7 @@ int dan_imatrix_save(const struct dan_imatrix *m, const char *path, struct dan_e
         put_text(&s, m->v[i].name);
         put_i32(&s, 1);
         put_i32(&s, m->v[i].k);
-        dan_str_append(&s, m->v[i].mean, (size_t)m->v[i].k * sizeof(float));
+        for (int64_t k = 0; k < m->v[i].k; k++) dan_str_append(&s, &(float){dan_imatrix_mean(&m->v[i], k)}, sizeof(float));
     }
     put_i32(&s, m->chunks);
     put_text(&s, m->text ? m->text : "");

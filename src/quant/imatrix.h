@@ -8,10 +8,12 @@
 #define DAN_QUANT_IMATRIX_H
 #include "quant/observe.h"
 
-struct dan_imatrix_entry { char *name; int64_t k; float *mean, *sums; double rows; };         /* mean = sums / rows; the older file calls rows calls */
+struct dan_imatrix_entry { char *name; int64_t k; float *sums; double rows; };                 /* rows > 0; the older file calls them calls */
 struct dan_imatrix { struct dan_imatrix_entry *v; size_t n, cap; int32_t chunks; char *text; };
 
-/* Takes copies.  mean[k] >= 0. */
+static inline float dan_imatrix_mean(const struct dan_imatrix_entry *x, int64_t i) { return (float)((double)x->sums[i] / x->rows); }   /* mean square of column i */
+
+/* Takes copies.  squares[k] >= 0: sums over `rows`. */
 int  dan_imatrix_add(struct dan_imatrix *m, const char *name, const double *squares, int64_t rows, int64_t k, struct dan_err *e);
 const struct dan_imatrix_entry *dan_imatrix_find(const struct dan_imatrix *m, const char *name);     /* NULL: none */
 /* Either file, told apart by its first bytes.  What it says is checked against its size; a value that is no finite number or below 0 is an error. */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/str.h"
 #include "op/fake_quant.h"
 #include "train/trainer_impl.h"
 
@@ -117,33 +118,27 @@ bool dan_qat_rests(const struct dan_trainer *t, const struct slot_param *p)
     return !t->rounds || (double)t->step >= (double)t->o.steps * (1 - t->o.qat.freeze);
 }
 
-static bool ends(const char *s, const char *with)
+float dan_qat_slope_bound(const struct dan_qat_opts *q, int64_t done, double rest)
 {
-    size_t n = strlen(s), m = strlen(with);
-    return n >= m && strcmp(s + n - m, with) == 0;
+    const double from = (double)q->start;
+    const double left = rest > from ? 1 - ((double)done - from + 1) / (rest - from) : 0;
+    return (float)fmax(1e-3, fmin(0.5, 2 * q->policy.slope * left));
 }
 
-/* The soft staircase ends as round: its alpha may be learned below a bound that falls to 0 where scales begin to rest. */
-static float slope_bound(const struct dan_trainer *t)
+void dan_qat_keep(const struct dan_qat_opts *q, const char *name, float *s, int64_t n, double lr, float bound)
 {
-    const double from = (double)t->o.qat.start, to = (double)t->o.steps * (1 - t->o.qat.freeze);
-    const double left = to > from ? 1 - ((double)t->step - from + 1) / (to - from) : 0;
-    return (float)fmax(1e-3, fmin(0.5, 2 * t->o.qat.policy.slope * left));
+    const float keep = q->policy.method == DAN_QAT_PACT ? (float)(1 - lr * q->clip_decay) : 1;
+    const bool slope = dan_str_ends(name, ".slope");
+    for (int64_t k = 0; k < n; k++) s[k] = slope ? fminf(fmaxf(s[k], 1e-3f), bound) : fmaxf(fabsf(s[k]) * keep, 1e-8f);
 }
 
 void dan_qat_after_step(struct dan_trainer *t, double lr)
 {
     const struct dan_qat_opts *q = &t->o.qat;
-    const float keep = q->policy.method == DAN_QAT_PACT ? (float)(1 - lr * q->clip_decay) : 1;
-    const float bound = slope_bound(t);
+    const float bound = dan_qat_slope_bound(q, t->step, (double)t->o.steps * (1 - q->freeze));
     if (!dan_qat_on(q) || !t->rounds) return;
-    for (int32_t i = 0; i < t->n_params; i++) {
-        if (dan_qat_rests(t, &t->param[i]) || !dan_qat_is_param(t->param[i].name)) continue;
-        const bool slope = ends(t->param[i].name, ".slope");
-        float *s = t->span[i].w;
-        for (int64_t k = 0; k < t->span[i].n; k++)
-            s[k] = slope ? fminf(fmaxf(s[k], 1e-3f), bound) : fmaxf(fabsf(s[k]) * keep, 1e-8f);
-    }
+    for (int32_t i = 0; i < t->n_params; i++)
+        if (dan_qat_is_param(t->param[i].name) && !dan_qat_rests(t, &t->param[i])) dan_qat_keep(q, t->param[i].name, t->span[i].w, t->span[i].n, lr, bound);
 }
 
 /* ---- studies ------------------------------------------------------------------------------- */

@@ -38,6 +38,10 @@ int  dan_qat_add_params(const struct dan_graph *g, struct dan_store *s, struct d
 int  dan_qat_init_weights(struct dan_store *s, const struct dan_quant_policy *p, struct dan_err *e);
 /* NAME is one of them. */
 static inline bool dan_qat_is_param(const char *name) { return dan_quant_stem(name, strlen(name)) > 0; }
+/* After an update of a scale or slope called `name`: it stays positive, PACT's shrink by their decay, a slope stays below what dan_qat_slope_bound says. */
+void dan_qat_keep(const struct dan_qat_opts *q, const char *name, float *s, int64_t n, double lr, float bound);
+/* The soft staircase ends as round: `done` steps after which, the bound falls to 0 at step `rest`, where scales begin to rest. */
+float dan_qat_slope_bound(const struct dan_qat_opts *q, int64_t done, double rest);
 /* The weights of `from` in memory of their own, without what training added. */
 int  dan_qat_copy(const struct dan_lm *from, struct dan_lm *out, struct dan_err *e);
 

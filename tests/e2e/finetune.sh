@@ -10,6 +10,7 @@ export danlu
 awk 'BEGIN { srand(1); for (i = 0; i < 4000; i++) printf "the %s %s the %s.\n", i % 3 ? "cat" : "dog", i % 2 ? "sees" : "likes", i % 5 ? "bird" : "fish" }' >book.txt
 awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"messages\":[{\"role\":\"user\",\"content\":\"what does the %s like?\"},{\"role\":\"assistant\",\"content\":\"%s\"}]}\n",
     i % 2 ? "cat" : "dog", i % 2 ? "fish, always fish" : "birds, only birds" }' >chats.jsonl
+awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the %s like, %d?\",\"chosen\":\"fish\",\"rejected\":\"birds, only birds\"}\n", i % 2 ? "cat" : "dog", i }' >pairs.jsonl
 check "a base model" '$danlu train --data book.txt --layers 2 --hidden 64 --heads 2 --context 96 --vocab 300 --steps 60 --batch 8 --out base --quiet'
 
 check "data inspect: what is learnt" '$danlu data inspect base --data chats.jsonl --rows 2 >i.txt && grep -q "\[\[ *birds, only birds\]\]" i.txt && grep -q "^60 rows, 60 sequences" i.txt'
@@ -26,6 +27,8 @@ check "all weights, with replay" '$danlu finetune base --data chats.jsonl --step
 ask() { "$danlu" generate "$@" --prompt "User: what does the cat like?\nAssistant:" --max-tokens 12 --temperature 0 --quiet; }
 export -f ask
 check "merge, unmerge: the base again, to rounding" '$danlu finetune merge adapter --out m1 --quiet && ask m1 | cmp - a.txt && $danlu finetune unmerge m1 adapter --out u1 --json >u.json && python3 -c "import json; r = json.load(open(\"u.json\")); assert r[\"relative_difference\"] < 1e-6, r" && ask u1 | cmp - b.txt'
+check "quantised, an adapter is in its model" '$danlu quantize adapter --to q8_0 --out qa --quiet && $danlu quantize m1 --to q8_0 --out qm --quiet && cmp qa/model.safetensors qm/model.safetensors && ask qa'
+check "all weights of a GGUF: a folder with its tokenizer" '$danlu convert base base.gguf --quiet && $danlu finetune base.gguf --data chats.jsonl --steps 1 --samples 0 --out from-gguf --quiet && ask from-gguf'
 check "stack: halves of an adapter are the adapter" '$danlu finetune stack adapter adapter --weights 0.5,0.5 --out stacked --quiet && ask stacked | cmp - a.txt'
 check "--adapter is the folder of the adapter; at weight 0 it is the base" 'ask base --adapter adapter | cmp - a.txt && ask base --adapter adapter:0.25 adapter:0.75 | cmp - a.txt && ask base --adapter adapter:0 | cmp - b.txt'
 check "an adapter as GGUF, and back" '$danlu convert adapter adapter.gguf --quiet && ask base --adapter adapter.gguf | cmp - a.txt && $danlu convert adapter.gguf back --base base --quiet && ask back | cmp - a.txt'
@@ -44,6 +47,13 @@ check "... but merged" '$danlu finetune adapter --data chats.jsonl --lora-rank 2
 import json
 assert abs(json.load(open(\"om.json\"))[\"eval_loss\"][\"before\"] - json.load(open(\"r.json\"))[\"eval_loss\"][\"after\"]) < 0.01"'
 check "--qat with an adapter: integers" '$danlu finetune base --data chats.jsonl --lora-rank 4 --qat w4a8 --steps 5 --batch 8 --lr 5e-3 --out qat --quiet && ask qat/quantised >/dev/null && test -s qat/adapter_model.safetensors'
+check "--qat by every method: integers that answer" 'for m in clipped-ste pact lsq dsq dsq-soft quantnoise; do $danlu finetune base --data chats.jsonl --lora-rank 4 --qat w3 --qat-method $m --steps 4 --batch 8 --lr 5e-3 --samples 0 --out qat-$m --quiet && ask qat-$m/quantised >/dev/null && test -s qat-$m/adapter_model.safetensors || exit 1; done'
+check "... and all weights, with learned scales" '$danlu finetune base --data chats.jsonl --qat w4a8 --qat-method lsq --steps 4 --batch 8 --lr 1e-3 --samples 0 --out qat-all --quiet && ask qat-all/quantised >/dev/null'
+refused "a method without --qat" 2 "qat-method says nothing without --qat" "$danlu" finetune base --data chats.jsonl --qat-method lsq --out x13
+refused "dropout where there is no branch" 2 "under --qat there is none" "$danlu" finetune base --data chats.jsonl --lora-rank 2 --lora-dropout 0.1 --qat w4 --out x14
+shown() { "$danlu" data inspect "$@" --data chats.jsonl --rows 3 | grep -v "^template"; }
+export -f shown
+check "--template is saved with what learned by it: adapter, merged, integers, converted, stacked, and trained on" 'shown base --template zephyr >z.txt && ! shown base | cmp -s - z.txt && shown base | cmp - <(shown adapter) && z="--data chats.jsonl --template zephyr --lora-rank 2 --steps 1 --samples 0 --quiet" && $danlu finetune base $z --qat w8 --out za && $danlu finetune base $z --merge --out zb && $danlu finetune merge za --out zc --quiet && $danlu convert za zd --quiet && $danlu convert za ze.gguf --merge --quiet && $danlu finetune stack za za --out zf --quiet && $danlu finetune za --data chats.jsonl --steps 1 --samples 0 --out zg --quiet && $danlu dpo base $(echo $z | sed s/chats/pairs/) --val-fraction 0 --out zh && for m in za za/quantised zb zc zd ze.gguf zf zg zh; do shown $m | cmp - z.txt || { echo $m; exit 1; }; done; $danlu finetune unmerge zc za --out zi --quiet && shown zi | cmp - <(shown base)'
 refused "DoRA taken away" 1 "go back to the base model" "$danlu" finetune unmerge dm dora --out x8
 refused "DoRA as GGUF" 1 "has no form in GGUF" "$danlu" convert dora x9.gguf
 refused "DoRA without a rank" 2 "--dora needs --lora-rank" "$danlu" finetune base --data chats.jsonl --dora --out x10
@@ -56,8 +66,7 @@ refused "a target that is none" 1 "no matrix of this model is a target 'owl'" "$
 refused "an output that is there" 1 "already holds" "$danlu" finetune base --data chats.jsonl --lora-rank 2 --out adapter
 refused "merging without an adapter" 2 "--merge needs --lora-rank" "$danlu" finetune base --data chats.jsonl --merge --out x4
 refused "replay without a fraction" 2 "PATH:FRACTION" "$danlu" finetune base --data chats.jsonl --replay book.txt --out x5
-awk 'BEGIN { for (i = 0; i < 60; i++) printf "{\"prompt\":\"what does the %s like, %d?\",\"chosen\":\"fish\",\"rejected\":\"birds, only birds\"}\n", i % 2 ? "cat" : "dog", i }' >pairs.jsonl
-check "dpo learns the preference" '$danlu dpo base --data pairs.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --val-fraction 0.2 --out preferred --json >d.json && python3 -c "import json; r = json.load(open(\"d.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.693147) < 1e-5 and r[\"eval\"][\"rewards/accuracies\"] > 0.9, r" && grep -q "rewards/margins" preferred/log.jsonl'
+check "dpo learns the preference" '$danlu dpo base --data pairs.jsonl --lora-rank 4 --steps 30 --batch 8 --lr 5e-3 --val-fraction 0.2 --out preferred --json >d.json && python3 -c "import json; r = json.load(open(\"d.json\")); assert abs(r[\"eval_before\"][\"loss\"] - 0.693147) < 1e-5 and abs(json.loads(open(\"preferred/log.jsonl\").readline())[\"loss\"] - 0.6931471805599453) < 1e-15 and r[\"eval\"][\"rewards/accuracies\"] > 0.9, r" && grep -q "rewards/margins" preferred/log.jsonl'
 check "dpo --loss simpo, all weights" '$danlu dpo base --data pairs.jsonl --loss simpo --steps 5 --batch 8 --out simpo --quiet && $danlu generate simpo --prompt hi --max-tokens 2 --quiet'
 check "a reward adapter of --qlora scores over the base that it learned over" '$danlu reward base --data pairs.jsonl --lora-rank 4 --qlora nf4 --steps 10 --batch 8 --lr 5e-3 --val-fraction 0.2 --out nf4-reward --quiet && $danlu finetune merge nf4-reward --out nf4-reward-merged --quiet && for m in nf4-reward nf4-reward-merged; do $danlu reward score $m --dtype f32 --data pairs.jsonl --quiet >$m.txt || exit 1; done; paste nf4-reward.txt nf4-reward-merged.txt | awk "{ off = (\$2 - \$3) - (\$5 - \$6); if (off < -1e-3 || off > 1e-3) bad++ } END { exit bad > 0 || NR != 60 }"'
 check "data inspect: pairs" '$danlu data inspect base --data pairs.jsonl | grep -q "line 1, rejected"'
@@ -100,6 +109,7 @@ goes_on() { # NAME, then the command without --out
 export -f goes_on
 check "finetune --resume: an adapter, with replay" 'goes_on a finetune base --data chats.jsonl --lora-rank 4 --steps 20 --batch 8 --lr 5e-3 --replay book.txt:0.2'
 check "finetune --resume: all weights" 'goes_on b finetune base --data chats.jsonl --steps 16 --batch 8 --lr 1e-3'
+check "finetune --qat --resume: learned scales, drawn rounding" 'goes_on e finetune base --data chats.jsonl --lora-rank 4 --qat w3 --qat-method lsq --steps 16 --batch 8 --lr 5e-3 --samples 0 && cmp whole-e/quantised/model.safetensors cut-e/quantised/model.safetensors && goes_on f finetune base --data chats.jsonl --lora-rank 4 --qat w4 --qat-method quantnoise --steps 10 --batch 8 --lr 5e-3 --samples 0'
 check "dpo --resume" 'goes_on c dpo base --data pairs.jsonl --lora-rank 4 --steps 16 --batch 8 --lr 5e-3'
 check "dpo --loss kto --resume" 'goes_on d dpo base --data labels.jsonl --loss kto --lora-rank 4 --steps 16 --batch 10 --lr 5e-3'
 check "stopped, it says how to go on, and does" '$danlu finetune base --data chats.jsonl --lora-rank 4 --steps 400 --threads 1 --batch 4 --out long --quiet; timeout --foreground -s INT 0.3 $danlu finetune base --data chats.jsonl --lora-rank 4 --steps 400 --threads 1 --batch 4 --out stopped --quiet 2>s.txt; if grep -q "go on with danlu finetune --resume stopped" s.txt; then $danlu finetune --resume stopped --quiet; fi; cmp long/adapter_model.safetensors stopped/adapter_model.safetensors && cmp long/log.jsonl stopped/log.jsonl'

@@ -51,6 +51,12 @@ refused "a budget that is too small" 1 "smallest formats offered take [0-9]+" da
 
 echo "-- refused"
 refused "an unknown format" 2 "unknown quantisation format 'q9'.*q4_0" danlu quantize m --to q9 --out x
+refused "a format as llama.cpp spells it" 2 "did you mean 'q4_k'" danlu quantize m --to Q4_K_M --out x
+refused "text of --compare for a method" 2 "data is for --compare; text for a method is --calibration" danlu quantize m --to q4_0 --data text.txt --out x
+refused "an output of --compare" 2 "leave out --out" danlu quantize --compare --data text.txt --out x
+: > file; refused "a file where the folder would be, before the work" 1 "no folder 'file' for --out" danlu quantize m --out file/x
+refused "no folder for the file, before the work" 1 "no folder 'gone' for --out" danlu quantize m --out gone/x.gguf
+refused "the model itself, by another name" 1 "is the model itself" danlu quantize m --force --out ./m/
 refused "an unknown method" 2 "unknown method 'magic'.*gptq" danlu quantize m --method magic --out x
 refused "no calibration text" 2 "give --calibration" danlu quantize m --to q4_0 --method gptq --out x
 refused "a damaged importance matrix" 1 "no importance matrix" danlu quantize m --to q4_0 --method imatrix --imatrix text.txt --out x
@@ -69,6 +75,9 @@ refused "a report without text" 2 "give --test" danlu quantize m --report --out 
 refused "formats without a budget" 2 "budget" danlu quantize m --formats q8_0 --out x
 cp -r m nan; printf '\000\000\300\177' | dd of=nan/model.safetensors bs=1 seek=$(($(stat -c %s nan/model.safetensors) - 40000)) conv=notrunc 2>/dev/null
 refused "a weight that is no number" 1 "'[a-z0-9_.]+'.*no finite number" danlu quantize nan --to q8_0 --out x
+refused "convert refuses it, too" 1 "'[a-z0-9_.]+' holds a weight that is no finite number" danlu convert nan x.gguf --dtype q8_0
+refused "eval says so" 1 "no finite number" danlu eval nan --data test.txt
+refused "generate says so" 1 "no finite number" danlu generate nan --prompt "the old" --max-tokens 3
 check "nothing was written" test ! -e x -a ! -e x.gguf
 
 echo "$passed passed, $failed failed"

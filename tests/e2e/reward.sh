@@ -35,6 +35,7 @@ check "ranked answers, an adapter with its own head" '$danlu reward base --data 
 import json; e = json.load(open(\"a.json\"))[\"eval\"]; assert e[\"pairs\"] == 36 and e[\"prompts\"] == 12 and e[\"accuracy\"] > 0.8 and \"bootstrap\" in e[\"interval\"] and len(e[\"by_ranks_apart\"]) == 2, e"'
 check "the adapter scores" '$danlu reward score adapter --data ranked.jsonl --json --quiet | head -n 1 | python3 -c "import json, sys; r = json.load(sys.stdin)[\"rewards\"]; assert len(r) == 3 and r[0] > r[2] > r[1], r"'
 
+check "merged it gives the same scores, its bias included" '$danlu finetune merge adapter --out am --quiet && grep -q reward_bias am/config.json && for m in adapter am; do $danlu reward score $m --dtype f32 --data ranked.jsonl --quiet >$m.txt || exit 1; done; paste adapter.txt am.txt | awk "{ for (i = 2; i <= 4; i++) { off = \$i - \$(i + 4); if (off < -1e-3 || off > 1e-3) bad++ } } END { exit bad > 0 || NR != 60 }"'
 check "stopped, it goes on to the same bytes" '
     { $danlu reward base --data pairs.jsonl --epochs 40 --batch 8 --lr 1e-3 --center 0.01 --val-fraction 0.2 --steps 300 --out stopped --quiet >o & pid=$!; until grep -q "\"step\":1[0-9]," stopped/log.jsonl 2>/dev/null; do sleep 0.05; done
     kill -INT $pid; wait $pid; rc=$?; [ $rc -eq 130 ] && ! test -e stopped/model.safetensors && ls stopped/checkpoints >/dev/null; } && $danlu reward --resume stopped --quiet >o && test -s stopped/model.safetensors'

@@ -6,18 +6,13 @@
 #include "align/sft_data_impl.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "exec/precision.h"
 #include "io/json.h"
-
-static enum dan_prec precision(uint64_t mask)
-{
-    uint64_t cpu = dan_cpu_features() & (mask ? mask : UINT64_MAX);
-    return cpu & (DAN_CPU_AVX512_BF16 | DAN_CPU_AMX_BF16) ? DAN_PREC_BF16 : DAN_PREC_F32;
-}
 
 static int open_model(const char *arg, const struct dan_reward_env *env, void **state, struct dan_err *e)
 {
     struct dan_rm_scorer *s = dan_malloc(sizeof *s);
-    struct dan_rm_open_opts o = {.pool = env->pool, .cpu_mask = env->cpu_mask, .prec = precision(env->cpu_mask), .now = dan_unix_time()};
+    struct dan_rm_open_opts o = {.pool = env->pool, .cpu_mask = env->cpu_mask, .prec = dan_fast_prec(env->cpu_mask), .now = dan_unix_time()};
     int rc = s ? dan_rm_open(arg, &o, s, e) : dan_fail(e, DAN_ENOMEM, "not enough memory for a reward model");
     if (rc) dan_free(s);
     else *state = s;
