@@ -190,6 +190,7 @@ int dan_rollout_run(struct dan_rollout *r, const struct dan_prompt *const *promp
     out->v = dan_calloc((size_t)b.jobs + 1, sizeof *out->v);
     if (!rc && !out->v) rc = no_memory(e);
     for (int64_t i = 0; i < r->o.streams; i++) r->job[i] = -1;
+    if (!rc && !r->o.fixed) dan_session_refresh(r->session);
     while (b.left && !rc) {
         if (r->o.go_on && !r->o.go_on(r->o.ctx)) rc = dan_fail(e, DAN_ECANCELLED, "interrupted while answers were sampled");
         else rc = advance(&b, e);

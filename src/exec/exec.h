@@ -15,9 +15,10 @@ struct dan_exec_opts {
     int32_t plan_threads;                      /* plan_only: workspace for so many threads; 0 = 1 */
     uint64_t cpu_mask;                         /* features to use; 0 = all the machine has */
     /* dan_bind_store lays params out once for kernels that want it (dan_kernel.pack): the same results, faster, for as much memory again.
-     * Such params may not be written to while the program lives. */
+     * Such params may not be written to while the program lives, or dan_program_repack says when they were. */
     bool pack;
-    bool pack_floats;                          /* also params that are stored as floats, where a kernel gains by it */
+    bool pack_floats;                          /* also params that are stored in fewer bits than f32, where a kernel gains by it */
+    bool pack_f32;                             /* and those in f32 */
     /* called by one thread after every node of a run, once per output part, with the kernel that ran; NULL: off.
      * Nodes inside a scan are not shown. */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
@@ -41,6 +42,8 @@ int  dan_bind(struct dan_program *p, const char *name, const struct dan_tensor *
 int  dan_bind_store(struct dan_program *p, struct dan_store *s, struct dan_err *e);
 /* As if pack_floats had been set, from now on; between runs, of a program with `pack` whose store is bound. */
 void dan_program_pack_floats(struct dan_program *p);
+/* What was laid out is made anew from what the params are now; between runs, not while a program over the same store runs.  Nothing is allocated. */
+void dan_program_repack(struct dan_program *p);
 int  dan_run(struct dan_program *p, struct dan_err *e);
 /* A run in two parts, for an input that depends on an output: dan_run_first goes as far as output `known`, dan_run_rest from there with the values that `input`
  * has by then.  Together they are one dan_run, bit for bit; what is bound between them has to be tensors of the same shapes.  dan_program_cut fails

@@ -10,7 +10,7 @@ static bool wants_pack(struct dan_program *p, struct step *s, size_t *bytes)
     const struct dan_node *n = &p->g.node[s->node];
     if (!s->kernel || !s->kernel->pack || s->stage || n->n_in < 2 || !n->in[1] || !dan_op_is(&p->g.node[n->in[1]], "param")) return false;
     s->in[1] = p->unit[s->in_unit[1]].t;
-    if (is_float(&s->in[1]) && !p->opts.pack_floats) return false;
+    if (is_float(&s->in[1]) && !(s->in[1].dtype == &dan_dtype_f32 ? p->opts.pack_f32 : p->opts.pack_floats)) return false;
     *bytes = s->in[1].data ? s->kernel->pack_bytes(&s->args) : 0;
     return *bytes > 0;
 }
@@ -26,6 +26,12 @@ static void pack_thread(void *ctx, int ith, int nth)
         a.nth = nth;
         s->kernel->pack(&a, s->pack->data);
     }
+}
+
+static void fill(struct dan_program *p)
+{
+    dan_pool_run(p->opts.pool, pack_thread, p);
+    for (int32_t i = 0; i < p->n_steps; i++) p->step[i].pack_is_fresh = false;
 }
 
 static void drop_packs(struct dan_program *p)
@@ -56,8 +62,13 @@ void dan_program_pack(struct dan_program *p, struct dan_packs *packs)
         drop_packs(p);
         return;
     }
-    dan_pool_run(p->opts.pool, pack_thread, p);
-    for (int32_t i = 0; i < p->n_steps; i++) p->step[i].pack_is_fresh = false;
+    fill(p);
+}
+
+void dan_program_repack(struct dan_program *p)
+{
+    for (int32_t i = 0; i < p->n_steps; i++) p->step[i].pack_is_fresh = p->step[i].pack != NULL;
+    fill(p);
 }
 
 void dan_program_pack_floats(struct dan_program *p)

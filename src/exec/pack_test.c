@@ -43,17 +43,19 @@ static void world_of(struct world *w, const char *type)
 
 static void world_new(struct world *w) { world_of(w, "q4_0"); }
 
-static struct dan_program *program_new(struct world *w, bool pack, struct dan_err *e)
+static struct dan_program *program_with(struct world *w, const struct dan_exec_opts *o, struct dan_err *e)
 {
     struct dan_program *p = NULL;
     struct dan_tensor x = dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(ROWS, K), w->x);
-    if (dan_compile(w->g, &(struct dan_exec_opts){.pack = pack}, &p, e)) return NULL;
+    if (dan_compile(w->g, o, &p, e)) return NULL;
     if (dan_bind_store(p, w->s, e) || dan_bind(p, "x", &x, e)) {
         dan_program_free(p);
         return NULL;
     }
     return p;
 }
+
+static struct dan_program *program_new(struct world *w, bool pack, struct dan_err *e) { return program_with(w, &(struct dan_exec_opts){.pack = pack}, e); }
 
 static const float *run(struct dan_program *p, const char *name)
 {
@@ -133,6 +135,44 @@ static void floats_when_asked(void **state)
     dan_graph_free(w.g);
 }
 
+static void check_changing(enum dan_prec prec, uint64_t mask)
+{
+    struct world w;
+    struct dan_err e = {0};
+    float want[ROWS * N];
+    world_of(&w, "f32");
+    for (int32_t i = 1; i < w.g->n; i++)
+        if (dan_op_is(&w.g->node[i], "matmul")) w.g->node[i].attr[DAN_MATMUL_PREC].i = prec;
+    struct dan_program *p = program_with(&w, &(struct dan_exec_opts){.pack = true, .pack_f32 = true, .cpu_mask = mask}, &e);
+    struct dan_program *plain = program_with(&w, &(struct dan_exec_opts){.pack = true, .pack_floats = true, .cpu_mask = mask}, &e);
+    assert_true(p && plain);
+    assert_int_equal(dan_program_packed(plain), 0);
+    for (int i = 0; i < 3; i++) {
+        memcpy(want, run(plain, "z"), sizeof want);
+        assert_memory_equal(run(p, "z"), want, sizeof want);
+        assert_memory_equal(run(p, "again"), run(plain, "again"), sizeof want);
+        ((float *)dan_store_find(w.s, "v")->data)[7] += 3;
+        ((float *)dan_store_find(w.s, "w")->data)[70] -= 2;
+        dan_program_repack(p);
+        dan_program_repack(plain);             /* has nothing to do */
+        assert_memory_not_equal(run(p, "z"), want, sizeof want);
+    }
+    dan_program_free(p);
+    dan_program_free(plain);
+    dan_store_free(w.s);
+    dan_graph_free(w.g);
+}
+
+/* f32 only when asked, and anew when it has changed. */
+static void changing_f32(void **state)
+{
+    (void)state;
+    check_changing(DAN_PREC_F32, 0);
+    check_changing(DAN_PREC_F32, DAN_CPU_AVX2);
+    check_changing(DAN_PREC_BF16, 0);
+    check_changing(DAN_PREC_BF16, DAN_CPU_AVX512);
+}
+
 /* A param that is bound to other memory later is read there. */
 static void other_memory(void **state)
 {
@@ -180,6 +220,6 @@ static void memory_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits_and_no_heap), cmocka_unit_test(shared_and_freed), cmocka_unit_test(floats_when_asked),
-                                       cmocka_unit_test(other_memory), cmocka_unit_test(memory_may_fail)};
+                                       cmocka_unit_test(changing_f32), cmocka_unit_test(other_memory), cmocka_unit_test(memory_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,8 @@
 enum { DEFAULT_ROWS = 512, JOIN_BYTES = 64 << 20 };
 
 /* Weights in bf16 are laid out for the kernels, which takes about a second a gigabyte and as much memory again: at once where several sequences
- * share them, after PATIENCE short runs for one, whose first token should not wait; never for one beyond PACK_BYTES. */
+ * share them, after PATIENCE short runs for one, whose first token should not wait; never for one beyond PACK_BYTES.  So are those that learn, in f32, too:
+ * once for all runs up to the next change. */
 enum { PATIENCE = 4, SHORT = 4, PACK_BYTES = 512 << 20 };
 
 /* Row arrays of a run, all [max_rows] but select [max_select] and lane [slots]. */
@@ -102,10 +103,10 @@ static bool attends_fast(const struct dan_session *s)
 
 static int compile_with(struct dan_session *s, const struct dan_dtype *cache, struct dan_err *e)
 {
-    bool recurrent = s->lm->model->time_major;
+    bool recurrent = s->lm->model->time_major, small = dan_store_bytes(s->lm->store) <= PACK_BYTES;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
                         .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache, .adapter_rows = s->o.adapters};
-    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live, .pack_floats = s->o.slots > 1,
+    struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live || small, .pack_floats = s->o.slots > 1, .pack_f32 = s->o.live,
                               .trace = s->o.trace, .trace_ctx = s->o.trace_ctx};
     struct dan_exec_choice choice = dan_exec_choice_of(&x);
     struct dan_pass_opts p = {.prec = s->o.prec, .fusion = fusion_of(s), .rounds = dan_exec_rounds, .rounds_ctx = &choice};
@@ -274,6 +275,8 @@ static int bind_rows(struct dan_session *s, struct dan_err *e)
     if (!rc && s->o.adapters) rc = bind_adapters(s, e);
     return rc ? rc : bind_ints(s, "select", s->select, s->selected, e);
 }
+
+void dan_session_refresh(struct dan_session *s) { dan_program_repack(s->program); }
 
 static void pack_late(struct dan_session *s)
 {

@@ -18,7 +18,7 @@ struct dan_session_opts {
     bool adapters;                             /* the adapters that are on (model/lora.h) can be weighed for every slot: dan_session_adapter */
     struct dan_pool *pool;                     /* NULL: one thread; must outlive the session */
     bool ref;                                  /* reference kernels, to bisect */
-    bool live;                                 /* weights change between runs: they are read where they lie, nothing is packed or joined */
+    bool live;                                 /* weights change: they are not joined, and dan_session_refresh says when they have changed */
     uint64_t cpu_mask;                         /* CPU features to use; 0: all */
     void (*trace)(void *ctx, const struct dan_graph *g, dan_ref r, const char *kernel, const struct dan_tensor *out);
     void *trace_ctx;                           /* as in struct dan_exec_opts; trace may be NULL */
@@ -32,6 +32,8 @@ struct dan_session;
  * the model's (positions it never saw); recurrent ones take any. */
 int  dan_session_new(struct dan_lm *lm, const struct dan_session_opts *o, struct dan_session **out, struct dan_err *e);
 void dan_session_free(struct dan_session *s);
+/* Of a session with `live`: the weights are other ones than at the last refresh, or than when it was made.  What the slots hold came from the old ones. */
+void dan_session_refresh(struct dan_session *s);
 
 /* Tokens to append to the sequence in a slot. */
 struct dan_feed {

@@ -154,7 +154,7 @@ size_t dan_gemm_f32_avx512_bytes(int64_t m, int64_t n, int64_t k, int nth) { ret
 const struct dan_kernel dan_kernel_matmul_f32_avx512 = {
     .op = "matmul", .isa = "avx512", .name = "matmul_f32_avx512",
     .needs = DAN_CPU_AVX512, .rank = 30,
-    .accepts = accepts_b, .workspace = workspace, .run = run, .rtol = 1e-5f, .half = true,
+    .accepts = accepts_b, .workspace = workspace, .run = run, .pack_bytes = f32_pack_bytes, .pack = float_pack, .rtol = 1e-5f, .half = true,
 };
 
 /* The same with two outputs: before and after the activation. */

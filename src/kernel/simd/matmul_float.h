@@ -27,12 +27,18 @@ static void run(const struct dan_args *a)
     gemm_run(&g, a->ws, a->ith, a->nth);
 }
 
-/* bf16 [N,K] in panels as pack_b makes them, once: half of a product of 16 rows is packing else, and few rows read it as one stream. */
+/* [N,K] of bf16 or f32 in panels as pack_b makes them, once: half of a product of 16 rows is packing else, and few rows read it as one stream. */
 static inline size_t float_pack_bytes(const struct dan_args *a)
 {
     const struct dan_tensor *b = &a->in[1];
-    if (!dan_is_bf16(b) || a->attr[DAN_MATMUL_TA].i || !a->attr[DAN_MATMUL_TB].i) return 0;
+    if ((!dan_is_bf16(b) && b->dtype != &dan_dtype_f32) || a->attr[DAN_MATMUL_TA].i || !a->attr[DAN_MATMUL_TB].i) return 0;
     return (size_t)parts(b->shape.d[0], NR) * panel_b_bytes(b->shape.d[1]);
+}
+
+/* The same where panels hold f32: of bf16 they would be twice the bytes, and for rounded products other numbers. */
+static inline size_t f32_pack_bytes(const struct dan_args *a)
+{
+    return a->in[1].dtype == &dan_dtype_f32 && a->attr[DAN_MATMUL_PREC].i == DAN_PREC_F32 ? float_pack_bytes(a) : 0;
 }
 
 static inline void float_pack(const struct dan_args *a, void *dst)
