@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "base/count_allocs.h"
+#include "base/sys.h"
 #include "exec/exec.h"
 #include "exec/program.h"
 #include "op/ops.h"
