@@ -164,7 +164,7 @@ static int advance(struct batch *b, struct dan_err *e)
     if (rc) return rc;
     dan_pool_run(r->o.pool, draw_some, r);
     for (int64_t i = 0; i < r->n_feeds && !rc; i++) {
-        if (r->drawn[i]) rc = no_memory(e);
+        if (r->drawn[i]) rc = dan_gen_draw(&r->gen[r->who[i]], r->draw[0], r->feed[i].logits, e);      /* again, for what it says: of threads the errors are lost */
         else if (r->gen[r->who[i]].finish != DAN_GEN_RUNS) rc = finish(b, (int32_t)r->who[i], e);
     }
     return rc;

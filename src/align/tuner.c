@@ -115,6 +115,7 @@ int dan_tuner_new(struct dan_lm *lm, const struct dan_tuner_opts *o, struct dan_
     struct dan_tuner *t = dan_calloc(1, sizeof *t);
     if (!t) return dan_fail(e, DAN_ENOMEM, "not enough memory for fine-tuning");
     *t = (struct dan_tuner){.lm = lm, .o = *o, .pool = pool, .rest = INFINITY};
+    t->o.qat.start = 0;
     int rc = lm->model->time_major ? dan_fail(e, DAN_EUNSUPPORTED, "family '%s' is recurrent and cannot be fine-tuned on packed rows: use 'danlu train'", lm->model->name)
                                    : compile(t, e);
     if (!rc) rc = t->o.frozen ? dan_store_new(&t->state, e) : add_params(t, e);

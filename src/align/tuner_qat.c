@@ -39,7 +39,10 @@ static bool are_set(const struct dan_lm *lm)
 int dan_tuner_init_scales(struct dan_lm *lm, const struct dan_quant_policy *p, struct dan_err *e)
 {
     struct dan_lm whole = {0};
+    bool merges = false;
     if (!dan_quant_has_steps(p) || are_set(lm)) return DAN_OK;
+    for (int k = 0; k < lm->n_adapters; k++) merges |= lm->adapter[k].on;
+    if (!merges) return dan_qat_init_weights(lm->store, p, e);
     int rc = dan_tuner_merged(lm, &whole, e);
     if (!rc) rc = dan_qat_init_weights(whole.store, p, e);
     dan_lm_release(&whole);

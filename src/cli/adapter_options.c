@@ -77,6 +77,7 @@ int adapters_load(struct dan_cli *cli, struct lm_files *m, const struct dan_stri
 int adapters_template(struct dan_cli *cli, struct lm_files *m, const struct dan_strings *specs, struct dan_err *e)
 {
     int rc = DAN_OK;
+    bool alone = specs->n == 1 && m->lm.n_adapters == 1;       /* MODEL may be an adapter, too */
     for (size_t i = 0; i < specs->n && !rc; i++) {
         const char *path;
         double weight;
@@ -84,7 +85,7 @@ int adapters_template(struct dan_cli *cli, struct lm_files *m, const struct dan_
         const char *file = rc ? NULL : dan_arena_printf(cli->arena, "%s/chat_template.jinja", path);
         if (!rc && !file) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a path");
         if (rc || !dan_path_exists(file)) continue;
-        if (specs->n == 1) rc = dan_chat_template_take(m->tok, path, &m->own_template, e);
+        if (alone) rc = dan_chat_template_take(m->tok, path, &m->own_template, e);
         else dan_warn(&cli->ui, "'%s' learned with a chat template of its own, which is not used beside other adapters: --template %s does", path, file);
     }
     return rc;

@@ -95,7 +95,6 @@ static int prefill(struct bench *b, int64_t n, struct dan_err *e)
     for (int64_t r = -1; r < b->o->repeat && !rc; r++) {
         cut(b, 0);
         rc = feed(b, 0, n, r < 0 ? &warm : &seconds[r], e);
-        if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
     }
     if (!rc) report(b, "prefill", 0, n, 0, seconds);
     return rc;
@@ -110,7 +109,6 @@ static int decode(struct bench *b, int64_t depth, struct dan_err *e)
         int64_t n = r < 0 && b->o->decode > WARM ? WARM : b->o->decode;
         if (!rc) cut(b, depth);
         for (int64_t i = 0; i < n && !rc; i++) rc = feed(b, depth + i, 1, r < 0 ? &warm : &seconds[r], e);
-        if (b->cli->stop) return dan_fail(e, DAN_ECANCELLED, "interrupted");
     }
     double bytes = dan_session_step_bytes(b->s, b->streams, depth + b->o->decode / 2);
     if (!rc) report(b, "decode", depth, b->o->decode, bytes, seconds);

@@ -309,10 +309,9 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     dan_table_init(&b.table, "LLrrrrrL", headers);
     int rc = dan_pool_new((int)cli->threads, &b.pool, e);
     if (!rc) rc = bench_measure(cli, b.pool, &b.machine, e);
-    for (const struct bench_case *c = bench_cases; !rc && !cli->stop && c->op; c++)
+    for (const struct bench_case *c = bench_cases; !rc && c->op; c++)
         if (chosen(&b, c->op)) rc = time_case(&b, c, e);
-    if (!rc && !cli->stop && !b.o->half) rc = time_optimisers(&b, e);
-    if (!rc && cli->stop) rc = DAN_ECANCELLED;
+    if (!rc && !b.o->half) rc = time_optimisers(&b, e);
     if (!rc && !b.n_cases)
         rc = dan_fail(e, DAN_EUSAGE, "no case for op '%s'%s; 'danlu bench ops' without --op shows all", b.o->op,
                       b.o->half ? " with --half" : "");

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/file.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "base/sys.h"
 #include "cli/align_stages.h"
@@ -66,11 +67,14 @@ static int run(const void *opts, struct dan_cli *cli, struct dan_err *e)
 {
     const struct align_opts *o = opts;
     struct align a = {.o = o, .cli = cli, .model = o->model, .stages = json_array()};
+    int lock = 0;
     int rc = a.stages ? check(o, e) : dan_fail(e, DAN_ENOMEM, "not enough memory to start");
     if (!rc) rc = align_check_set(&a, e);
     if (!rc) rc = dan_mkdirs(o->out, e);
+    if (!rc) rc = dan_lock_dir(o->out, &lock, e);          /* stages lock their own folders */
     if (!rc) rc = align_run(&a, e);
     if (!rc) rc = write_report(&a, e);
+    dan_unlock_dir(&lock);
     json_decref(a.stages);
     return rc;
 }

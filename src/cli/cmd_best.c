@@ -96,9 +96,7 @@ static void count(struct best *b, const double *r, int64_t n)
         b->sum[k] += x;
         b->squares[k] += x * x;
     }
-    bool flat = true;
-    for (int64_t i = 1; i < n; i++) flat = flat && r[i] == r[0];
-    b->flat += flat;
+    b->flat += dan_group_flat(r, n);
     b->prompts++;
 }
 
@@ -157,6 +155,7 @@ static int loop(struct best *b, struct dan_err *e)
     dan_bar_start(&bar, &b->t.cli->ui, "best", "prompt", 0, all);
     while (done < all && !rc) {
         int64_t n = all - done < portion ? all - done : portion;
+        b->rl.rewards.partial = done > 0;      /* a first portion without any reward is an error, a later one none */
         rc = take(b, p + done, n, e);
         if (rc) break;
         done += n;

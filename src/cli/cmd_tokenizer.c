@@ -40,12 +40,12 @@ static const struct dan_opt decode_options[] = {
 };
 
 /* --- standard input */
-static int next_input(struct dan_cli *cli, const char *what, char *buf, size_t cap, size_t *n, struct dan_err *e)
+static int next_input(const char *what, char *buf, size_t cap, size_t *n, struct dan_err *e)
 {
     ssize_t got = read(0, buf, cap);
     if (got < 0) return dan_fail(e, DAN_EIO, "cannot read standard input: %s; give %s on the command line", strerror(errno), what);
     *n = (size_t)got;
-    return cli->stop ? dan_fail(e, DAN_ECANCELLED, "cancelled") : DAN_OK;
+    return DAN_OK;
 }
 
 static void say_input(struct dan_cli *cli, const char *what)
@@ -60,7 +60,7 @@ static int read_stdin(struct dan_cli *cli, const char *what, struct dan_str *s, 
     int rc = DAN_OK;
     say_input(cli, what);
     while (!rc && n) {
-        rc = next_input(cli, what, buf, sizeof buf, &n, e);
+        rc = next_input(what, buf, sizeof buf, &n, e);
         if (!rc) dan_str_append(s, buf, n);
     }
     return !rc && s->failed ? dan_fail(e, DAN_ENOMEM, "out of memory for standard input; give it in smaller parts") : rc;
@@ -238,7 +238,7 @@ static int encode_stream(const struct code_opts *o, struct dan_cli *cli, const s
     int rc = dan_tok_stream_new(t, flags_of(o), &s, e);
     for (size_t i = 0; i < before->n; i++) dan_ids_push(&c.ids, before->v[i]);
     while (!rc && n) {
-        rc = next_input(cli, "the text", buf, sizeof buf, &n, e);
+        rc = next_input("the text", buf, sizeof buf, &n, e);
         if (!rc) rc = n ? dan_tok_stream_push(s, buf, n, &c.ids, e) : dan_tok_stream_finish(s, &c.ids, e);
         for (size_t i = 0; i < after->n && !rc && !n; i++) dan_ids_push(&c.ids, after->v[i]);
         if (!rc && c.ids.failed) rc = dan_fail(e, DAN_ENOMEM, "out of memory for the ids; encode the text in parts");
@@ -307,6 +307,7 @@ static int encode_files(const struct code_opts *o, struct dan_cli *cli, const st
     struct group *g = dan_calloc(1, sizeof *g);
     int rc = g ? dan_text_open(o->data.v, o->data.n, &to, &text, e) : dan_fail(e, DAN_ENOMEM, "out of memory");
     if (!rc) rc = dan_pool_new((int)cli->threads, &pool, e);
+    cli->ui.heeds = 1;                         /* what is printed ends with a whole line */
     if (!rc) rc = encode_documents(o, cli, t, text, pool, g, e);
     for (size_t i = 0; g && i < g->n; i++) dan_free(g->file[i]);
     if (g) dan_str_release(&g->text);
@@ -379,7 +380,7 @@ static int decode_stdin(struct decoder *d, struct dan_cli *cli, struct dan_err *
     int rc = DAN_OK;
     say_input(cli, "the ids");
     while (!rc && n) {
-        rc = next_input(cli, "the ids", buf, sizeof buf, &n, e);
+        rc = next_input("the ids", buf, sizeof buf, &n, e);
         if (!rc) rc = take_ids(d, buf, n, e);
         if (!rc && !cli->json) rc = print_text(cli, &d->text, e);
     }

@@ -102,8 +102,7 @@ static int measure_document(const struct dan_tokenizer *t, struct dan_tok_cache 
 }
 
 /* deep: also by group of characters, which needs offsets and so takes longer. */
-static int measure_text(const struct compare_opts *o, struct dan_cli *cli, const struct dan_tokenizer *t, bool deep, struct measure *m,
-                        struct dan_err *e)
+static int measure_text(const struct compare_opts *o, const struct dan_tokenizer *t, bool deep, struct measure *m, struct dan_err *e)
 {
     struct dan_text_opts to = {.field = o->field, .allow_invalid = true};
     struct dan_text *text = NULL;
@@ -111,10 +110,7 @@ static int measure_text(const struct compare_opts *o, struct dan_cli *cli, const
     struct dan_document doc = {0};
     int rc = dan_text_open(o->data.v, o->data.n, &to, &text, e);
     if (!rc) rc = dan_tok_cache_new(t, &cache, e);
-    while (!rc && !(rc = dan_text_next(text, &doc, e)) && doc.p) {
-        rc = measure_document(t, cache, doc.p, doc.n, deep, m, e);
-        if (!rc && cli->stop) rc = dan_fail(e, DAN_ECANCELLED, "measuring cancelled");
-    }
+    while (!rc && !(rc = dan_text_next(text, &doc, e)) && doc.p) rc = measure_document(t, cache, doc.p, doc.n, deep, m, e);
     dan_tok_cache_free(cache);
     dan_text_free(text);
     return rc;
@@ -219,7 +215,7 @@ static int info_run(const void *opts, struct dan_cli *cli, struct dan_err *e)
     struct dan_tok_about about = {0};
     int rc = dan_tokenizer_load(o->model, &t, e);
     if (!rc) dan_tok_about(t, &about);
-    if (!rc && o->data.n) rc = measure_text(o, cli, t, false, &m, e);
+    if (!rc && o->data.n) rc = measure_text(o, t, false, &m, e);
     if (!rc) rc = print_info(o, cli, t, &about, o->data.n ? &m : NULL, e);
     dan_tok_about_release(&about);
     dan_tokenizer_free(t);
@@ -262,7 +258,7 @@ static int compare_one(const struct compare_opts *o, struct dan_cli *cli, const 
     struct dan_tok_about about = {0};
     struct measure m = {0};
     int rc = dan_tokenizer_load(model, &t, e);
-    if (!rc) rc = measure_text(o, cli, t, true, &m, e);
+    if (!rc) rc = measure_text(o, t, true, &m, e);
     if (!rc) dan_tok_about(t, &about);
     if (!rc && cli->json) {
         json_t *line = json_pack("{s:o,s:s,s:i,s:o}", "model", dan_text_json(model, strlen(model)), "algorithm", about.algorithm, "vocab_size",

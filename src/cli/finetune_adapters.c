@@ -113,6 +113,8 @@ static int compare(const struct dan_lm *lm, const char *base, struct distance *d
         const struct dan_tensor *y = dan_store_at(other.store, i), *x = dan_store_find(lm->store, dan_store_name(other.store, i));
         if (x && dan_shape_equal(&x->shape, &y->shape) && x->dtype->to_f32 && y->dtype->to_f32) rc = add_tensor(d, x, y, e);
     }
+    const struct dan_tensor *tied = rc || !other.cfg.tied ? NULL : dan_store_find(other.store, "token_embd.weight"), *head = dan_store_find(lm->store, "output.weight");
+    if (tied && head && dan_shape_equal(&head->shape, &tied->shape)) rc = add_tensor(d, head, tied, e);
     dan_lm_release(&other);
     return rc;
 }

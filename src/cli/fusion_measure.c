@@ -97,7 +97,7 @@ int fusion_measure(struct fusion_report *r, struct dan_pool *pool, struct dan_er
     double until = dan_now() + BUDGET;
     int rc = dan_store_new(&b.states, e);
     for (int k = 1; k >= 0 && !rc; k--) rc = open_side(&b, k, pool, e);            /* what joins most is bound first */
-    for (int i = 0; i < RUNS + 1 && !rc && (i < 4 || dan_now() < until) && !r->cli->stop; i++)
+    for (int i = 0; i < RUNS + 1 && !rc && (i < 4 || dan_now() < until); i++)
         for (int k = 0; k < 2 && !rc; k++) rc = run_side(&b, (k + i) % 2, i == 0, e);        /* each goes first as often */
     for (int k = 0; k < 2; k++) {
         dan_program_free(b.side[k].p);

@@ -228,6 +228,7 @@ int rl_groups(struct rl *r, int64_t step, int64_t samples, struct dan_groups *ou
 static int measure_answers(struct rl *r, struct rl_held *h, struct dan_err *e)
 {
     double sum = 0, squares = 0;
+    r->t->cli->ui.heeds = 1;                   /* go_on is looked at from here, and a reward's program has to be ended */
     const struct dan_prompt **p = dan_malloc((r->held.n + 1) * sizeof *p);
     h->score = dan_malloc((r->held.n + 1) * sizeof *h->score);
     int rc = p && h->score ? DAN_OK : no_memory(e);

@@ -86,6 +86,7 @@ static int check_template(struct tune *t, struct dan_err *e)
 int tune_open(struct tune *t, struct dan_err *e)
 {
     int rc = check_out(t, e);
+    if (!rc && t->o.resume && dan_path_is_dir(t->o.out)) rc = dan_lock_dir(t->o.out, &t->lock, e);     /* what is gone on with stays as it is */
     if (!rc) rc = tune_find_checkpoint(t, e);
     if (!rc) rc = tune_check_adapters(t, e);
     if (!rc) rc = dan_fusion_check(t->o.fusion, e);
@@ -119,7 +120,7 @@ int tune_add_adapter(const struct tune *t, struct dan_lm *lm, const char *name, 
     struct dan_lora_opts o = {.name = name, .rank = t->o.lora_rank, .alpha = t->o.lora_alpha > 0 ? t->o.lora_alpha : 2 * (double)t->o.lora_rank, .rslora = t->o.rslora,
                               .targets = t->o.lora_targets, .last_layer = -1, .seed = (uint64_t)t->cli->seed, .dora = t->o.dora};
     if (!t->o.lora_rank) return DAN_OK;
-    int rc = parse_layers(t->o.lora_layers, lm->cfg.layers, &o, e);
+    int rc = parse_layers(t->o.lora_layers, t->m.lm.cfg.layers, &o, e);      /* the policy's; a critic of fewer layers takes what it has of them */
     if (!rc) rc = dan_lora_add(lm, &o, e);
     if (!rc) lm->adapter[lm->n_adapters - 1].trained = true;
     return rc;
@@ -160,7 +161,8 @@ int tune_start(struct tune *t, int64_t needed, struct dan_err *e)
     if (!rc) rc = add_score(t, e);
     if (!rc) rc = dan_tuner_new(&t->m.lm, &o, t->m.pool, &t->tuner, e);
     if (!rc) rc = dan_mkdirs(t->o.out, e);
-    return rc ? rc : dan_lock_dir(t->o.out, &t->lock, e);
+    if (!rc && !t->lock) rc = dan_lock_dir(t->o.out, &t->lock, e);
+    return rc ? rc : check_out(t, e);          /* another may have been here since tune_open looked */
 }
 
 double tune_lr(const struct tune *t, int64_t step)

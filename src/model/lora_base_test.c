@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,16 @@ static void test_tied_head(void **state)
     assert_int_equal(dan_read_file(path, &config, &n, &e), DAN_OK);
     assert_true(strstr(config, "lm_head") && !strstr(config, "embed_tokens"));
     dan_free(config);
+    ((float *)dan_lora_part(&back, "token_embd.weight", "default", "lora_b")->data)[3] = 2;       /* of word 1, rank 1 */
+    if (dan_lora_merge(&back, "default", 1, &e)) fail_msg("%s", e.msg);
+    const struct dan_tensor *table = dan_store_find(back.store, "token_embd.weight"), *head = dan_store_find(back.store, "output.weight");
+    assert_false(back.cfg.tied);
+    assert_memory_equal(table->data, dan_store_find(lm.store, "token_embd.weight")->data, dan_tensor_bytes(table));
+    for (int k = 0; k < HIDDEN; k++) {
+        float w = ((const float *)table->data)[HIDDEN + k], x = ((const float *)a->data)[HIDDEN + k];
+        assert_true(fabsf(((const float *)head->data)[HIDDEN + k] - (w + 4.f / 2 * 2 * x)) < 1e-6f);
+        assert_true(((const float *)head->data)[k] == ((const float *)table->data)[k]);
+    }
     dan_lm_release(&lm);
     dan_lm_release(&back);
     assert_int_equal(dan_remove_tree(dir, &e), DAN_OK);

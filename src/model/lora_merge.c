@@ -179,11 +179,25 @@ static int check_merge(const struct dan_lm *lm, const struct dan_adapter *ad, do
     return rc;
 }
 
+/* An adapter of tied embeddings is one of the head: merged in, the two are two matrices, and the embeddings stay. */
+static int untie(struct dan_lm *lm, const struct dan_tensor t, struct dan_err *e)
+{
+    int rc = dan_store_add(lm->store, "output.weight", t.dtype, t.shape, e);
+    if (rc) return rc;
+    const struct dan_tensor *to = dan_store_find(lm->store, "output.weight");
+    for (int64_t r = 0; r < dan_rows(&t); r++) memcpy(dan_row(to, r), dan_row(&t, r), dan_dtype_bytes(t.dtype, dan_cols(&t)));
+    lm->cfg.tied = false;
+    return DAN_OK;
+}
+
 static int merge_one(struct dan_lm *lm, const char *base, const struct dan_adapter *ad, double by, struct dan_err *e)
 {
     struct pair p;
-    int rc = find_pair(lm, base, ad, &p, e);
+    bool head = by > 0 && !strcmp(base, "token_embd.weight");  /* adapters are of products: of what else than the head? */
+    int rc = head && lm->cfg.tied ? untie(lm, *dan_store_find(lm->store, base), e) : DAN_OK;
+    if (!rc) rc = find_pair(lm, base, ad, &p, e);
     if (rc) return rc;
+    if (head) p.w = dan_store_find(lm->store, "output.weight");
     float *row = dan_malloc((size_t)p.w->shape.d[1] * sizeof *row);
     double *sum = dan_malloc((size_t)p.w->shape.d[1] * sizeof *sum);
     if (!row || !sum) rc = dan_fail(e, DAN_ENOMEM, "not enough memory to merge '%s'", base);

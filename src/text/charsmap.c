@@ -110,7 +110,7 @@ static bool touches_ascii(const struct dan_charsmap *m, unsigned char first)
     uint32_t at = root(m), value, below;
     int found = step(m, first, &at, &value);
     if (found != 1) return found == 2;
-    for (unsigned c = 0; c < 128; c++) {
+    for (unsigned c = 0; c < 0xCC; c++) {          /* what begins with U+0300 or above is not cut off (spaced.c) */
         below = at;
         if (step(m, (unsigned char)c, &below, &value)) return true;
     }

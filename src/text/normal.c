@@ -312,11 +312,10 @@ static void put_content(const struct step *s, const struct dan_flow *in, struct 
     else dan_flow_put(out, s->text, s->n, (struct dan_span){in->base, in->base});
 }
 
-static int check_growth(const struct dan_flow *in, const struct dan_flow *out, struct dan_err *e)
+int dan_normal_check(size_t from, size_t to, struct dan_err *e)
 {
-    if (out->s.n / GROWTH <= in->s.n + SLACK / GROWTH) return DAN_OK;
-    return dan_fail(e, DAN_EINVAL, "the normalizer makes more than %zu bytes of %zu; the tokenizer's file is not what it should be",
-                    out->s.n, in->s.n);
+    if (to / GROWTH <= from + SLACK / GROWTH) return DAN_OK;
+    return dan_fail(e, DAN_EINVAL, "the normalizer makes more than %zu bytes of %zu; the tokenizer's file is not what it should be", to, from);
 }
 
 static int replace_literal(const struct step *s, struct work *w, const struct dan_flow *in, struct dan_flow *out, const char *what, size_t n)
@@ -326,7 +325,7 @@ static int replace_literal(const struct step *s, struct work *w, const struct da
     for (; !r && (hit = n == 1 ? memchr(at, *what, (size_t)(end - at)) : memmem(at, (size_t)(end - at), what, n)) != NULL; at = hit + n) {
         dan_flow_copy(out, in, (size_t)(at - p), (size_t)(hit - p));
         put_content(s, in, out, (size_t)(hit - p) + n);
-        r = check_growth(in, out, w->e);
+        r = dan_normal_check(in->s.n, out->s.n, w->e);
     }
     dan_flow_copy(out, in, (size_t)(at - p), in->s.n);
     return r;
@@ -343,7 +342,7 @@ static int replace(const struct step *s, struct work *w, const struct dan_flow *
         struct dan_part p = parts.v[i];
         if (!p.match) dan_flow_copy(out, in, p.from, p.to);
         else put_content(s, in, out, p.to);
-        r = check_growth(in, out, w->e);
+        r = dan_normal_check(in->s.n, out->s.n, w->e);
     }
     dan_parts_release(&parts);
     return r;
@@ -463,9 +462,7 @@ int dan_normal_apply(const struct dan_normal *n, struct dan_pattern_room *room, 
         dan_flow_clear(spare);
         int r = n->step[i].kind->apply(&n->step[i], &w, text, spare);
         if (!r) r = dan_flow_check(spare, e);
-        if (!r && spare->s.n / GROWTH > before + SLACK / GROWTH)
-            r = dan_fail(e, DAN_EINVAL, "the normalizer makes more than %zu bytes of %zu; the tokenizer's file is not what it should be",
-                         spare->s.n, before);
+        if (!r) r = dan_normal_check(before, spare->s.n, e);
         if (r) return r;
         swap(text, spare);
     }

@@ -10,7 +10,9 @@ struct dan_normal;
 int  dan_normal_new(const json_t *j, const char *where, struct dan_normal **out, struct dan_err *e);
 void dan_normal_free(struct dan_normal *n);            /* NULL is fine */
 bool dan_normal_is_nfc(const struct dan_normal *n);    /* that and nothing else? */
-bool dan_normal_keeps(const struct dan_normal *n, unsigned char c);    /* does no precompiled map touch the ASCII character c before ASCII? */
+bool dan_normal_keeps(const struct dan_normal *n, unsigned char c);    /* does no precompiled map touch the ASCII character c before one below U+0300? */
+/* DAN_EINVAL where `to` bytes are more than a chain of steps may make of `from`: the file is not what it should be. */
+int  dan_normal_check(size_t from, size_t to, struct dan_err *e);
 /* *text is rewritten; spare is room of the same kind (track set alike). */
 int  dan_normal_apply(const struct dan_normal *n, struct dan_pattern_room *room, struct dan_flow *text, struct dan_flow *spare,
                       struct dan_err *e);

@@ -57,13 +57,13 @@ int dan_tokenizer_from_parts(const struct dan_tokenizer_parts *p, struct dan_tok
 {
     const struct dan_split *split = dan_split_named(p->split ? p->split : "gpt2");
     if (!split)
-        return dan_fail(e, DAN_EUNSUPPORTED, "pre-tokenizer '%s' is not supported yet; danlu knows gpt-2, smollm, llama-bpe and qwen2",
+        return dan_fail(e, DAN_EUNSUPPORTED, "pre-tokenizer '%s' is not supported yet; danlu knows gpt2, gpt2-digits, llama3, qwen2, qwen35, o200k and tekken",
                         p->split);
     struct dan_tokenizer *t = dan_tok_new(&dan_tok_bpe);
     if (!t) return dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     t->split = *split;
     t->split.classes = dan_classes_new(&t->split);
-    t->nfc = strcmp(split->name, "qwen2") == 0;
+    t->nfc = strcmp(split->name, "qwen2") == 0 || strcmp(split->name, "qwen35") == 0;
     t->ignore_merges = strcmp(split->name, "llama3") == 0;          /* GGUF does not say; Llama 3's own file does */
     int r = t->split.classes ? parts_vocab(t, p, e) : dan_fail(e, DAN_ENOMEM, "out of memory for a tokenizer");
     if (!r) r = parts_merges(t, p, e);

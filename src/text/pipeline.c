@@ -36,7 +36,7 @@ struct run {
     struct dan_ids pairs;                      /* from, to of each id in its piece */
     struct dan_str marks;                      /* of text */
     bool in_parts;                             /* word by word, from byte `base` of the original on */
-    size_t base;
+    size_t base, whole, made;                  /* in parts: bytes of the text, and of the normal forms of its parts so far */
     double till;                               /* where a unigram model sees a text whole: the score before this part */
 };
 
@@ -232,6 +232,8 @@ static int step_by_step(struct run *r, const char *p, size_t n, size_t from)
     dan_flow_set(&r->text, p, n, from);
     int bad = dan_flow_check(&r->text, r->e);
     if (!bad) bad = dan_normal_apply(r->p->normal, &r->cut.room, &r->text, &r->spare, r->e);
+    r->made += r->text.s.n;
+    if (!bad && r->in_parts) bad = dan_normal_check(r->whole, r->made, r->e);
     if (!bad && r->mark) bad = carry_marks(r);
     if (bad || r->text.s.n == 0) return bad;
     struct dan_added_walk w = {.t = r->t, .set = &r->t->normal, .p = r->text.s.p, .n = r->text.s.n, .flags = r->flags,
@@ -290,6 +292,8 @@ static int between(struct run *r, const char *p, size_t n, size_t from)
     const struct dan_spaced_model m = {r, part, word, counts(r) ? pass : NULL};
     r->in_parts = is_spaced(r);
     r->base = from;
+    r->whole = n;
+    r->made = 0;
     r->till = 0;
     return r->in_parts ? dan_spaced_encode(r->p->spaced, &m, r->cache, p, n, r->out, r->e) : step_by_step(r, p, n, from);
 }

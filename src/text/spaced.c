@@ -1,6 +1,7 @@
 #include "text/spaced.h"
 #include <string.h>
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "text/known_words.h"
 
 enum { MANY = 64, WORD_MOST = DAN_WORD_MOST - 1 };     /* parts at a time; bytes of a word without its space */
@@ -62,13 +63,16 @@ void dan_spaced_free(struct dan_spaced *w)
 
 static inline bool plain_at(const struct dan_spaced *w, const char *p, size_t i) { return w->plain[(unsigned char)p[i]]; }
 
-/* Is before the space p[i], which is not the last byte, a cut? */
-static inline bool is_cut(const struct dan_spaced *w, const char *p, size_t i)
+/* Is before the space p[i], which is not the last byte, a cut?  What begins with U+0300 or above (0xCC) may take the character behind the space
+ * with it, and a later step both. */
+static inline bool is_cut(const struct dan_spaced *w, const char *p, size_t n, size_t i)
 {
-    return plain_at(w, p, i - 1) && (w->any || plain_at(w, p, i + 1));
+    if (!plain_at(w, p, i - 1)) return false;
+    return w->any || (plain_at(w, p, i + 1) && (i + 2 >= n || (unsigned char)p[i + 2] < 0xCC));
 }
 
-/* Where bytes are no UTF-8, a model may take as many for a character as the first of them announces: does one reach across p[i]? */
+/* Where bytes are no UTF-8, a model may take as many for a character as the first of them announces: does one reach across p[i]?  Only where nothing
+ * is taken away (any): else such a text is not cut at all. */
 static bool is_inside(const char *p, size_t i)
 {
     return (i >= 2 && (unsigned char)p[i - 2] >= 0xE0) || (i >= 3 && (unsigned char)p[i - 3] >= 0xF0);
@@ -80,7 +84,7 @@ static size_t next_cut(const struct dan_spaced *w, const char *p, size_t n, size
     const char *space;
     for (; i + 1 < n && (space = memchr(p + i, ' ', n - 1 - i)) != NULL; i++) {
         i = (size_t)(space - p);
-        if (is_cut(w, p, i) && !is_inside(p, i)) return i;
+        if (is_cut(w, p, n, i) && !is_inside(p, i)) return i;
     }
     return n;
 }
@@ -92,7 +96,7 @@ static inline size_t part_end(const struct dan_spaced *w, const char *p, size_t 
 {
     size_t i = at + 1;
     while (i < n && plain_at(w, p, i)) i++;
-    *plain = i > at + 1 && (i == n || (p[i] == ' ' && i + 1 < n && is_cut(w, p, i)));
+    *plain = i > at + 1 && (i == n || (p[i] == ' ' && i + 1 < n && is_cut(w, p, n, i)));
     return *plain ? i : next_cut(w, p, n, i);
 }
 
@@ -176,7 +180,8 @@ int dan_spaced_encode(const struct dan_spaced *w, const struct dan_spaced_model 
 {
     struct run r = {w, m, cache, p, n, out, e};
     struct batch b;
-    size_t at = n ? next_cut(w, p, n, 1) : 0;
+    bool cuts = w->any || dan_utf8_check(p, n) == n;       /* what is no character may come near to a space when others fall away */
+    size_t at = !n ? 0 : cuts ? next_cut(w, p, n, 1) : n;
     int bad = m->part(m->ctx, p, at, true, e);
     for (; at < n && !bad && !out->failed; at = b.from[b.n]) {
         gather(w, cache, p, n, at, &b);

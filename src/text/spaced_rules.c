@@ -3,12 +3,13 @@
  * space if the pipeline puts a U+2581 before every text (drop), else with it.
  *
  *  - Steps that look at single characters, or at runs without spaces, see the same on both sides of y and the space: normal forms (ASCII
- *    takes part in them only with what is no ASCII behind it), clusters of a precompiled map, literal replacements.  What they change is
+ *    takes part in them only with U+0300 and above behind it, which is no cut), clusters of a precompiled map, literal replacements.  What they change is
  *    not plain.
  *  - What looks at more than one space, or may do something to the space for what stands behind it, wants a plain character behind the
  *    space (strict).  Then the whole white space between two plain characters is that one space.
  *  - What is done at the beginning of a text is done to the first part; the others begin with a plain character or the space before it.
  *    What is done at the end is done to the last part, which has a plain character near its beginning.
+ *  - What is no UTF-8 is not cut where a step may take characters away: its bytes could come together.
  *  - All spaces become U+2581 at last, by a Replace or by Metaspace.  Either every U+2581 begins a piece, or the model itself is known to
  *    pass between y and U+2581. */
 #include "text/spaced_rules.h"

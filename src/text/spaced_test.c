@@ -40,6 +40,9 @@ static const struct { const char *name, *normalizer, *pre_tokenizer; bool bpe, u
     {"right trimmed", SEQ(TYPE("Nmt") "," STRIP("false", "true") "," REGEX(" {2,}", M)), META("always", "true"), true, true, false},
     {"words", TYPE("NFD"), WORDS, true, true, false},
     {"lower case", SEQ(STRING("ab", " c") "," TYPE("NFKD") "," TYPE("StripAccents") "," TYPE("Lowercase")), META("always", "true"), true, true, false},
+    {"composed, then taken away", SEQ(TYPE("NFC") "," STRING("\xC3\xA9", "")), META("always", "true"), true, true, false},
+    {"composed, then a space", SEQ(TYPE("NFKC") "," STRING("\xC3\xA9", " ") "," STRIP("true", "true")), META("always", "true"), true, true, false},
+    {"characters taken away, no split", SEQ(TYPE("Nmt")), META("always", "false"), true, true, false},
     {"sentencepiece", SEQ(REGEX("\\\\A +| +\\\\z", "") "," REGEX(" {2,}", " ") "," ESCAPE "," REGEX("\\\\A" M, M M)), META("always", "false"), true, true, false},
     {"our own", SEQ(REGEX("\\\\A +", "") "," REGEX(" {2,}", " ") "," ESCAPE "," REGEX(M "+\\\\z", "") "," PREPEND), "null", true, true, false},
     {"no: trimmed, nothing put in front", SEQ(STRIP("true", "false") "," ESCAPE), "null", false, false, false},
@@ -118,7 +121,7 @@ static size_t random_text(struct dan_rng *r, char *out, size_t most)
 {
     static const char *const parts[] = {" ", " ", " ", " ", " ", "  ", "\n", "\t", M, "a", "b", "c", "d", "ab", "abc", "cab", "dad", "bad", "A", "aB",
                                         ".", ",", "'", "1",
-                                        "\xC3\xA9", "e\xCC\x81", "\xCC\x81", "\xE4\xB8\xAD", "\xE3\x80\x80", "\xEF\xBC\xA1", "z", "\xFF", "\xE4\xB8",
+                                        "\xC3\xA9", "e\xCC\x81", "\xCC\x81", "\xE4\xB8\xAD", "\xE3\x80\x80", "\xEF\xBC\xA1", "z", "\xFF", "\xE4\xB8", "\xF0\x01",
                                         "abcdabcdabcdabcdabcd", "<unk>"};
     size_t n = 0;
     for (int k = (int)dan_rng_below(r, 30); k > 0 && n + 32 < most; k--) {
@@ -177,6 +180,31 @@ static void test_rows(void **state)
         }
 }
 
+/* The bound on what a normaliser may make holds for the text, not for each part of it. */
+static void test_growth(void **state)
+{
+    (void)state;
+    struct dan_str s = {0};
+    struct dan_tok_spec spec;
+    struct dan_tokenizer *t;
+    struct dan_ids out = {0};
+    struct dan_err e = {0};
+    dan_str_puts(&s, "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\\u0001\"},\"content\":\"");
+    for (int i = 0; i < 500000; i++) dan_str_putc(&s, 'b');
+    dan_str_puts(&s, "\"},\"pre_tokenizer\":" META("always", "true") ",\"model\":{\"type\":\"BPE\",\"unk_token\":\"a\",\"vocab\":{\"a\":0,\"b\":1},\"merges\":[]},"
+                 "\"added_tokens\":[]}");
+    dan_tok_spec_init(&spec, DAN_SPEC_BPE, "test");
+    ok(dan_spec_of_json_text(dan_str_c(&s), s.n, &spec, &e), &e);
+    ok(dan_tok_build(&spec, &t, &e), &e);
+    assert_true(dan_pipeline_by_words(t->pipe));
+    ok(dan_tokenizer_encode(t, "a a\x01" "b a\x01" "b", 9, 0, &out, &e), &e);
+    assert_int_equal(dan_tokenizer_encode(t, "a a\x01" "b a\x01" "b a\x01" "b", 13, 0, &out, &e), DAN_EINVAL);
+    dan_tok_spec_release(&spec);
+    dan_tokenizer_free(t);
+    dan_ids_release(&out);
+    dan_str_release(&s);
+}
+
 static void test_sentencepiece(void **state)
 {
     (void)state;
@@ -221,6 +249,6 @@ static void test_long(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_long)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_growth), cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_long)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,7 +71,7 @@ static int check_opts(const struct dan_tok_train_opts *o, struct dan_split *spli
         return dan_fail(e, DAN_EINVAL, "vocabulary of %d is too small; byte-level BPE needs at least %zu (256 bytes, %zu special "
                         "tokens)", o->vocab_size, least, least - 256);
     const struct dan_split *s = dan_split_named(o->split ? o->split : "gpt2");
-    if (!s) return dan_fail(e, DAN_EINVAL, "unknown split '%s'; use gpt2, gpt2-digits, llama3 or qwen2", o->split);
+    if (!s) return dan_fail(e, DAN_EINVAL, "unknown split '%s'; use gpt2, gpt2-digits, llama3, qwen2, qwen35, o200k or tekken", o->split);
     *split = *s;
     split->classes = dan_classes_new(split);
     return split->classes ? DAN_OK : dan_fail(e, DAN_ENOMEM, "out of memory for training a tokenizer");

@@ -40,7 +40,8 @@ int  dan_qat_init_weights(struct dan_store *s, const struct dan_quant_policy *p,
 static inline bool dan_qat_is_param(const char *name) { return dan_quant_stem(name, strlen(name)) > 0; }
 /* After an update of a scale or slope called `name`: it stays positive, PACT's shrink by their decay, a slope stays below what dan_qat_slope_bound says. */
 void dan_qat_keep(const struct dan_qat_opts *q, const char *name, float *s, int64_t n, double lr, float bound);
-/* The soft staircase ends as round: `done` steps after which, the bound falls to 0 at step `rest`, where scales begin to rest. */
+/* The soft staircase ends as round: the bound of a slope after `done` steps and this one falls on a line towards step `rest`, where scales begin to rest, to no
+ * less than 1e-3. */
 float dan_qat_slope_bound(const struct dan_qat_opts *q, int64_t done, double rest);
 /* The weights of `from` in memory of their own, without what training added. */
 int  dan_qat_copy(const struct dan_lm *from, struct dan_lm *out, struct dan_err *e);

@@ -27,7 +27,7 @@ void  __real_dan_free(void *p);
 int   __real_dan_vec_grow(void *vec, size_t *cap, size_t need, size_t size);
 void *__real_dan_huge_alloc(size_t n);
 void  __real_dan_huge_free(void *p, size_t n);
-uint8_t *__real_dan_classes_new(void);
+uint8_t *__real_dan_classes_new(const struct dan_split *s);
 int   __real_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
 void *__wrap_dan_malloc(size_t n);
 void *__wrap_dan_calloc(size_t n, size_t size);
@@ -36,7 +36,7 @@ void  __wrap_dan_free(void *p);
 int   __wrap_dan_vec_grow(void *vec, size_t *cap, size_t need, size_t size);
 void *__wrap_dan_huge_alloc(size_t n);
 void  __wrap_dan_huge_free(void *p, size_t n);
-uint8_t *__wrap_dan_classes_new(void);
+uint8_t *__wrap_dan_classes_new(const struct dan_split *s);
 int   __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e);
 
 /* Mapped, not an array: a leak's pointers in a slot that was given back must not count as reachable. */
@@ -154,13 +154,15 @@ void __wrap_dan_huge_free(void *p, size_t n)
 
 /* --- tables over all characters, the same for every tokenizer: made once, shared */
 
-enum { CLASSES = 0x40000 / 4, ACTIONS = 65536 };
-static uint8_t classes[CLASSES];
+enum { CLASSES = DAN_CLASSED / 4, ACTIONS = 65536 };
+static uint8_t classes[2][CLASSES], cased[2][2 * CLASSES];     /* [1]: marks are letters */
 static uint32_t actions[16][ACTIONS];          /* for each set of BERT's switches */
 
 static bool is_shared(const void *p)
 {
-    return p == classes || ((uintptr_t)p >= (uintptr_t)actions && (uintptr_t)p < (uintptr_t)actions + sizeof actions);
+    for (int k = 0; k < 2; k++)
+        if (p == classes[k] || p == cased[k]) return true;
+    return (uintptr_t)p >= (uintptr_t)actions && (uintptr_t)p < (uintptr_t)actions + sizeof actions;
 }
 
 void __wrap_dan_free(void *p)
@@ -171,17 +173,18 @@ void __wrap_dan_free(void *p)
     else if (!is_shared(p)) __real_dan_free(p);
 }
 
-uint8_t *__wrap_dan_classes_new(void)
+uint8_t *__wrap_dan_classes_new(const struct dan_split *s)
 {
-    static bool made;
-    if (!made) {
-        uint8_t *c = __real_dan_classes_new();
+    static bool made[2][2];
+    uint8_t *to = s->cased ? cased[s->marks] : classes[s->marks];
+    if (!made[s->cased][s->marks]) {
+        uint8_t *c = __real_dan_classes_new(s);
         DAN_ASSERT(c);
-        memcpy(classes, c, CLASSES);
+        memcpy(to, c, s->cased ? sizeof *cased : sizeof *classes);
         __wrap_dan_free(c);
-        made = true;
+        made[s->cased][s->marks] = true;
     }
-    return classes;
+    return to;
 }
 
 int __wrap_dan_bert_prepare(struct dan_wordpiece *w, struct dan_err *e)
