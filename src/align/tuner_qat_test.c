@@ -4,6 +4,8 @@
 #include "align/test_tuner.h"
 #include "align/tuner_state.h"
 #include "core/half.h"
+#include "core/rounded.h"
+#include "exec/exec.h"
 #include "io/safetensors.h"
 #include "quant/export.h"
 
@@ -143,7 +145,27 @@ static double learn(struct dan_tuner *t, const struct kind *k, int n)
     return sum / (double)rows;
 }
 
-/* What learned is, merged and exported, the model of integers. */
+/* Do the kernels of this CPU round what every product of integers reads?  Where a format has none, its inputs stay floats. */
+static bool rounds_inputs(struct dan_lm *lm)
+{
+    struct dan_io io = {.max_rows = 1, .logits = true, .max_select = 1};
+    struct dan_pass_opts p = {0};
+    struct dan_exec_choice choice = dan_exec_choice_of(&(struct dan_exec_opts){0});
+    struct dan_graph *g = NULL;
+    struct dan_err e = {0};
+    bool all = true;
+    if (dan_lm_graph(lm, &io, DAN_PIPELINE_INFER, &p, &g, &e)) fail_msg("%s", e.msg);
+    for (int32_t i = 1; i < g->n; i++) {
+        if (!dan_op_is(&g->node[i], "matmul")) continue;
+        const struct dan_dtype *w = g->node[g->node[i].in[1]].dtype;
+        all = all && ((w != &dan_dtype_i8 && w->block == 1) || dan_exec_rounds(&choice, g, i) != DAN_ROUNDED_NOT);
+    }
+    dan_graph_free(g);
+    return all;
+}
+
+/* What learned is, merged and exported, the model of integers.  Where one of the two rounds activations to 8 bits and the other does not, that is between them:
+ * about .001 for this model. */
 static void test_exported(void **state)
 {
     (void)state;
@@ -168,7 +190,8 @@ static void test_exported(void **state)
             off += fabs((double)rounded[i] - (double)exported[i]) / (double)n;
             gap += fabs((double)rounded[i] - (double)plain[i]) / (double)n;
         }
-        if (!(off < 0.1 * gap + 1e-4)) fail_msg("%s %s: %g from the exported model, %g from the float one", kinds[k].scheme, kinds[k].method, off, gap);
+        bool alike = q.policy.act_bits && rounds_inputs(&integers);
+        if (!(off < (alike ? 1e-5 : 0.1 * gap + 2e-3))) fail_msg("%s %s: %g from the exported model, %g from the float one", kinds[k].scheme, kinds[k].method, off, gap);
         dan_lm_release(&lm);
         dan_lm_release(&whole);
         dan_lm_release(&integers);
