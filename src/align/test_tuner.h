@@ -8,12 +8,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <string.h>
-#include "align/tuner.h"
+#include "align/test_loss.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "model/lora.h"
 
-enum { VOCAB = 37, ROWS = 64 };
+enum { VOCAB = 37 };
 static const int32_t seq[2][12] = {{1, 5, 9, 2, 30, 7, 8, 1, 3, 36, 4, 2}, {4, 4, 17, 20, 6, 2}};
 static const int64_t seq_n[2] = {12, 6};
 
@@ -83,17 +83,6 @@ static inline int64_t score_lm(struct dan_lm *lm, float nll[ROWS])
     int64_t n = score(t, false, nll);
     dan_tuner_free(t);
     return n;
-}
-
-/* The loss that the packed rows' gradient is of, by the program that trains. */
-static inline double total(struct dan_tuner *t, const struct dan_packed *p)
-{
-    float nll[ROWS];
-    double sum = 0;
-    struct dan_err e = {0};
-    assert_int_equal(dan_tuner_score(t, p, true, nll, &e), DAN_OK);
-    for (int64_t i = 0; i < p->batch.rows; i++) sum += (double)p->batch.weights[i] * (double)nll[i];
-    return sum;
 }
 
 #endif

@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 #include "align/reward_model.h"
+#include "align/test_loss.h"
 #include "base/rng.h"
 #include "base/str.h"
 #include "model/lora.h"
 #include "model/quantize.h"
 #include "model/score.h"
 
-enum { VOCAB = 41, ROWS = 64, C = 32 };
+enum { VOCAB = 41, C = 32 };
 static const int32_t seq[3][12] = {{1, 5, 9, 2, 30, 7, 8, 1, 3, 36, 4, 2}, {4, 4, 17, 20, 6, 2}, {9, 8, 7, 6, 5, 4, 3, 2, 1}};
 static const int64_t seq_n[3] = {12, 6, 9};
 /* Every dense decoder family. */
@@ -83,16 +84,6 @@ static int64_t score(struct dan_tuner *t, bool values, bool exact, float *out)
     int64_t rows = p.batch.rows;
     dan_packed_release(&p);
     return rows;
-}
-
-static double total(struct dan_tuner *t, const struct dan_packed *p)
-{
-    float out[ROWS];
-    double sum = 0;
-    struct dan_err e = {0};
-    assert_int_equal(dan_tuner_score(t, p, true, out, &e), DAN_OK);
-    for (int64_t i = 0; i < p->batch.rows; i++) sum += (double)p->batch.weights[i] * (double)out[i];
-    return sum;
 }
 
 /* Every parameter's gradient at two places against differences; joined ones ("a+b") by their first. */

@@ -81,12 +81,12 @@ int adapters_template(struct dan_cli *cli, struct lm_files *m, const struct dan_
     for (size_t i = 0; i < specs->n && !rc; i++) {
         const char *path;
         double weight;
+        struct dan_str file = {0};
         rc = adapter_spec(cli->arena, specs->v[i], &path, &weight, e);
-        const char *file = rc ? NULL : dan_arena_printf(cli->arena, "%s/chat_template.jinja", path);
-        if (!rc && !file) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a path");
-        if (rc || !dan_path_exists(file)) continue;
-        if (alone) rc = dan_chat_template_take(m->tok, path, &m->own_template, e);
-        else dan_warn(&cli->ui, "'%s' learned with a chat template of its own, which is not used beside other adapters: --template %s does", path, file);
+        if (!rc) rc = dan_chat_template_find(path, &file, e);
+        if (!rc && file.n && alone) rc = dan_chat_template_take(m->tok, path, &m->own_template, e);
+        else if (!rc && file.n) dan_warn(&cli->ui, "'%s' learned with a chat template of its own, which is not used beside other adapters: --template %s does", path, file.p);
+        dan_str_release(&file);
     }
     return rc;
 }

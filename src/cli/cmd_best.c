@@ -42,7 +42,7 @@ static int no_memory(struct dan_err *e) { return dan_fail(e, DAN_ENOMEM, "not en
 static json_t *with_answer(const struct dan_said *s)
 {
     json_t *messages = json_copy(s->prompt->messages);
-    json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "assistant", "content", lm_json_text(s->text, s->text_n)));
+    json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "assistant", "content", dan_json_string_of(s->text, s->text_n)));
     return messages;
 }
 
@@ -55,7 +55,7 @@ static json_t *row_of(const struct dan_said *s, double reward)
     else {
         dan_str_puts(&text, s->prompt->last);
         dan_str_append(&text, s->text, s->text_n);
-        json_object_set_new(j, "text", lm_json_text(dan_str_c(&text), text.n));
+        json_object_set_new(j, "text", dan_json_string_of(dan_str_c(&text), text.n));
     }
     json_object_set_new(j, "reward", json_real(reward));
     dan_str_release(&text);
@@ -64,9 +64,9 @@ static json_t *row_of(const struct dan_said *s, double reward)
 
 static json_t *pair_of(const struct dan_said *best, const struct dan_said *worst, double above)
 {
-    json_t *prompt = best->prompt->messages ? json_incref(best->prompt->messages) : lm_json_text(best->prompt->last, strlen(best->prompt->last));
-    return json_pack(best->prompt->messages ? "{s:o,s:[{s:s,s:o}],s:[{s:s,s:o}],s:f}" : "{s:o,s:o,s:o,s:f}", "prompt", prompt, "chosen", lm_json_text(best->text, best->text_n), "rejected",
-                     lm_json_text(worst->text, worst->text_n), "reward_margin", above);
+    json_t *prompt = best->prompt->messages ? json_incref(best->prompt->messages) : dan_json_string_of(best->prompt->last, strlen(best->prompt->last));
+    return json_pack(best->prompt->messages ? "{s:o,s:[{s:s,s:o}],s:[{s:s,s:o}],s:f}" : "{s:o,s:o,s:o,s:f}", "prompt", prompt, "chosen", dan_json_string_of(best->text, best->text_n), "rejected",
+                     dan_json_string_of(worst->text, worst->text_n), "reward_margin", above);
 }
 
 static int put_line(struct dan_str *out, json_t *j, struct dan_err *e)

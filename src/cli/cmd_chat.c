@@ -224,7 +224,7 @@ static int print_end(struct talk *t, const struct dan_gen *g, const struct dan_g
 {
     if (t->cli->json)
         return dan_out_json(&t->cli->ui,
-                            json_pack("{s:s,s:o,s:s,s:I,s:I}", "role", "assistant", "text", lm_json_text(dan_str_c(&g->text), g->text.n),
+                            json_pack("{s:s,s:o,s:s,s:I,s:I}", "role", "assistant", "text", dan_json_string_of(dan_str_c(&g->text), g->text.n),
                                       "finish_reason", dan_finish_name(g->finish), "fed_tokens", (json_int_t)x->prompt_tokens, "new_tokens",
                                       (json_int_t)x->new_tokens),
                             e);

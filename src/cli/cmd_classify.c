@@ -7,6 +7,7 @@
 #include "cli/lm_open.h"
 #include "exec/precision.h"
 #include "io/hf_labels.h"
+#include "io/json.h"
 
 enum { GROUP = 4096 };                         /* texts between two looks at Ctrl-C and the bar */
 struct classify_opts { const char *model, *data, *dtype; struct dan_strings text; bool pair; int64_t top; };
@@ -90,7 +91,7 @@ static void sort_classes(const float *x, int64_t n, int32_t *order)
     }
 }
 
-static json_t *label_json(const struct job *j, int32_t k) { return lm_json_text(j->labels.name[k], strlen(j->labels.name[k])); }
+static json_t *label_json(const struct job *j, int32_t k) { return dan_json_string_of(j->labels.name[k], strlen(j->labels.name[k])); }
 
 /* {"label", "score"} of the best; with --top also all of them. */
 static json_t *answer_json(const struct job *j, const float *x)
@@ -122,7 +123,7 @@ static void put_token(const struct job *j, int64_t at, struct dan_str *s, json_t
     dan_tokenizer_decode(j->m.tok, &j->x.ids.v[at], 1, &token);
     if (j->cli->json) {
         json_t *o = answer_json(j, x);
-        json_object_set_new(o, "token", lm_json_text(dan_str_c(&token), token.n));
+        json_object_set_new(o, "token", dan_json_string_of(dan_str_c(&token), token.n));
         json_array_append_new(list, o);
     } else {
         dan_str_printf(s, "%s\t", dan_str_c(&token));

@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "cli/encoder_texts.h"
 #include "cli/lm_open.h"
+#include "io/json.h"
 
 struct fill_opts { const char *model, *data; struct dan_strings text; int64_t top; };
 
@@ -127,7 +128,7 @@ static int print_mask(struct job *j, size_t text, int64_t mask, const float *v, 
         double p = exp((double)v[id[i]] - v[id[0]]) / sum;
         dan_str_clear(&token);
         dan_tokenizer_decode(j->m.tok, &id[i], 1, &token);
-        if (j->cli->json) json_array_append_new(list, json_pack("{s:i,s:o,s:f}", "id", id[i], "token", lm_json_text(dan_str_c(&token), token.n), "p", p));
+        if (j->cli->json) json_array_append_new(list, json_pack("{s:i,s:o,s:f}", "id", id[i], "token", dan_json_string_of(dan_str_c(&token), token.n), "p", p));
         else dan_str_printf(&s, "%.6f\t%s\n", p, dan_str_c(&token));
     }
     int rc = s.failed || token.failed ? dan_fail(e, DAN_ENOMEM, "out of memory for a result") : DAN_OK;

@@ -8,6 +8,7 @@
 #include "base/sys.h"
 #include "cli/adapter_options.h"
 #include "cli/trace.h"
+#include "io/json.h"
 
 enum { SLOTS = 16 };                           /* prompts that run together */
 
@@ -168,8 +169,8 @@ static int print_json(struct job *j, const struct prompt *p, const struct dan_ge
                                 "prompt_tokens_per_second", rate(t->prompt_tokens, t->prompt_seconds),
                                 "decode_tokens_per_second", rate(t->decode_tokens, t->decode_seconds));
     return dan_out_json(&j->cli->ui,
-                        json_pack("{s:o,s:o,s:o,s:I,s:I,s:s,s:o}", "prompt", lm_json_text(p->text, p->n), "text",
-                                  lm_json_text(dan_str_c(&g->text), g->text.n), "tokens", ids_json(g), "prompt_tokens",
+                        json_pack("{s:o,s:o,s:o,s:I,s:I,s:s,s:o}", "prompt", dan_json_string_of(p->text, p->n), "text",
+                                  dan_json_string_of(dan_str_c(&g->text), g->text.n), "tokens", ids_json(g), "prompt_tokens",
                                   (json_int_t)g->n_prompt, "new_tokens", (json_int_t)dan_gen_new_tokens(g), "finish_reason",
                                   dan_finish_name(g->finish), "timings", timings),
                         e);

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "model/gguf_write.h"
 #include "model/lora_files.h"
+#include "text/chat_template.h"
 
 struct merge_opts { const char *adapter, *merged, *out, *base, *dtype, *into; };
 struct stack_opts { struct dan_strings adapters; const char *weights, *method, *out, *base; };
@@ -166,7 +167,7 @@ static int merge(struct dan_cli *cli, const struct merge_opts *o, struct dan_lm 
     if (!rc) rc = dan_lm_load(lm, base, true, e);
     if (!rc) rc = put_in(cli, o, lm, e);
     if (!rc) rc = write_model(cli, lm, wanted(o->dtype, base), base, o->out, e);
-    if (!rc) rc = lm_copy_template(o->adapter, o->out, e);
+    if (!rc) rc = dan_chat_template_copy(o->adapter, o->out, e);
     if (!rc) rc = compare(lm, base, &d, e);
     return rc ? rc : report(cli, o->out, base, &d, "merged   against", e);
 }
@@ -258,35 +259,19 @@ static int load_all(struct dan_cli *cli, const struct stack_opts *o, const char 
     return rc;
 }
 
-/* The template of one file's text; empty: the adapter has none of its own. */
-static int template_of(const char *adapter, struct dan_str *out, struct dan_err *e)
-{
-    struct dan_str path = {0};
-    char *text = NULL;
-    size_t n = 0;
-    dan_path_join(&path, adapter, "chat_template.jinja");
-    int rc = path.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : DAN_OK;
-    if (!rc && dan_path_exists(path.p)) rc = dan_read_file(path.p, &text, &n, e);
-    if (!rc && text) dan_str_append(out, text, n);
-    if (!rc && out->failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a chat template");
-    dan_free(text);
-    dan_str_release(&path);
-    return rc;
-}
-
 /* One template for all, or none. */
 static int stack_template(struct dan_cli *cli, const struct stack_opts *o, struct dan_err *e)
 {
     struct dan_str first = {0};
     bool same = true;
-    int rc = template_of(o->adapters.v[0], &first, e);
+    int rc = dan_chat_template_read(o->adapters.v[0], &first, e);
     for (size_t i = 1; i < o->adapters.n && !rc; i++) {
         struct dan_str own = {0};
-        rc = template_of(o->adapters.v[i], &own, e);
+        rc = dan_chat_template_read(o->adapters.v[i], &own, e);
         same = same && !strcmp(dan_str_c(&own), dan_str_c(&first));
         dan_str_release(&own);
     }
-    if (!rc && same) rc = lm_copy_template(o->adapters.v[0], o->out, e);
+    if (!rc && same) rc = dan_chat_template_copy(o->adapters.v[0], o->out, e);
     else if (!rc) dan_warn(&cli->ui, "the adapters learned with different chat templates: '%s' has none of its own; danlu chat --template says which", o->out);
     dan_str_release(&first);
     return rc;

@@ -17,8 +17,8 @@ enum { TEXT_MOST = 200, LIST_MOST = 16 };
 
 static json_t *cut_text(const char *p, size_t n)
 {
-    if (n <= TEXT_MOST) return lm_json_text(p, n);
-    json_t *head = lm_json_text(p, TEXT_MOST);
+    if (n <= TEXT_MOST) return dan_json_string_of(p, n);
+    json_t *head = dan_json_string_of(p, TEXT_MOST);
     json_t *cut = json_sprintf("%s... (%zu bytes)", json_string_value(head), n);
     json_decref(head);
     return cut;
@@ -244,7 +244,7 @@ static int put_folder(const char *path, json_t *o, struct dan_err *e)
         dan_path_join(&p, path, names[i]);
         model |= !strcmp(names[i], "config.json") || dan_str_ends(names[i], ".safetensors") || dan_str_ends(names[i], ".gguf");
         const char *what = !p.failed && dan_file_kind(p.p, &kind, &why) == DAN_OK ? dan_file_kind_name(kind) : "unreadable";
-        json_array_append_new(files, json_pack("{s:o,s:s,s:I}", "name", lm_json_text(names[i], strlen(names[i])), "kind", what, "bytes",
+        json_array_append_new(files, json_pack("{s:o,s:s,s:I}", "name", dan_json_string_of(names[i], strlen(names[i])), "kind", what, "bytes",
                                                (json_int_t)(kind == DAN_FILE_DIR ? 0 : dan_file_size(dan_str_c(&p)))));
         dan_str_release(&p);
     }
@@ -368,11 +368,11 @@ int inspect_file(struct dan_cli *cli, const char *path, struct dan_err *e)
     struct dan_err damage = {0}, why = {0};
     int rc = dan_file_kind(path, &kind, e);
     if (rc) return rc;
-    json_t *o = json_pack("{s:o,s:s,s:I}", "path", lm_json_text(path, strlen(path)), "kind", dan_file_kind_name(kind), "bytes",
+    json_t *o = json_pack("{s:o,s:s,s:I}", "path", dan_json_string_of(path, strlen(path)), "kind", dan_file_kind_name(kind), "bytes",
                           (json_int_t)(kind == DAN_FILE_DIR ? 0 : dan_file_size(path)));
     if (!o) return dan_fail(e, DAN_ENOMEM, "out of memory");
     int bad = describe(path, kind, o, &damage);
-    if (bad) json_object_set_new(o, "damage", lm_json_text(damage.msg, strlen(damage.msg)));
+    if (bad) json_object_set_new(o, "damage", dan_json_string_of(damage.msg, strlen(damage.msg)));
     rc = cli->json ? dan_out_json(&cli->ui, json_incref(o), &why) : print(cli, o, &why);
     json_decref(o);
     return bad ? dan_fail(e, bad, "%s", damage.msg) : rc ? dan_fail(e, rc, "%s", why.msg) : DAN_OK;

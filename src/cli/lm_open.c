@@ -147,19 +147,6 @@ int lm_copy_beside(struct dan_cli *cli, const struct dan_lm *lm, const char *fro
     return rc ? rc : convert_tokenizer_to_dir(&cli->ui, from, kind, NULL, NULL, lm, to, e);
 }
 
-int lm_copy_template(const char *adapter, const char *to, struct dan_err *e)
-{
-    static const char name[] = "chat_template.jinja";
-    struct dan_str from = {0}, into = {0};
-    dan_path_join(&from, adapter, name);
-    dan_path_join(&into, to, name);
-    int rc = from.failed || into.failed ? dan_fail(e, DAN_ENOMEM, "not enough memory for a path") : DAN_OK;
-    if (!rc && dan_path_is_dir(adapter) && dan_path_exists(from.p)) rc = convert_copy_file(from.p, into.p, e);
-    dan_str_release(&from);
-    dan_str_release(&into);
-    return rc;
-}
-
 void lm_close(struct lm_files *m)
 {
     dan_lm_release(&m->lm);
@@ -179,5 +166,3 @@ struct dan_sampling lm_sampling_of(const struct dan_cli *cli, const struct lm_sa
     if (!dan_given(cli, "repetition-penalty")) s.repetition_penalty = m->gen.repetition_penalty;
     return s;
 }
-
-json_t *lm_json_text(const char *p, size_t n) { return dan_json_string_of(p, n); }

@@ -23,8 +23,6 @@ void lm_close(struct lm_files *m);
 /* What belongs beside a model that lm was made of: from is its folder, from which tokenizer files and the like are copied, or its file, of which the tokenizer is
  * written. */
 int  lm_copy_beside(struct dan_cli *cli, const struct dan_lm *lm, const char *from, const char *to, struct dan_err *e);
-/* The chat template of an adapter's folder, where it has one of its own, to another folder, in place of what is there. */
-int  lm_copy_template(const char *adapter, const char *to, struct dan_err *e);
 
 /* Options that every command that samples has; put LM_SAMPLING_OPTIONS(struct opts, field) in its table. */
 struct lm_sampling { double temperature, top_p, min_p, repetition_penalty; int64_t top_k, max_tokens; };
@@ -44,8 +42,5 @@ struct lm_sampling { double temperature, top_p, min_p, repetition_penalty; int64
      .min = 0.01, .max = 100, .alias = "repeat-penalty", .help = "divides the logits of tokens that occurred (1: off)"}
 /* The options; what was not given comes from generation_config.json when that says to sample. */
 struct dan_sampling lm_sampling_of(const struct dan_cli *cli, const struct lm_sampling *o, const struct lm_files *m);
-
-/* Text as a JSON string: bytes that are no UTF-8 become U+FFFD. */
-json_t *lm_json_text(const char *p, size_t n);
 
 #endif

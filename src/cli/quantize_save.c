@@ -8,6 +8,7 @@
 #include "io/json.h"
 #include "model/gguf_write.h"
 #include "model/lora_files.h"
+#include "text/chat_template.h"
 
 static bool holds(const char *dir, const char *name)
 {
@@ -87,7 +88,7 @@ static int save_folder(struct quantize_work *w, struct dan_err *e)
     int rc = dan_mkdirs(w->o->out, e);
     if (!rc) rc = dan_lm_save(&w->m.lm, w->o->out, e);
     if (!rc) rc = lm_copy_beside(w->cli, &w->m.lm, w->m.dir, w->o->out, e);
-    if (!rc && adapter_of(w)) rc = lm_copy_template(w->o->model, w->o->out, e);
+    if (!rc && adapter_of(w)) rc = dan_chat_template_copy(w->o->model, w->o->out, e);
     return rc ? rc : save_record(w, e);
 }
 

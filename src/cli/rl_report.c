@@ -86,8 +86,8 @@ static json_t *held_json(const struct rl_held *h)
 static json_t *sample_json(const struct rl *r, size_t i)
 {
     const struct dan_said *a = &r->before.said.v[i], *b = &r->after.said.v[i];
-    json_t *j = json_pack("{s:o,s:o,s:o,s:s,s:I}", "prompt", lm_json_text(a->prompt->last, strlen(a->prompt->last)), "before", lm_json_text(a->text, a->text_n), "after",
-                          lm_json_text(b->text, b->text_n), "file", a->prompt->file, "line", (json_int_t)a->prompt->line);
+    json_t *j = json_pack("{s:o,s:o,s:o,s:s,s:I}", "prompt", dan_json_string_of(a->prompt->last, strlen(a->prompt->last)), "before", dan_json_string_of(a->text, a->text_n), "after",
+                          dan_json_string_of(b->text, b->text_n), "file", a->prompt->file, "line", (json_int_t)a->prompt->line);
     if (!j) return NULL;
     add(j, "reward_before", r->before.score[i]);
     add(j, "reward_after", r->after.score[i]);

@@ -3,6 +3,7 @@
 #include "align/rollout.h"
 #include "base/mem.h"
 #include "base/sys.h"
+#include "io/json.h"
 
 enum { NEW_TOKENS = 64, SHOWN = 3, SHOWN_BYTES = 160 };
 
@@ -114,8 +115,8 @@ int tune_samples_report(const struct tune_samples *s, json_t *report, struct dan
     json_t *all = json_array();
     for (size_t i = 0; all && i < s->n; i++) {
         const struct dan_said *a = &s->before.v[i], *b = &s->after.v[i];
-        json_array_append_new(all, json_pack("{s:o,s:o,s:o,s:s,s:I}", "prompt", lm_json_text(s->shown[i].p, s->shown[i].n), "before", lm_json_text(a->text, a->text_n), "after",
-                                             lm_json_text(b->text, b->text_n), "file", s->prompt[i].file, "line", (json_int_t)s->prompt[i].line));
+        json_array_append_new(all, json_pack("{s:o,s:o,s:o,s:s,s:I}", "prompt", dan_json_string_of(s->shown[i].p, s->shown[i].n), "before", dan_json_string_of(a->text, a->text_n), "after",
+                                             dan_json_string_of(b->text, b->text_n), "file", s->prompt[i].file, "line", (json_int_t)s->prompt[i].line));
         if (i >= SHOWN) continue;
         show(text, "prompt    ", s->shown[i].p, s->shown[i].n, true);
         show(text, "  before  ", a->text, a->text_n, false);

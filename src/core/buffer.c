@@ -169,10 +169,22 @@ size_t dan_store_count(const struct dan_store *s) { return s->n; }
 const char *dan_store_name(const struct dan_store *s, size_t i) { return s->item[i]->name; }
 struct dan_tensor *dan_store_at(const struct dan_store *s, size_t i) { return &s->item[i]->t; }
 
+/* Tensor i lies in another, or is another's whole memory and not the first. */
+static bool lies_in_another(const struct dan_store *s, size_t i)
+{
+    const struct dan_tensor *t = &s->item[i]->t;
+    const char *from = t->data, *to = from + dan_tensor_bytes(t);
+    for (size_t k = 0; k < s->n && from; k++) {
+        const char *lo = s->item[k]->t.data, *hi = lo + dan_tensor_bytes(&s->item[k]->t);
+        if (k != i && lo <= from && to <= hi && (hi - lo > to - from || k < i)) return true;
+    }
+    return false;
+}
+
 size_t dan_store_bytes(const struct dan_store *s)
 {
     size_t n = 0;
-    for (size_t i = 0; i < s->n; i++) n += dan_tensor_bytes(&s->item[i]->t);
+    for (size_t i = 0; i < s->n; i++) n += lies_in_another(s, i) ? 0 : dan_tensor_bytes(&s->item[i]->t);
     return n;
 }
 

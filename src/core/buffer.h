@@ -27,7 +27,7 @@ struct dan_tensor *dan_store_find(const struct dan_store *s, const char *name); 
 size_t dan_store_count(const struct dan_store *s);
 const char *dan_store_name(const struct dan_store *s, size_t i);
 struct dan_tensor *dan_store_at(const struct dan_store *s, size_t i);
-size_t dan_store_bytes(const struct dan_store *s);
+size_t dan_store_bytes(const struct dan_store *s);       /* of all tensors; memory that several have, such as parts of a joined one, counts once */
 struct dan_packs *dan_store_packs(struct dan_store *s);           /* of programs over the store, which may outlive it; NULL: out of memory */
 
 #endif

@@ -88,6 +88,29 @@ static void put_shares_and_replaces(void **state)
     assert_int_equal(n_released, 1);
 }
 
+/* A joined tensor, its parts, and a second name of one: the memory is there once. */
+static void bytes_count_memory_once(void **state)
+{
+    (void)state;
+    float data[12] = {0};
+    struct dan_buffer *b;
+    struct dan_store *s;
+    assert_int_equal(dan_store_new(&s, NULL), DAN_OK);
+    assert_int_equal(dan_buffer_wrap(data, sizeof data, NULL, NULL, &b, NULL), DAN_OK);
+    assert_int_equal(dan_store_put(s, "a", dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(4), data), b, NULL), DAN_OK);
+    assert_int_equal(dan_store_put(s, "b", dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(4), data + 4), b, NULL), DAN_OK);
+    assert_int_equal(dan_store_bytes(s), 32);                          /* side by side */
+    assert_int_equal(dan_store_put(s, "a+b", dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(2, 4), data), b, NULL), DAN_OK);
+    assert_int_equal(dan_store_bytes(s), 32);
+    assert_int_equal(dan_store_put(s, "tied", dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(4), data + 8), b, NULL), DAN_OK);
+    assert_int_equal(dan_store_put(s, "head", dan_tensor_of(&dan_dtype_f32, DAN_SHAPE(2, 2), data + 8), b, NULL), DAN_OK);
+    assert_int_equal(dan_store_bytes(s), 48);
+    assert_int_equal(dan_store_add(s, "none", &dan_dtype_f32, DAN_SHAPE(0), NULL), DAN_OK);
+    assert_int_equal(dan_store_bytes(s), 48);
+    dan_buffer_drop(b);
+    dan_store_free(s);
+}
+
 static void bad_shapes(void **state)
 {
     (void)state;
@@ -110,6 +133,7 @@ int main(void)
         cmocka_unit_test(new_is_zeroed_and_aligned),
         cmocka_unit_test(store_keeps_order_and_addresses),
         cmocka_unit_test(put_shares_and_replaces),
+        cmocka_unit_test(bytes_count_memory_once),
         cmocka_unit_test(bad_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

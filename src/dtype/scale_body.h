@@ -30,11 +30,9 @@ static void from_f32_weighted(const float *src, const float *importance, void *d
     struct block *b = dst;
     struct dan_groups g;
     struct dan_scales s;
-    float w[DAN_LANES * BLOCK], square = dan_sum_squares(src, n) / (float)n;
+    float square = dan_sum_squares(src, n) / (float)n;
     for (int64_t at = 0; at < n; at += DAN_LANES * BLOCK) {
-        int blocks = n - at < DAN_LANES * BLOCK ? (int)(n - at) / BLOCK : DAN_LANES;
-        dan_weights(src + at, importance + at, square, blocks * BLOCK, w);
-        dan_groups_set(&g, src + at, w, blocks, BLOCK);
+        int blocks = dan_groups_weighted(&g, src + at, importance + at, square, n - at, BLOCK);
         dan_search_scale(&g, ZERO, &s);
         for (int k = 0; k < blocks; k++, b++) {
             const float *x = src + at + k * BLOCK;

@@ -246,3 +246,12 @@ float dan_sum_squares(const float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
     return sum;
 }
+
+int dan_groups_weighted(struct dan_groups *g, const float *x, const float *importance, float square, int64_t left, int each)
+{
+    float w[DAN_LANES * DAN_GROUP];
+    int groups = left < DAN_LANES * each ? (int)left / each : DAN_LANES;
+    dan_weights(x, importance, square, groups * each, w);
+    dan_groups_set(g, x, w, groups, each);
+    return groups;
+}

@@ -61,5 +61,7 @@ float dan_search_positive(const float *x, const float *w, int n, int top, uint8_
 /* ggml's weights with an importance: importance[i] sqrt(square + x_i^2), square a multiple of the mean square of x around. */
 void dan_weights(const float *x, const float *importance, float square, int n, float *w);
 float dan_sum_squares(const float *x, int64_t n);
+/* The groups of `each` elements that x[left] begins with, at most DAN_LANES, with those weights, side by side: how many. */
+int  dan_groups_weighted(struct dan_groups *g, const float *x, const float *importance, float square, int64_t left, int each);
 
 #endif

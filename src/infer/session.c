@@ -73,15 +73,6 @@ static int check_opts(const struct dan_lm *lm, struct dan_session_opts *o, struc
     return DAN_OK;
 }
 
-/* Of the weights, each once: parts of a joined tensor lie in it. */
-static size_t weight_bytes(const struct dan_store *s)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < dan_store_count(s); i++)
-        if (!strchr(dan_store_name(s, i), '+')) n += dan_tensor_bytes(dan_store_at(s, i));
-    return n;
-}
-
 /* Joining q, k, v and gate, up copies them out of the mapped file, and fresh memory is slow on a virtual machine: 220 ms
  * for a model of 220 MB, whose first token then takes 60.  What it saves, a barrier a product, is 4 % of a token of a 30 MB
  * model with 2 threads, nothing with one, and less in larger models. */
@@ -89,7 +80,7 @@ static const char *fusion_of(const struct dan_session *s)
 {
     if (s->o.live) return "-fuse_horizontal";
     if (s->o.fusion && strcmp(s->o.fusion, "on")) return s->o.fusion;
-    return weight_bytes(s->lm->store) > JOIN_BYTES ? "-fuse_horizontal" : NULL;
+    return dan_store_bytes(s->lm->store) > JOIN_BYTES ? "-fuse_horizontal" : NULL;
 }
 
 /* Any weights in fewer bits than f32. */
@@ -112,7 +103,7 @@ static bool attends_fast(const struct dan_session *s)
 
 static int compile_with(struct dan_session *s, const struct dan_dtype *cache, struct dan_err *e)
 {
-    bool recurrent = s->lm->model->time_major, small = weight_bytes(s->lm->store) <= PACK_BYTES;
+    bool recurrent = s->lm->model->time_major, small = dan_store_bytes(s->lm->store) <= PACK_BYTES;
     struct dan_io io = {.max_rows = s->o.max_rows, .lanes = recurrent ? s->o.slots : 0, .logits = true, .max_select = s->o.max_select,
                         .cache_rows = recurrent ? s->o.slots : s->o.slots * s->stride, .cache_type = cache, .adapter_rows = s->o.adapters};
     struct dan_exec_opts x = {.pool = s->o.pool, .ref = s->o.ref, .cpu_mask = s->o.cpu_mask, .pack = !s->o.live || small, .pack_floats = s->o.slots > 1, .pack_f32 = s->o.live,
@@ -289,7 +280,7 @@ void dan_session_refresh(struct dan_session *s) { dan_program_repack(s->program)
 
 static void pack_late(struct dan_session *s)
 {
-    if (s->rows > SHORT || ++s->n_short != PATIENCE || weight_bytes(s->lm->store) > PACK_BYTES) return;
+    if (s->rows > SHORT || ++s->n_short != PATIENCE || dan_store_bytes(s->lm->store) > PACK_BYTES) return;
     dan_program_pack_floats(s->program);
 }
 
@@ -444,7 +435,7 @@ double dan_session_step_bytes(const struct dan_session *s, int64_t sequences, in
     struct dan_session_memory m;
     dan_session_memory(s, &m);
     const struct dan_tensor *table = s->lm->cfg.tied ? NULL : dan_store_find(s->lm->store, "token_embd.weight");    /* of which a row is read */
-    size_t weights = weight_bytes(s->lm->store) - (table ? dan_tensor_bytes(table) : 0);
+    size_t weights = dan_store_bytes(s->lm->store) - (table ? dan_tensor_bytes(table) : 0);
     double rows = s->lm->model->time_major ? (double)s->o.slots : (double)(s->o.slots * s->stride) / (double)length;
     return (double)weights + (double)m.state * (double)sequences / rows;
 }

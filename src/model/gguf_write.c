@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/files_impl.h"
+#include "model/quantize.h"
 #include "model/quantize_rows.h"
 
 /* general.file_type: ggml's number for what most tensors are (llama.h, enum llama_ftype). */
@@ -178,7 +179,7 @@ static int check_finite(const char *name, const struct dan_tensor *t, struct dan
         float sum = 0;
         t->dtype->to_f32(dan_row(t, r), row, n);
         for (int64_t i = 0; i < n; i++) sum += row[i] - row[i];                /* 0, or NaN of NaN and infinities */
-        if (sum != 0) rc = dan_fail(e, DAN_EINVAL, "row %lld of '%s' holds a weight that is no finite number; a model with it cannot be quantised", (long long)r, name);
+        if (sum != 0) rc = dan_quant_no_number(r, name, e);
     }
     dan_free(row);
     return rc;

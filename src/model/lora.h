@@ -40,10 +40,10 @@ int  dan_lora_refresh(struct dan_lm *lm, const char *name, struct dan_pool *pool
 bool dan_lora_is_dora(const struct dan_lm *lm, const char *name);
 
 /* W += by s B A for every target, in f32, rounded once to W's format (f32 or bf16; a quantised W is refused: dequantise it first, and know
- * that this is another function).  lm's weights must be in memory of its own (dan_lm_load, writable).  by 1 merges, -1 takes away what was merged (exact but for
- * rounding; not for DoRA, whose rows' norms are gone, nor with a score head of the adapter's own).  When merging, such a head becomes the model's, and an adapter of tied
- * embeddings, which is one of the head, unties them.  What is refused
- * changes nothing.  The adapter stays: switched off where it was merged, on where it was taken away. */
+ * that this is another function).  lm's weights must be in memory of its own (dan_lm_load, writable).  by 1 merges, -1 takes away what was
+ * merged (exact but for rounding; not for DoRA, whose rows' norms are gone, nor with a score head of the adapter's own).  When merging, such
+ * a head becomes the model's, and an adapter of tied embeddings, which is one of the head, unties them.  What is refused changes nothing.
+ * The adapter stays: switched off where it was merged, on where it was taken away. */
 int  dan_lora_merge(struct dan_lm *lm, const char *name, double by, struct dan_err *e);
 
 /* Adapters of one model as one, registered as `as` with scale 1 and switched on; the others are switched off.  CAT: ranks one after the other, A = [w1 s1 A1; ...],

@@ -95,6 +95,11 @@ static void convert_share(void *ctx, int ith, int nth)
     for (int64_t r = rows * ith / nth; r < rows * (ith + 1) / nth; r++) convert_row(c, r, mine, mine + n);
 }
 
+int dan_quant_no_number(int64_t row, const char *name, struct dan_err *e)
+{
+    return dan_fail(e, DAN_EINVAL, "row %lld of '%s' holds a weight that is no finite number; a model with it cannot be quantised", (long long)row, name);
+}
+
 /* Values that are not finite make their row's sum of squares so. */
 static int convert(const struct dan_tensor *from, const struct dan_tensor *to, const char *name, struct dan_pool *pool, double *out, struct dan_err *e)
 {
@@ -105,7 +110,7 @@ static int convert(const struct dan_tensor *from, const struct dan_tensor *to, c
     if (!rc) dan_pool_run(pool, convert_share, &c);
     for (size_t r = 0; r < n && !rc; r++) {
         if (!isfinite(c.part[2 * r + 1]))
-            rc = dan_fail(e, DAN_EINVAL, "row %zu of '%s' holds a weight that is no finite number; a model with it cannot be quantised", r, name);
+            rc = dan_quant_no_number((int64_t)r, name, e);
         error += c.part[2 * r];
         power += c.part[2 * r + 1];
     }

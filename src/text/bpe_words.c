@@ -40,13 +40,6 @@ void dan_bpe_release(struct dan_tokenizer *t)
     t->word_table = NULL;
 }
 
-static bool room(struct dan_ids *out, size_t more)
-{
-    if (out->cap - out->n >= more) return true;
-    if (out->failed || dan_vec_grow(&out->v, &out->cap, out->n + more, sizeof *out->v) != 0) out->failed = true;
-    return !out->failed;
-}
-
 struct run {
     const struct dan_tokenizer *t;
     const struct dan_known_words *table;        /* or NULL */
@@ -110,14 +103,14 @@ static int merge_one(const struct run *r, const char *p, size_t n, struct dan_wo
 /* The m pre-tokens of p.  Ids are written in fours: there is room, and what is too much is written over. */
 static int many(const struct run *r, const char *p, size_t m, struct dan_err *e)
 {
-    if (!room(r->out, DAN_CACHE_IDS * m)) return DAN_OK;
+    if (!dan_ids_room(r->out, DAN_CACHE_IDS * m)) return DAN_OK;
     for (size_t i = 0, at = 0; i < m; at = r->end[i++]) {
         struct dan_word_key k = r->key[i];
         bool known = k.hi && (r->cache ? from_cache(r->cache, k, r->out) : r->table && from_table(r->table, k, r->out));
         if (known) continue;
         int bad = merge_one(r, p + at, r->end[i] - at, k, e);
         if (bad) return bad;
-        if (!room(r->out, DAN_CACHE_IDS * (m - i))) break;
+        if (!dan_ids_room(r->out, DAN_CACHE_IDS * (m - i))) break;
     }
     return DAN_OK;
 }

@@ -41,13 +41,53 @@ int dan_chat_template_settle(struct dan_chat_template *t, struct dan_err *e)
     return DAN_OK;
 }
 
-int dan_chat_template_save(const struct dan_chat_template *t, const char *dir, struct dan_err *e)
+static int write_text(const char *dir, const char *text, size_t n, struct dan_err *e)
 {
     struct dan_str path = {0};
-    DAN_ASSERT(!t->before.n);
     int rc = path_in(dir, &path, e);
-    if (!rc) rc = dan_write_file(path.p, t->text, t->n, e);
+    if (!rc) rc = dan_write_file(path.p, text, n, e);
     dan_str_release(&path);
+    return rc;
+}
+
+int dan_chat_template_save(const struct dan_chat_template *t, const char *dir, struct dan_err *e)
+{
+    DAN_ASSERT(!t->before.n);
+    return write_text(dir, t->text, t->n, e);
+}
+
+int dan_chat_template_find(const char *dir, struct dan_str *path, struct dan_err *e)
+{
+    struct dan_str at = {0};
+    int rc = path_in(dir, &at, e);
+    if (!rc && dan_path_exists(at.p)) dan_str_puts(path, at.p);
+    if (!rc && path->failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for the name of '%s'", file_name);
+    dan_str_release(&at);
+    return rc;
+}
+
+int dan_chat_template_read(const char *dir, struct dan_str *text, struct dan_err *e)
+{
+    struct dan_str path = {0};
+    char *bytes = NULL;
+    size_t n = 0;
+    int rc = dan_chat_template_find(dir, &path, e);
+    if (!rc && path.n) rc = dan_read_file(path.p, &bytes, &n, e);
+    if (!rc && n) dan_str_append(text, bytes, n);
+    if (!rc && text->failed) rc = dan_fail(e, DAN_ENOMEM, "not enough memory for a chat template");
+    dan_free(bytes);
+    dan_str_release(&path);
+    return rc;
+}
+
+int dan_chat_template_copy(const char *from, const char *to, struct dan_err *e)
+{
+    struct dan_str path = {0}, text = {0};
+    int rc = dan_chat_template_find(from, &path, e);
+    if (!rc && path.n) rc = dan_chat_template_read(from, &text, e);
+    if (!rc && path.n) rc = write_text(to, dan_str_c(&text), text.n, e);
+    dan_str_release(&path);
+    dan_str_release(&text);
     return rc;
 }
 
@@ -56,8 +96,8 @@ int dan_chat_template_take(struct dan_tokenizer *tok, const char *dir, bool *fou
     struct dan_str path = {0};
     char *text = NULL;
     size_t n;
-    int rc = path_in(dir, &path, e);
-    *found = !rc && dan_path_exists(path.p);
+    int rc = dan_chat_template_find(dir, &path, e);
+    *found = !rc && path.n;
     if (*found) rc = dan_read_file(path.p, &text, &n, e);
     if (*found && !rc && memchr(text, 0, n)) rc = dan_fail(e, DAN_EFORMAT, "'%s' is no chat template: it has a zero byte in it", path.p);
     if (*found && !rc) {

@@ -33,6 +33,11 @@ void dan_chat_template_release(struct dan_chat_template *t);
 int dan_chat_template_settle(struct dan_chat_template *t, struct dan_err *e);
 /* Writes DIR/chat_template.jinja; t is settled. */
 int dan_chat_template_save(const struct dan_chat_template *t, const char *dir, struct dan_err *e);
+/* Appended: DIR/chat_template.jinja; nothing where it is not there, or DIR is no folder. */
+int dan_chat_template_find(const char *dir, struct dan_str *path, struct dan_err *e);
+int dan_chat_template_read(const char *dir, struct dan_str *text, struct dan_err *e);          /* the same of what is in it */
+/* From a folder that has one to another, in place of what is there. */
+int dan_chat_template_copy(const char *from, const char *to, struct dan_err *e);
 /* DIR/chat_template.jinja becomes the tokenizer's own template, where there is one (*found): an adapter's folder has the one that it learnt with. */
 int dan_chat_template_take(struct dan_tokenizer *tok, const char *dir, bool *found, struct dan_err *e);
 

@@ -271,13 +271,10 @@ static int word(void *ctx, const char *p, size_t n, bool *sure, struct dan_err *
     (void)e;
     struct run *r = ctx;
     char text[32] = "\xe2\x96\x81";
-    int32_t id[DAN_UNIGRAM_SURE];
     memcpy(text + 3, p + 1, n - 1);
-    size_t m = counts(r) ? dan_unigram_sure(r->p->unigram, text, n + 2, id) : 0;
-    *sure = !counts(r) || (m && pass(r, id, m));
-    if (!m || !*sure) return r->p->model->encode(r, text, n + 2);
-    for (size_t i = 0; i < m; i++) dan_ids_push(r->out, id[i]);
-    return DAN_OK;
+    bool done = counts(r) && dan_unigram_word(r->p->unigram, text, n + 2, &r->till, r->out);
+    *sure = done || !counts(r);
+    return done ? DAN_OK : r->p->model->encode(r, text, n + 2);
 }
 
 /* Tokens that are found in normalised text need that text. */

@@ -252,14 +252,11 @@ static int word(void *ctx, const char *p, size_t n, bool *sure, struct dan_err *
 {
     struct run *r = ctx;
     char text[32];
-    int32_t id[DAN_UNIGRAM_SURE];
     memcpy(text, SPACE, 3);
     memcpy(text + 3, p + 1, n - 1);
-    size_t m = r->m->unigram ? dan_unigram_sure(r->m->unigram, text, n + 2, id) : 0;
-    *sure = !r->m->unigram || (m && pass(r, id, m));
-    if (!m || !*sure) return encode_normal(r, text, n + 2, e);
-    for (size_t i = 0; i < m; i++) dan_ids_push(r->out, id[i]);
-    return DAN_OK;
+    bool done = r->m->unigram && dan_unigram_word(r->m->unigram, text, n + 2, &r->till, r->out);
+    *sure = done || !r->m->unigram;
+    return done ? DAN_OK : encode_normal(r, text, n + 2, e);
 }
 
 int dan_sp_encode(const struct dan_sp *m, struct dan_tok_cache *cache, const char *p, size_t n, struct dan_ids *out, struct dan_err *e)

@@ -169,12 +169,6 @@ static int encode_part(const struct run *r, size_t from, size_t to, struct dan_w
     return DAN_OK;
 }
 
-static bool room(struct dan_ids *out, size_t more)
-{
-    if (out->failed || (out->cap - out->n < more && dan_vec_grow(&out->v, &out->cap, out->n + more, sizeof *out->v))) out->failed = true;
-    return !out->failed;
-}
-
 int dan_spaced_encode(const struct dan_spaced *w, const struct dan_spaced_model *m, struct dan_tok_cache *cache, const char *p, size_t n,
                       struct dan_ids *out, struct dan_err *e)
 {
@@ -185,7 +179,7 @@ int dan_spaced_encode(const struct dan_spaced *w, const struct dan_spaced_model 
     int bad = m->part(m->ctx, p, at, true, e);
     for (; at < n && !bad && !out->failed; at = b.from[b.n]) {
         gather(w, cache, p, n, at, &b);
-        for (size_t i = 0; i < b.n && !bad && room(out, DAN_CACHE_IDS); i++)
+        for (size_t i = 0; i < b.n && !bad && dan_ids_room(out, DAN_CACHE_IDS); i++)
             if (!remembered(&r, b.key[i], b.plain[i])) bad = encode_part(&r, b.from[i], b.from[i + 1], b.key[i], b.plain[i]);
     }
     return bad;

@@ -3,8 +3,8 @@
  * space if the pipeline puts a U+2581 before every text (drop), else with it.
  *
  *  - Steps that look at single characters, or at runs without spaces, see the same on both sides of y and the space: normal forms (ASCII
- *    takes part in them only with U+0300 and above behind it, which is no cut), clusters of a precompiled map, literal replacements.  What they change is
- *    not plain.
+ *    takes part in them only with U+0300 and above behind it, which is no cut), clusters of a precompiled map, literal replacements.
+ *    What they change is not plain.
  *  - What looks at more than one space, or may do something to the space for what stands behind it, wants a plain character behind the
  *    space (strict).  Then the whole white space between two plain characters is that one space.
  *  - What is done at the beginning of a text is done to the first part; the others begin with a plain character or the space before it.

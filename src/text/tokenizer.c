@@ -10,11 +10,13 @@
 
 void dan_ids_push(struct dan_ids *ids, int32_t id)
 {
-    if (ids->n == ids->cap && (ids->failed || dan_vec_grow(&ids->v, &ids->cap, ids->n + 1, sizeof *ids->v) != 0)) {
-        ids->failed = true;
-        return;
-    }
-    ids->v[ids->n++] = id;
+    if (dan_ids_room(ids, 1)) ids->v[ids->n++] = id;
+}
+
+bool dan_ids_grow(struct dan_ids *ids, size_t more)
+{
+    if (ids->failed || dan_vec_grow(&ids->v, &ids->cap, ids->n + more, sizeof *ids->v) != 0) ids->failed = true;
+    return !ids->failed;
 }
 
 void dan_ids_release(struct dan_ids *ids)

@@ -15,6 +15,9 @@
 /* Growing list of ids.  {0} is a valid empty list.  Out of memory sets `failed`, as in dan_str. */
 struct dan_ids { int32_t *v; size_t n, cap; bool failed; };
 void dan_ids_push(struct dan_ids *ids, int32_t id);
+bool dan_ids_grow(struct dan_ids *ids, size_t more);
+/* Room for `more` ids at v + n, written by the caller.  False: out of memory, as in `failed`. */
+static inline bool dan_ids_room(struct dan_ids *ids, size_t more) { return ids->cap - ids->n >= more || dan_ids_grow(ids, more); }
 void dan_ids_release(struct dan_ids *ids);
 /* Bytes [from, to) of a text, and a list of such. */
 struct dan_span { size_t from, to; };

@@ -358,3 +358,12 @@ bool dan_unigram_pass(const struct dan_unigram *u, const int32_t *id, size_t n, 
     *till = t;
     return true;
 }
+
+bool dan_unigram_word(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out)
+{
+    int32_t id[DAN_UNIGRAM_SURE];
+    size_t m = dan_unigram_sure(u, p, n, id);
+    if (!m || !dan_unigram_pass(u, id, m, till)) return false;
+    for (size_t i = 0; i < m; i++) dan_ids_push(out, id[i]);
+    return true;
+}

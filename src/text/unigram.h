@@ -31,6 +31,8 @@ bool dan_unigram_meets(const struct dan_unigram *u, unsigned char c);
  * sure, more than DAN_UNIGRAM_SURE, or longer than 17 bytes. */
 enum { DAN_UNIGRAM_SURE = 8 };
 size_t dan_unigram_sure(const struct dan_unigram *u, const char *p, size_t n, int32_t id[DAN_UNIGRAM_SURE]);
+/* Both: the part is encoded if its ids are sure, there; else false, and nothing has happened. */
+bool dan_unigram_word(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out);
 /* *till after a part with these sure ids.  False, and unchanged: they are not sure there, because the score is about to count anew. */
 bool dan_unigram_pass(const struct dan_unigram *u, const int32_t *id, size_t n, double *till);
 
