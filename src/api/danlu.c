@@ -10,7 +10,7 @@ struct danlu_model {
     struct dan_tokenizer *tok;
     struct dan_ids prefix;
     struct dan_pool *pool;
-    int32_t eos[33];
+    int32_t eos[DAN_HF_MAX_EOS + 1];
     size_t  n_eos;
 };
 

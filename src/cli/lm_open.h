@@ -12,7 +12,7 @@ struct lm_files {
     bool    own_template;                      /* of an adapter: its folder has the chat template, which is tok's now */
     struct dan_ids prefix;                     /* before every text */
     struct dan_hf_generation gen;
-    int32_t eos[33];                           /* generation_config.json's and config.json's */
+    int32_t eos[DAN_HF_MAX_EOS + 1];           /* generation_config.json's and config.json's */
     size_t  n_eos;
     struct dan_pool *pool;
 };

@@ -310,12 +310,18 @@ static void get_number(const json_t *j, const char *key, double *out)
     if (json_is_number(v)) *out = json_number_value(v);
 }
 
-static void get_eos(const json_t *j, struct dan_hf_generation *g)
+static int get_eos(const json_t *j, const char *dir, struct dan_hf_generation *g, struct dan_err *e)
 {
     const json_t *v = dan_json_at(j, "eos_token_id");
     size_t n = json_is_array(v) ? json_array_size(v) : 1;
-    for (size_t i = 0; i < n && g->n_eos < (int32_t)(sizeof g->eos / sizeof *g->eos); i++)
-        if (dan_json_int(json_is_array(v) ? json_array_get(v, i) : v, &g->eos[g->n_eos])) g->n_eos++;
+    for (size_t i = 0; i < n; i++) {
+        int64_t id;
+        if (!dan_json_int(json_is_array(v) ? json_array_get(v, i) : v, &id)) continue;
+        if (g->n_eos == DAN_HF_MAX_EOS)
+            return dan_fail(e, DAN_EFORMAT, "the configuration in '%s' has more than %d ids in eos_token_id", dir, DAN_HF_MAX_EOS);
+        g->eos[g->n_eos++] = id;
+    }
+    return DAN_OK;
 }
 
 int dan_hf_generation_load(const char *dir, struct dan_hf_generation *out, struct dan_err *e)
@@ -332,24 +338,19 @@ int dan_hf_generation_load(const char *dir, struct dan_hf_generation *out, struc
     if (!rc && (own || dan_path_exists(path.p))) rc = dan_json_read(path.p, &j, e);
     dan_str_release(&path);
     if (rc || !j) return rc;
-    if (!own) {                                /* only what config.json is the place for */
-        get_int(j, "bos_token_id", &out->bos);
-        get_int(j, "pad_token_id", &out->pad);
-        get_eos(j, out);
-        json_decref(j);
-        return DAN_OK;
-    }
     get_int(j, "bos_token_id", &out->bos);
     get_int(j, "pad_token_id", &out->pad);
-    get_int(j, "top_k", &out->top_k);
-    get_int(j, "max_new_tokens", &out->max_new_tokens);
-    get_number(j, "temperature", &out->temperature);
-    get_number(j, "top_p", &out->top_p);
-    get_number(j, "repetition_penalty", &out->repetition_penalty);
-    get_eos(j, out);
-    out->sample = json_is_true(dan_json_at(j, "do_sample"));
+    rc = get_eos(j, dir, out, e);
+    if (own) {                                 /* config.json is not the place for these */
+        get_int(j, "top_k", &out->top_k);
+        get_int(j, "max_new_tokens", &out->max_new_tokens);
+        get_number(j, "temperature", &out->temperature);
+        get_number(j, "top_p", &out->top_p);
+        get_number(j, "repetition_penalty", &out->repetition_penalty);
+        out->sample = json_is_true(dan_json_at(j, "do_sample"));
+    }
     json_decref(j);
-    return DAN_OK;
+    return rc;
 }
 
 static json_t *eos_value(const struct dan_hf_generation *g)

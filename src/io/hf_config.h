@@ -43,8 +43,9 @@ int dan_hf_config_load(const char *dir, const char *model_type, const struct dan
 int dan_hf_config_save(const char *dir, const char *model_type, const char *architecture, const struct dan_field *fields,
                        const void *cfg, const struct dan_pair *extra, size_t n_extra, struct dan_err *e);
 
+#define DAN_HF_MAX_EOS 32
 struct dan_hf_generation {
-    int64_t bos, eos[32], pad;                 /* ids; -1: none */
+    int64_t bos, eos[DAN_HF_MAX_EOS], pad;                 /* ids; -1: none */
     int32_t n_eos;
     bool    sample;                            /* do_sample */
     double  temperature, top_p, repetition_penalty;   /* 1 = off; absent keys give 1 */

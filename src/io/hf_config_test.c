@@ -150,6 +150,13 @@ static void test_generation(void **state)
     }
     put("generation_config.json", "{\"eos");
     assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_EFORMAT);
+    put("generation_config.json", "{\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1]}");
+    e = (struct dan_err){0};
+    assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_OK);
+    assert_int_equal(g.n_eos, DAN_HF_MAX_EOS);
+    put("generation_config.json", "{\"eos_token_id\":[0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7,8,9,0,1,2]}");
+    assert_int_equal(dan_hf_generation_load(dir, &g, &e), DAN_EFORMAT);
+    assert_non_null(strstr(e.msg, "more than 32"));
     char p[300];
     snprintf(p, sizeof p, "%s/generation_config.json", dir);
     unlink(p);

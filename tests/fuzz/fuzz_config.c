@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
         build_config(m, cfg);
     free(cfg);
     e = (struct dan_err){0};
-    if (!fuzz_expect(dan_hf_generation_load("mem", &g, &e), &e)) DAN_ASSERT(g.n_eos >= 0 && g.n_eos <= 8);
+    if (!fuzz_expect(dan_hf_generation_load("mem", &g, &e), &e)) DAN_ASSERT(g.n_eos >= 0 && g.n_eos <= DAN_HF_MAX_EOS);
     e = (struct dan_err){0};
     fuzz_expect(dan_st_config_load("mem", &st, &e), &e);
     return 0;
