@@ -96,7 +96,11 @@ static void number(struct lex *l)
             for (i = k; digit(l, i); i++) {}
         }
     }
-    for (size_t k = l->at; k < i && n < sizeof text - 1; k++)
+    if (i - l->at >= sizeof text) {
+        dan_jin_fail(l->j, DAN_EUNSUPPORTED, "a number has more than %zu characters", sizeof text - 1);
+        return;
+    }
+    for (size_t k = l->at; k < i; k++)
         if (l->p[k] != '_') text[n++] = l->p[k];
     text[n] = 0;
     struct jtoken t = {.type = real ? T_FLOAT : T_INT};
@@ -112,14 +116,15 @@ static void number(struct lex *l)
     advance(l, i);
 }
 
-static size_t hex(const char *p, size_t n, int32_t *out)
+/* Up to 8 digits, which may name more than a character can be. */
+static size_t hex(const char *p, size_t n, uint32_t *out)
 {
     *out = 0;
     for (size_t i = 0; i < n; i++) {
         char c = p[i];
         int v = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
         if (v < 0) return 0;
-        *out = *out * 16 + v;
+        *out = *out * 16 + (uint32_t)v;
     }
     return n;
 }
@@ -137,12 +142,12 @@ static size_t escape(struct lex *l, const char *s, size_t n, char *out, size_t *
     if (s[1] == '\n') return 2;
     size_t digits = s[1] == 'x' ? 2 : s[1] == 'u' ? 4 : s[1] == 'U' ? 8 : 0;
     if (digits) {
-        int32_t cp = 0;
-        if (n < 2 + digits || !hex(s + 2, digits, &cp) || cp < 0 || cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000)) {
+        uint32_t cp = 0;
+        if (n < 2 + digits || !hex(s + 2, digits, &cp) || cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000)) {
             dan_jin_fail(l->j, DAN_EFORMAT, "a string has an escape '\\%c' that is no character", s[1]);
             return n;
         }
-        *k += (size_t)dan_utf8_put(cp, out + *k);
+        *k += (size_t)dan_utf8_put((int32_t)cp, out + *k);
         return 2 + digits;
     }
     if (s[1] >= '0' && s[1] <= '7') {

@@ -120,6 +120,8 @@ static void test_ids(void **state)
 
 static const char *const refused[][2] = {
     {"\n\n{{ raise_exception('no ' ~ 1) }}", "line 3: the template refuses: no 1"},
+    {"{{ '\\Uf3eef6ee' }}", "is no character"},
+    {"{{ 1.0000000000000000000000000000000000000000000000000000000000000e5 }}", "a number has more than 63 characters"},
     {"{{ nope.x }}", "'nope' is undefined"},
     {"{{ 'a' + 1 }}", "'+' does not go with str and int"},
     {"{{ l.append(1) }}", "would change a list"},
