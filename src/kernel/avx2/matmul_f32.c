@@ -57,6 +57,7 @@ static inline __attribute__((always_inline)) void tile_of(int mr, int cols, int6
             s[i][1] = _mm256_fmadd_ps(x, b1, s[i][1]);
         }
     }
+    UNROLL
     for (int i = 0; i < mr; i++, c += ldc) {
         if (!first) s[i][0] = _mm256_add_ps(vf_load_n(c, cols), s[i][0]);
         if (!first) s[i][1] = _mm256_add_ps(vf_load_n(c + 8, cols - 8), s[i][1]);

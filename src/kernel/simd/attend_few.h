@@ -14,18 +14,27 @@ INLINE void score_vecs(int per, int items, int vecs, const struct few *f, const 
 {
     vf s[FEW_ITEMS][FEW_VECS];
     const float *q = f->q;
+    UNROLL
     for (int m = 0; m < items; m++)
+        UNROLL
         for (int j = 0; j < vecs; j++) s[m][j] = vf_set(0);
     for (int64_t i = 0; i < words; i++, from += DAN_KV_GROUP, q += per) {
         int64_t here = least(per, f->d - i * per);
+        UNROLL
         for (int j = 0; j < vecs; j++) {
             vf y[4];
             unpack(per, vf_load(from + next[j]), y);
-            for (int k = 0; k < per; k++)
-                for (int m = 0; m < items && k < here; m++) s[m][j] = vf_fma(vf_set(q[m * f->dp + k]), y[k], s[m][j]);
+            UNROLL
+            for (int k = 0; k < per; k++) {
+                if (k >= here) continue;
+                UNROLL
+                for (int m = 0; m < items; m++) s[m][j] = vf_fma(vf_set(q[m * f->dp + k]), y[k], s[m][j]);
+            }
         }
     }
+    UNROLL
     for (int m = 0; m < items; m++)
+        UNROLL
         for (int j = 0; j < vecs; j++) vf_store(f->p + m * BLOCK + c + j * VF, s[m][j]);
 }
 
@@ -52,20 +61,28 @@ INLINE void score_few(int per, int items, const struct source *x, int64_t at, st
 INLINE void add_vecs(int per, int items, int vecs, const struct few *f, const float *from, int64_t width, struct keys k, int64_t c)
 {
     vf s[FEW_ITEMS][FEW_VECS];
+    UNROLL
     for (int m = 0; m < items; m++)
+        UNROLL
         for (int j = 0; j < vecs; j++) s[m][j] = vf_set(0);
     from += k.lo / per * width;
     for (int64_t r = k.lo / per * per; r < k.hi; r += per, from += width) {
         bool all = r >= k.lo && r + per <= k.hi;
+        UNROLL
         for (int j = 0; j < vecs; j++) {
             vf y[4];
             unpack(per, vecs > 1 ? vf_load(from + j * VF) : vf_load_n(from, f->d - c), y);
-            for (int i = 0; i < per; i++)
-                for (int m = 0; m < items && (all || (r + i >= k.lo && r + i < k.hi)); m++)
-                    s[m][j] = vf_fma(vf_set(f->p[m * BLOCK + r + i]), y[i], s[m][j]);
+            UNROLL
+            for (int i = 0; i < per; i++) {
+                if (!all && (r + i < k.lo || r + i >= k.hi)) continue;
+                UNROLL
+                for (int m = 0; m < items; m++) s[m][j] = vf_fma(vf_set(f->p[m * BLOCK + r + i]), y[i], s[m][j]);
+            }
         }
     }
+    UNROLL
     for (int m = 0; m < items; m++)
+        UNROLL
         for (int j = 0; j < vecs; j++) {
             float *o = f->o + m * f->dp + c + j * VF;
             vf_store(o, vf_add(s[m][j], vf_load(o)));

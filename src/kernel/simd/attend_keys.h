@@ -5,6 +5,7 @@
 #include "base/sys.h"
 #include "core/args.h"
 #include "op/attrs.h"
+#include "kernel/simd/unroll.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

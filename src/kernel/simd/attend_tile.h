@@ -28,9 +28,13 @@ INLINE void tile_of(int rows, int vecs, bool add, struct left a, const float *b,
             for (int j = 0; j < vecs; j++) s[i][j] = vf_fma(x, y[j], s[i][j]);
         }
     }
+    UNROLL
     for (int i = 0; i < rows && add; i++)
+        UNROLL
         for (int j = 0; j < vecs; j++) s[i][j] = vf_add(s[i][j], tail ? vf_load_n(c + i * ldc, tail) : vf_load(c + i * ldc + j * VF));
+    UNROLL
     for (int i = 0; i < rows; i++)
+        UNROLL
         for (int j = 0; j < vecs; j++)
             if (tail) vf_store_n(c + i * ldc, s[i][j], tail);
             else vf_store(c + i * ldc + j * VF, s[i][j]);

@@ -41,7 +41,9 @@ static inline __attribute__((always_inline)) void direct_step(int mr, bool half,
     int64_t bytes = n * (half ? 2 : 4);
     if (cols >= 8 && bytes >= 32) load_turned(b, ldb, r);
     else load_turned_part(b, ldb, cols, bytes, r);
-    for (int j = 0; j < 8 && j < (half ? (n + 1) / 2 : n); j++) {
+    UNROLL
+    for (int j = 0; j < 8; j++) {
+        if (j >= (half ? (n + 1) / 2 : n)) continue;
         __m256i pair = _mm256_castps_si256(r[j]);
         __m256 even = half ? _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16)) : r[j];
         __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000)));
@@ -61,9 +63,13 @@ static inline __attribute__((always_inline)) void direct_of(int mr, bool half, i
     for (int i = 0; i < mr; i++) s[0][i] = s[1][i] = _mm256_setzero_ps();
     for (int64_t k = 0; k < n; k += step, a += step * mr, b += 32) {
         for (int i = 16; i < 32 && k % (2 * step) == 0; i++) _mm_prefetch(b + i * ldb, _MM_HINT_T1);     /* the next columns: pack_avx512.h */
-        for (int h = 0; h < 2 && cols > 8 * h; h++) direct_step(mr, half, cols - 8 * h, n - k, a, b + 8 * h * ldb, ldb, s[h]);
+        UNROLL
+        for (int h = 0; h < 2; h++)
+            if (cols > 8 * h) direct_step(mr, half, cols - 8 * h, n - k, a, b + 8 * h * ldb, ldb, s[h]);
     }
+    UNROLL
     for (int i = 0; i < mr; i++, c += ldc) {
+        UNROLL
         for (int h = 0; h < 2; h++) {
             if (!first) s[h][i] = _mm256_add_ps(vf_load_n(c + 8 * h, cols - 8 * h), s[h][i]);
             vf_store_n(c + 8 * h, s[h][i], cols - 8 * h);

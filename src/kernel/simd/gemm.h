@@ -9,6 +9,7 @@
 #include <string.h>
 #include "core/args.h"
 #include "op/attrs.h"
+#include "kernel/simd/unroll.h"
 
 enum { CHUNK = 32 };                           /* columns of a, rows of b that packing may take at a time; KC is a multiple */
 
