@@ -7,12 +7,12 @@ enum { CHAINS = 8 };
 
 static float spin(int64_t rounds)
 {
-    __m256i s[CHAINS], x = _mm256_set1_epi8(1), y[CHAINS], one = _mm256_set1_epi16(1);
-    for (int i = 0; i < CHAINS; i++) s[i] = _mm256_setzero_si256(), y[i] = _mm256_set1_epi8((char)i);
+    __m256i s[CHAINS], x = _mm256_set1_epi8(1), y = _mm256_set1_epi8(2), one = _mm256_set1_epi16(1);
+    for (int i = 0; i < CHAINS; i++) s[i] = _mm256_setzero_si256();
     for (int64_t r = 0; r < rounds; r++)
         for (int i = 0; i < CHAINS; i++) {
-            __asm__ volatile("" : "+x"(y[i]));    /* or the products move out of the loop */
-            s[i] = _mm256_add_epi32(s[i], _mm256_madd_epi16(_mm256_maddubs_epi16(x, y[i]), one));
+            __asm__ volatile("" : "+x"(y));       /* or the products move out of the loop */
+            s[i] = _mm256_add_epi32(s[i], _mm256_madd_epi16(_mm256_maddubs_epi16(x, y), one));
         }
     for (int i = 1; i < CHAINS; i++) s[0] = _mm256_add_epi32(s[0], s[i]);
     return (float)_mm256_extract_epi32(s[0], 0);
