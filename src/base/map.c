@@ -1,4 +1,5 @@
 #include "base/map.h"
+#include <endian.h>
 #include <string.h>
 #include "base/mem.h"
 
@@ -20,12 +21,27 @@ struct dan_map {
 
 enum { KEY_BLOCK = 4096, FIRST_INDEX = 16, SOME = 32 };
 
-/* Bytes, not words, so that big-endian machines hash alike; compilers make this one load. */
-static uint64_t read_le(const unsigned char *p, size_t n)
+/* Little-endian, so that all machines hash alike. */
+static inline uint64_t read_8(const unsigned char *p)
 {
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
-    return v;
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+
+static inline uint64_t read_4(const unsigned char *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
+}
+
+/* n < 8, without a loop: keys are short.  What two reads share is the same bits. */
+static inline uint64_t read_tail(const unsigned char *p, size_t n)
+{
+    if (n >= 4) return read_4(p) | read_4(p + n - 4) << (8 * (n - 4));
+    if (n == 0) return 0;
+    return p[0] | (uint64_t)p[n / 2] << (8 * (n / 2)) | (uint64_t)p[n - 1] << (8 * (n - 1));
 }
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -41,9 +57,9 @@ uint64_t dan_hash(const void *bytes, size_t n, uint64_t seed)
     const unsigned char *p = bytes;
     uint64_t h = seed ^ mix(seed ^ k0, k1);
     size_t left = n;
-    for (; left >= 16; p += 16, left -= 16) h = mix(read_le(p, 8) ^ k1, read_le(p + 8, 8) ^ h);
-    uint64_t a = left >= 8 ? read_le(p, 8) : read_le(p, left);
-    uint64_t b = left >= 8 ? read_le(p + 8, left - 8) : 0;
+    for (; left >= 16; p += 16, left -= 16) h = mix(read_8(p) ^ k1, read_8(p + 8) ^ h);
+    uint64_t a = left >= 8 ? read_8(p) : read_tail(p, left);
+    uint64_t b = left >= 8 ? read_tail(p + 8, left - 8) : 0;
     return mix(k1 ^ n, mix(a ^ k2, b ^ h));
 }
 
