@@ -64,6 +64,9 @@ static void hash_is_stable_and_mixes(void **state)
 {
     (void)state;
     assert_int_equal(dan_hash("", 0, 0), 0x2cc9d3b461da234b);
+    static const uint64_t of[] = {0xa08f62b7ac6d79fb, 0xe504cd99efd962ec, 0x59433115635bf114, 0x7bd7d6dc72c50cf3,
+                                  0xb4741a61fae0dd5e, 0xaca6c2680a48bcfb, 0x1d3ad2c43fc71c6e, 0x862cecc6841a19d9};
+    for (size_t n = 1; n <= 8; n++) assert_int_equal(dan_hash("the quick brown fox jumps", n, 0), of[n - 1]);
     assert_int_equal(dan_hash("the quick brown fox jumps", 25, 1), 0x7f08ea4b2a7bb495);
     int flips = 0;
     for (int bit = 0; bit < 200; bit++) {

@@ -42,7 +42,7 @@ int dan_utf8_next(const char *text, size_t n, int32_t *cp)
         *cp = -1 - (int32_t)p[0];
         return 1;
     }
-    int32_t c = length == 1 ? p[0] : p[0] & (0x7F >> length);
+    int32_t c = p[0] & (0x7F >> length);
     for (int i = 1; i < length; i++) c = c << 6 | (p[i] & 0x3F);
     *cp = c;
     return length;

@@ -255,7 +255,8 @@ const struct dan_cmd bench_infer_cmd = {
     .name = "infer",
     .doc = "speed of reading prompts and writing tokens with a model",
     .about = "The time from token ids to logits: no tokenizer, no sampling.  'after' is the number of tokens that the cache of each stream holds\n"
-             "before; rates count the tokens of all streams.  GB/s: weights, keys and values that the steps of decode read, against the memory's limit.",
+             "before; rates count the tokens of all streams.  GB/s: weights, keys and values that the steps of decode read; the memory's limit is\n"
+             "a line for people below the table.",
     .example = "danlu bench infer runs/book --prefill 512 --depth 16 1536 --threads 2",
     .opts = options,
     .opts_bytes = sizeof(struct infer_opts),

@@ -3,7 +3,6 @@
 #include "base/file.h"
 #include "base/threads.h"
 #include "cli/convert.h"
-#include "io/json.h"
 #include "io/sniff.h"
 #include "model/lora_files.h"
 #include "text/chat_template.h"

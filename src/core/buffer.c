@@ -173,10 +173,11 @@ struct dan_tensor *dan_store_at(const struct dan_store *s, size_t i) { return &s
 static bool lies_in_another(const struct dan_store *s, size_t i)
 {
     const struct dan_tensor *t = &s->item[i]->t;
+    if (!t->data) return false;
     const char *from = t->data, *to = from + dan_tensor_bytes(t);
-    for (size_t k = 0; k < s->n && from; k++) {
-        const char *lo = s->item[k]->t.data, *hi = lo + dan_tensor_bytes(&s->item[k]->t);
-        if (k != i && lo <= from && to <= hi && (hi - lo > to - from || k < i)) return true;
+    for (size_t k = 0; k < s->n; k++) {
+        const char *lo = s->item[k]->t.data, *hi = lo ? lo + dan_tensor_bytes(&s->item[k]->t) : NULL;
+        if (k != i && lo && lo <= from && to <= hi && (hi - lo > to - from || k < i)) return true;
     }
     return false;
 }

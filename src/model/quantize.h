@@ -19,7 +19,7 @@ struct dan_quantized {                         /* what happened to one tensor */
 int dan_quant_format(const char *name, const struct dan_dtype **out, struct dan_err *e);
 /* Why tensor t, param `name` of graph g (of dan_lm_graph with logits), cannot be stored in blocks or rows at all; NULL: it can. */
 const char *dan_quant_why_not(const struct dan_graph *g, const char *name, const struct dan_tensor *t);
-/* "row R of NAME holds a weight that is no finite number ...": the error of every writer that finds one. */
+/* "row R of NAME holds a weight that is no finite number ...": the error of the block formats and of GGUF. */
 int dan_quant_no_number(int64_t row, const char *name, struct dan_err *e);
 /* A matrix that is in some quantised format already; NULL: none. */
 const char *dan_quant_already(const struct dan_lm *lm);

@@ -96,12 +96,14 @@ static void number(struct lex *l)
             for (i = k; digit(l, i); i++) {}
         }
     }
-    if (i - l->at >= sizeof text) {
-        dan_jin_fail(l->j, DAN_EUNSUPPORTED, "a number has more than %zu characters", sizeof text - 1);
-        return;
+    for (size_t k = l->at; k < i; k++) {
+        if (l->p[k] == '_') continue;
+        if (n == sizeof text - 1) {
+            dan_jin_fail(l->j, DAN_EUNSUPPORTED, "a number has more than %zu characters", sizeof text - 1);
+            return;
+        }
+        text[n++] = l->p[k];
     }
-    for (size_t k = l->at; k < i; k++)
-        if (l->p[k] != '_') text[n++] = l->p[k];
     text[n] = 0;
     struct jtoken t = {.type = real ? T_FLOAT : T_INT};
     if (real) t.f = strtod(text, NULL);

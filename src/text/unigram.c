@@ -10,7 +10,7 @@
 #include "text/trie.h"
 
 enum { ON_STACK = 1024, ENOUGH = 128, NONE = -2 };     /* ENOUGH: bytes after which a meeting of all paths is used */
-enum { SURE_BYTES = 17 };                      /* U+2581 and a word of 14 */
+enum { SURE_BYTES = 17, SURE_IDS = 8 };        /* U+2581 and a word of 14 */
 static const double UNK_PENALTY = 10, FAR = 100000;    /* both libraries'; SentencePiece's */
 /* Below FAR, a sum of up to 17 floats is off by at most 17 * 2^-8 = 0.07, below FAR_DOUBLE one of doubles by 17 * 2^-24 = 1e-6: paths that
  * are further apart than twice that keep their order whatever they begin with. */
@@ -334,7 +334,8 @@ static size_t look_up_sure(const struct dan_unigram *u, struct peak *v, const ch
     return known;
 }
 
-size_t dan_unigram_sure(const struct dan_unigram *u, const char *p, size_t n, int32_t id[DAN_UNIGRAM_SURE])
+/* The ids of a part of known characters, if they are the same whatever the score before it.  How many; 0: not sure. */
+static size_t sure_ids(const struct dan_unigram *u, const char *p, size_t n, int32_t id[SURE_IDS])
 {
     struct peak v[SURE_BYTES + 1];
     double apart = u->sp ? APART : APART_DOUBLE;
@@ -345,7 +346,7 @@ size_t dan_unigram_sure(const struct dan_unigram *u, const char *p, size_t n, in
     for (size_t at = 0, len; at < n; at += len)
         if ((len = look_up_sure(u, v, p, at, n)) == 0) return 0;
     for (size_t at = n; at; at = v[at].from, m++)
-        if (m == DAN_UNIGRAM_SURE || v[at].id == u->unk || !(v[at].best - v[at].second > apart)) return 0;
+        if (m == SURE_IDS || v[at].id == u->unk || !(v[at].best - v[at].second > apart)) return 0;
     for (size_t at = n, k = m; at; at = v[at].from) id[--k] = v[at].id;
     return m;
 }
@@ -361,8 +362,8 @@ bool dan_unigram_pass(const struct dan_unigram *u, const int32_t *id, size_t n, 
 
 bool dan_unigram_word(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out)
 {
-    int32_t id[DAN_UNIGRAM_SURE];
-    size_t m = dan_unigram_sure(u, p, n, id);
+    int32_t id[SURE_IDS];
+    size_t m = sure_ids(u, p, n, id);
     if (!m || !dan_unigram_pass(u, id, m, till)) return false;
     for (size_t i = 0; i < m; i++) dan_ids_push(out, id[i]);
     return true;

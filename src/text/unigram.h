@@ -27,13 +27,10 @@ int  dan_unigram_encode_spans(const struct dan_unigram *u, const char *p, size_t
 int  dan_unigram_encode_on(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out, struct dan_err *e);
 /* May a text be cut between ASCII character c and a U+2581 behind it?  All paths pass there, and neither is unknown. */
 bool dan_unigram_meets(const struct dan_unigram *u, unsigned char c);
-/* The ids of a part of known characters, if they are the same whatever the score before it: no other path comes near.  How many; 0: not
- * sure, more than DAN_UNIGRAM_SURE, or longer than 17 bytes. */
-enum { DAN_UNIGRAM_SURE = 8 };
-size_t dan_unigram_sure(const struct dan_unigram *u, const char *p, size_t n, int32_t id[DAN_UNIGRAM_SURE]);
-/* Both: the part is encoded if its ids are sure, there; else false, and nothing has happened. */
+/* A part of known characters is encoded, as dan_unigram_encode_on would, if its ids are sure: the same whatever the score before it, no
+ * other path comes near.  Else (or longer than 17 bytes or 8 ids) false, and nothing has happened. */
 bool dan_unigram_word(const struct dan_unigram *u, const char *p, size_t n, double *till, struct dan_ids *out);
-/* *till after a part with these sure ids.  False, and unchanged: they are not sure there, because the score is about to count anew. */
+/* *till after a part with ids that were sure.  False, and unchanged: they are not sure there, because the score is about to count anew. */
 bool dan_unigram_pass(const struct dan_unigram *u, const int32_t *id, size_t n, double *till);
 
 #endif

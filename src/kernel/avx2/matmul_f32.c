@@ -24,7 +24,7 @@ static void pack_a(void *dst, const struct dan_gemm *g, int64_t row, int rows, i
     }
     for (int64_t i = 0; i < k; i++) {
         __m256 x = vf_load_n(dan_gemm_at(g->a, g->lda, k0 + i, row), rows);
-        vf_store_n(d + i * rows, g->bf16 ? round_bf16(x) : x, rows);
+        put_row(d, rows, i, k, rows, g->bf16 ? round_bf16(x) : x);
     }
 }
 

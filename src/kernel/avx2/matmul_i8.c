@@ -1,5 +1,5 @@
 /* int8 levels b [N,K] with a scale per row; see avx512/matmul_i8.c.  Without VNNI both operands are widened to int16 and multiplied by
- * vpmaddwd, which is exact (vpmaddubsw would saturate for some signs); weights stay bytes in memory. */
+ * vpmaddwd, which is exact (vpmaddubsw would saturate for some signs, and qgemm_avx2.h's turn of signs costs as much); weights stay bytes in memory. */
 #include <stdbool.h>
 #include <string.h>
 #include "base/sys.h"

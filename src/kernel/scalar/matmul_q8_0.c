@@ -1,4 +1,4 @@
-/* Weights b in q8_0 [N,K] in plain C; see avx512/matmul_q8_0.c. */
+/* Weights b in q8_0 [N,K] in plain C. */
 #include "core/half.h"
 #include "kernel/simd/gemm.h"
 #include "kernel/simd/math_scalar.h"

@@ -1,4 +1,4 @@
-/* accepts, workspace and run of the matmul kernels for weights in q8_0; after gemm_body.h.  rtol is what
+/* accepts, workspace and run of the matmul kernels for weights in q8_0 that go through gemm_body.h (scalar, AMX); after it.  rtol is what
  * quantising the activations costs against the reference, which keeps them in f32. */
 static bool accepts(const struct dan_args *a)
 {

@@ -34,6 +34,12 @@ static inline __m256 round_bf16(__m256 x)
     return _mm256_blendv_ps(_mm256_castsi256_ps(u), x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
 }
 
+/* Row i of k rows, `step` floats apart: whole where the rows behind it write again what is too much; a masked store costs a dozen (vec_avx2.h). */
+static inline void put_row(float *dst, int64_t step, int64_t i, int64_t k, int width, vf x)
+{
+    vf_store_n(dst + i * step, x, (k - i) * step >= VF ? VF : width);
+}
+
 /* dst[k][width] = src[n][k] for n < rows <= 8, zeros for n up to `width` <= 8; rows are `step` floats apart
  * in dst; rounded to bf16 if asked. */
 static inline void pack_transposed(float *dst, int64_t step, int width, const float *src, int64_t ld, int rows, int64_t k, bool bf16)
@@ -45,7 +51,7 @@ static inline void pack_transposed(float *dst, int64_t step, int width, const fl
         for (int i = 0; bf16 && i < 8; i++) r[i] = round_bf16(r[i]);
         transpose8(r);
         for (int i = 0; i < 8; i++)
-            if (i < n) vf_store_n(dst + (k0 + i) * step, r[i], width);
+            if (i < n) put_row(dst, step, k0 + i, k, width, r[i]);
     }
 }
 
